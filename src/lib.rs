@@ -1,0 +1,6 @@
+//! Convolutional networks on radiology images, with an own tensor engine.
+
+pub mod error;
+pub mod rng;
+
+pub use error::{Error, Result};
