@@ -1,5 +1,6 @@
 //! Convolutional networks on radiology images, with an own tensor engine.
 
+pub mod device;
 pub mod error;
 pub mod rng;
 
