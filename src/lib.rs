@@ -2,6 +2,10 @@
 
 pub mod device;
 pub mod error;
+pub mod ops;
 pub mod rng;
+pub mod shape;
+pub mod tape;
+pub mod tensor;
 
 pub use error::{Error, Result};
