@@ -2,6 +2,7 @@
 
 pub mod device;
 pub mod error;
+pub mod ops;
 pub mod rng;
 
 pub use error::{Error, Result};

@@ -1,0 +1,3 @@
+//! Depthwise convolution: one filter per channel.
+
+pub mod cpu;

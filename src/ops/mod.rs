@@ -1,0 +1,4 @@
+//! The operations of the engine, one module each.
+
+pub mod conv;
+pub mod depthwise;
