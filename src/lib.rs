@@ -2,6 +2,8 @@
 
 pub mod device;
 pub mod error;
+pub mod models;
+pub mod nn;
 pub mod ops;
 pub mod rng;
 pub mod shape;
