@@ -2,6 +2,8 @@
 
 pub mod device;
 pub mod error;
+pub mod metrics;
+pub mod report;
 pub mod rng;
 
 pub use error::{Error, Result};
