@@ -62,7 +62,7 @@ def case(name, labels, probabilities, with_intervals=False):
         "precision": precision.tolist(),
         "recall": recall.tolist(),
         "f1": f1.tolist(),
-        "support": support.tolist(),
+        "support": [int(s) for s in support],
         "macro": [precision.mean(), recall.mean(), f1_score(labels, predicted, labels=range(classes), average="macro",
                                                             zero_division=0)],
         "auc": auc,
