@@ -1,3 +1,6 @@
 //! The CPU device.
 
+pub mod block;
 pub mod parallel;
+pub mod scratch;
+pub mod tile;
