@@ -16,21 +16,21 @@ fn conv(n: i32, (h, w): (i32, i32), (c, k): (i32, i32), (r, s): (i32, i32), (str
 
 /// Kernel, stride and padding of every kind, on odd sizes.
 #[rustfmt::skip]
-fn windows() -> Vec<((i32, i32), (i32, i32), (i32, i32), (i32, i32))> {
+fn windows() -> Vec<[(i32, i32); 4]> {
     vec![
-        ((13, 11), (1, 1), (1, 1), (0, 0)),
-        ((9, 10), (1, 1), (2, 2), (0, 0)),
-        ((7, 9), (1, 1), (3, 2), (1, 1)),
-        ((10, 9), (3, 3), (1, 1), (1, 1)),
-        ((11, 10), (3, 3), (2, 2), (1, 1)),
-        ((8, 8), (3, 3), (2, 2), (0, 0)),
-        ((9, 7), (5, 5), (1, 1), (2, 2)),
-        ((12, 11), (5, 5), (2, 2), (2, 2)),
-        ((15, 17), (7, 7), (2, 2), (3, 3)),
-        ((9, 8), (1, 7), (1, 1), (0, 3)),
-        ((8, 9), (7, 1), (1, 1), (3, 0)),
-        ((7, 6), (3, 2), (4, 3), (1, 0)),
-        ((3, 3), (3, 3), (1, 1), (2, 2)),
+        [(13, 11), (1, 1), (1, 1), (0, 0)],
+        [(9, 10), (1, 1), (2, 2), (0, 0)],
+        [(7, 9), (1, 1), (3, 2), (1, 1)],
+        [(10, 9), (3, 3), (1, 1), (1, 1)],
+        [(11, 10), (3, 3), (2, 2), (1, 1)],
+        [(8, 8), (3, 3), (2, 2), (0, 0)],
+        [(9, 7), (5, 5), (1, 1), (2, 2)],
+        [(12, 11), (5, 5), (2, 2), (2, 2)],
+        [(15, 17), (7, 7), (2, 2), (3, 3)],
+        [(9, 8), (1, 7), (1, 1), (0, 3)],
+        [(8, 9), (7, 1), (1, 1), (3, 0)],
+        [(7, 6), (3, 2), (4, 3), (1, 0)],
+        [(3, 3), (3, 3), (1, 1), (2, 2)],
     ]
 }
 
@@ -38,13 +38,13 @@ fn cases() -> Vec<Conv> {
     let channels = [(3, 5), (8, 16), (1, 1), (17, 33), (40, 7), (3, 64)];
     let windows = windows();
     let pairs = windows.iter().flat_map(|w| channels.iter().map(move |c| (w, c)));
-    pairs.enumerate().map(|(i, (&(hw, rs, st, pad), &ck))| conv(1 + i as i32 % 3, hw, ck, rs, st, pad)).collect()
+    pairs.enumerate().map(|(i, (&[hw, rs, st, pad], &ck))| conv(1 + i as i32 % 3, hw, ck, rs, st, pad)).collect()
 }
 
 fn depthwise_cases() -> Vec<Conv> {
     let windows = windows();
     let pairs = windows.iter().flat_map(|w| [1, 8, 19, 72].map(move |c| (w, c)));
-    pairs.enumerate().map(|(i, (&(hw, rs, st, pad), c))| conv(1 + i as i32 % 3, hw, (c, c), rs, st, pad)).collect()
+    pairs.enumerate().map(|(i, (&[hw, rs, st, pad], c))| conv(1 + i as i32 % 3, hw, (c, c), rs, st, pad)).collect()
 }
 
 /// `len` values in (-0.5, 0.5), the same for the same seed.

@@ -137,6 +137,7 @@ fn assert_summary(what: &str, got: &[f64], want: &Summary, tolerance: f64) {
     let scale = (want.l2 / (got.len() as f64).sqrt() * (want.at.len() as f64).sqrt()).max(1e-12);
     let squares = want.at.iter().zip(&want.values).map(|(&at, value)| (got[at] - value).powi(2));
     let gap = squares.sum::<f64>().sqrt() / scale;
+    if std::env::var("GAPS").is_ok() { println!("{what}: norm gap {:.1e}, elements {gap:.1e}", (l2-want.l2).abs()/want.l2); }
     assert!(gap <= tolerance, "{what}, elements: gap {gap:.1e} > {tolerance:.0e}");
 }
 

@@ -2,6 +2,7 @@
 
 pub mod gemm;
 pub mod parallel;
+pub mod tile;
 
 use super::{Args, Block, DType, Device, Kernel, Memory, Pool, Source};
 use crate::Result;
