@@ -81,26 +81,27 @@ impl Variation {
 /// Rotates counter-clockwise about the centre. Each output pixel is the bilinear mean of the four input pixels around
 /// where it came from; those outside the image count as zero.
 fn rotate(image: &[f32], size: usize, degrees: f32) -> Vec<f32> {
+    // A black frame, one pixel wide on top and left and two on the others, stands for all that is outside.
+    let stride = size + 3;
+    let mut framed = vec![0.0; stride * stride];
+    for (y, row) in image.chunks_exact(size).enumerate() {
+        framed[(y + 1) * stride + 1..][..size].copy_from_slice(row);
+    }
     let (sin, cos) = degrees.to_radians().sin_cos();
-    let centre = (size as f32 - 1.0) / 2.0;
-    let side = size as i32;
-    let at = |x: i32, y: i32| {
-        let inside = (0..side).contains(&x) && (0..side).contains(&y);
-        if inside { image[(y * side + x) as usize] } else { 0.0 }
-    };
+    let (half, last) = ((size as f32 - 1.0) / 2.0, size as f32 + 1.0);
+    let in_frame = |from: f32| (from + half + 1.0).clamp(0.0, last);
     let mut out = Vec::with_capacity(image.len());
     for y in 0..size {
-        let dy = y as f32 - centre;
-        for x in 0..size {
-            let dx = x as f32 - centre;
-            let (from_x, from_y) = (centre + cos * dx - sin * dy, centre + sin * dx + cos * dy);
-            let (x0, y0) = (from_x.floor(), from_y.floor());
-            let (fx, fy) = (from_x - x0, from_y - y0);
-            let (x0, y0) = (x0 as i32, y0 as i32);
-            let top = at(x0, y0) * (1.0 - fx) + at(x0 + 1, y0) * fx;
-            let bottom = at(x0, y0 + 1) * (1.0 - fx) + at(x0 + 1, y0 + 1) * fx;
-            out.push(top * (1.0 - fy) + bottom * fy);
-        }
+        let dy = y as f32 - half;
+        out.extend((0..size).map(|x| {
+            let dx = x as f32 - half;
+            let (from_x, from_y) = (in_frame(cos * dx - sin * dy), in_frame(sin * dx + cos * dy));
+            let (x0, y0) = (from_x as usize, from_y as usize);
+            let (fx, fy) = (from_x - x0 as f32, from_y - y0 as f32);
+            let (top, bottom) = (&framed[y0 * stride + x0..][..2], &framed[(y0 + 1) * stride + x0..][..2]);
+            let mix = |pair: &[f32]| pair[0] + (pair[1] - pair[0]) * fx;
+            mix(top) + (mix(bottom) - mix(top)) * fy
+        }));
     }
     out
 }
