@@ -1,6 +1,9 @@
 //! Random changes to a training image that keep its label: flip, rotation, brightness, contrast.
 
-use crate::rng::{Purpose, Rng};
+use crate::{
+    Error, Result,
+    rng::{Purpose, Rng},
+};
 use serde::{Deserialize, Serialize};
 
 /// How strongly training images are varied. The defaults are those of RadiologyNET, drawn per image.
@@ -27,6 +30,23 @@ impl Augment {
     /// No change at all.
     pub fn none() -> Self {
         Augment { flip: 0.0, rotation: 0.0, brightness: [1.0; 2], contrast: [1.0; 2] }
+    }
+
+    /// An error that names the first setting that makes no sense.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |setting: String, remedy| Err(Error::unusable(format!("augmentation: {setting}"), remedy));
+        let ordered = |[low, high]: [f32; 2]| 0.0 <= low && low <= high && high.is_finite();
+        if !(0.0..=1.0).contains(&self.flip) {
+            refuse(format!("flip = {} is no probability", self.flip), "a number from 0 to 1")
+        } else if !(0.0..=180.0).contains(&self.rotation) {
+            refuse(format!("rotation = {} is no angle in degrees", self.rotation), "a number from 0 to 180")
+        } else if !ordered(self.brightness) {
+            refuse(format!("brightness = {:?} is no range of factors", self.brightness), "two numbers, say [0.8, 1.2]")
+        } else if !ordered(self.contrast) {
+            refuse(format!("contrast = {:?} is no range of factors", self.contrast), "two numbers, say [0.8, 1.3]")
+        } else {
+            Ok(())
+        }
     }
 
     /// The variation of one image: a function of seed, epoch and the record's index, and of nothing else.
