@@ -107,21 +107,29 @@ fn rotate(image: &[f32], size: usize, degrees: f32) -> Vec<f32> {
     for (y, row) in image.chunks_exact(size).enumerate() {
         framed[(y + 1) * stride + 1..][..size].copy_from_slice(row);
     }
-    let (sin, cos) = degrees.to_radians().sin_cos();
-    let (half, last) = ((size as f32 - 1.0) / 2.0, size as f32 + 1.0);
-    let in_frame = |from: f32| (from + half + 1.0).clamp(0.0, last);
-    let mut out = Vec::with_capacity(image.len());
-    for y in 0..size {
-        let dy = y as f32 - half;
-        out.extend((0..size).map(|x| {
-            let dx = x as f32 - half;
-            let (from_x, from_y) = (in_frame(cos * dx - sin * dy), in_frame(sin * dx + cos * dy));
-            let (x0, y0) = (from_x as usize, from_y as usize);
-            let (fx, fy) = (from_x - x0 as f32, from_y - y0 as f32);
-            let (top, bottom) = (&framed[y0 * stride + x0..][..2], &framed[(y0 + 1) * stride + x0..][..2]);
-            let mix = |pair: &[f32]| pair[0] + (pair[1] - pair[0]) * fx;
-            mix(top) + (mix(bottom) - mix(top)) * fy
-        }));
+    // Coordinates in the framed image, as integers with 32 binary places: exact steps, and no float-to-integer conversion.
+    let one = (1u64 << 32) as f64;
+    let fixed = |v: f64| (v * one).round() as i64;
+    let (sin, cos) = f64::from(degrees).to_radians().sin_cos();
+    let half = (size as f64 - 1.0) / 2.0;
+    let last = fixed(size as f64 + 1.0);
+    let in_frame = |from: i64| from.clamp(0, last);
+    let (step_x, step_y) = (fixed(cos), fixed(sin));
+    let fraction = |from: i64| (from as u32 >> 8) as i32 as f32 * (1.0 / (1 << 24) as f32);
+    let mut out = vec![0.0; image.len()];
+    for (y, row) in out.chunks_exact_mut(size).enumerate() {
+        let dy = y as f64 - half;
+        let mut from_x = fixed(half + 1.0 - cos * half - sin * dy);
+        let mut from_y = fixed(half + 1.0 - sin * half + cos * dy);
+        for value in row {
+            let (x, y) = (in_frame(from_x), in_frame(from_y));
+            let start = (y >> 32) as usize * stride + (x >> 32) as usize;
+            let (top, bottom) = (&framed[start..start + 2], &framed[start + stride..start + stride + 2]);
+            let mix = |pair: &[f32]| pair[0] + (pair[1] - pair[0]) * fraction(x);
+            *value = mix(top) + (mix(bottom) - mix(top)) * fraction(y);
+            from_x += step_x;
+            from_y += step_y;
+        }
     }
     out
 }
