@@ -59,6 +59,7 @@ fn an_epoch_shows_every_image_once() {
     let folder = folder(false);
     let loader = loader(&folder, options());
     let batches = epoch(&loader, 3);
+    assert!(batches[0].indices != epoch(&loader, 4)[0].indices, "epochs differ in their order");
     assert_eq!(loader.batches(), 7);
     assert_eq!(batches.iter().map(Batch::len).collect::<Vec<_>>(), [4, 4, 4, 4, 4, 4, 1]);
     let mut seen: Vec<u32> = batches.iter().flat_map(|b| b.indices.clone()).collect();

@@ -85,6 +85,41 @@ fn a_group_follows_its_given_split() {
     assert!(split::warnings(&dataset).is_empty());
 }
 
+/// Where the dataset itself tears a group, it stays as given, and what is free joins the part that is judged on.
+#[test]
+fn a_group_torn_by_the_dataset_goes_no_further() {
+    for seed in 0..5 {
+        let mut dataset = listed((0..60).map(|i| (i % 2, Some(format!("patient {}", i / 3)))));
+        let given = [Some(Split::Train), Some(Split::Test), None];
+        dataset.records[..30].iter_mut().enumerate().for_each(|(i, r)| r.split = given[i % 3]);
+        split::assign(&mut dataset, &Fractions { validation: 0.5, test: 0.0 }, seed).unwrap();
+        let torn = [Some(Split::Train), Some(Split::Test), Some(Split::Test)];
+        assert_eq!(splits_of(&dataset)[..30], torn.repeat(10));
+        assert!(split::warnings(&dataset)[0].starts_with("10 groups reach into more than one split"));
+    }
+}
+
+#[test]
+fn large_groups_and_rare_classes_do_not_spoil_the_shares() {
+    for seed in 0..10 {
+        let mut lumpy = listed((0..50).map(|i| (i % 2, (i < 20).then(|| "large".to_string()))));
+        split::assign(&mut lumpy, &Fractions { validation: 0.4, test: 0.0 }, seed).unwrap();
+        assert_eq!(Split::ALL.map(|s| lumpy.class_counts(Some(s))), [[15, 15], [10, 10], [0, 0]], "seed {seed}");
+
+        // Of 100 patients with ten common images, twenty have a rare one too.
+        let patient = |i: usize| (usize::from(i >= 1000), Some(format!("patient {}", i % 1000 % 100)));
+        let mut skewed = listed((0..1020).map(patient));
+        split::assign(&mut skewed, &Fractions::default(), seed).unwrap();
+        for (which, wanted) in Split::ALL.into_iter().zip([[700, 14], [150, 3], [150, 3]]) {
+            let got = skewed.class_counts(Some(which));
+            assert!(
+                got[0].abs_diff(wanted[0]) <= 10 && got[1].abs_diff(wanted[1]) <= 1,
+                "seed {seed}, {which}: {got:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn impossible_splits_are_refused() {
     let refuses = |dataset: &mut Dataset, fractions: Fractions, part: &str| {
