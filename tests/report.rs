@@ -122,6 +122,9 @@ fn the_page_shows_everything() {
     for title in ["training, epoch 2: 0.5", "validation, epoch 3: 0.4167", "validation macro F1, epoch 1: 0.25"] {
         assert!(html.contains(title), "{title:?} is no point of a chart");
     }
+    for cell in [r#"<td class="right dark" style="--shade:0.894">4"#, r#"<td class="wrong" style="--shade:0.447">1"#] {
+        assert!(html.contains(cell), "{cell:?} is no cell of the confusion matrix");
+    }
     assert_eq!(html.matches("src=\"data:image/png;base64,").count(), 3);
 }
 

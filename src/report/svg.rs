@@ -39,7 +39,7 @@ impl Chart {
     /// The chart, or nothing if it has no point to show.
     pub fn draw(mut self) -> Markup {
         self.lines.retain(|l| l.points.iter().any(|p| p.1.is_finite()));
-        let points = || self.lines.iter().flat_map(|l| &l.points).filter(|p| p.1.is_finite());
+        let points = || self.lines.iter().flat_map(|l| &l.points).filter(|p| p.0.is_finite() && p.1.is_finite());
         if points().next().is_none() {
             return html! {};
         }
