@@ -33,7 +33,7 @@ NETS = {
         gradients=["conv1.weight", "bn1.weight", "layer1.0.conv2.weight", "layer2.0.downsample.0.weight",
                    "layer2.0.downsample.1.bias", "layer4.1.bn2.weight", "fc.weight", "fc.bias"],
         norms=["bn1", "layer3.0.downsample.1"],
-        input="input.2", sgd_rate=1e-3, adamw_rate=3e-5,
+        input="input.2", sgd_rate=3e-4, adamw_rate=3e-5,
     ),
     "mobilenet_v3_small": dict(
         build=torchvision.models.mobilenet_v3_small,

@@ -1,6 +1,9 @@
 //! Random changes to a training image that keep its label: flip, rotation, brightness, contrast.
 
-use crate::rng::{Purpose, Rng};
+use crate::{
+    Error, Result,
+    rng::{Purpose, Rng},
+};
 use serde::{Deserialize, Serialize};
 
 /// How strongly training images are varied. The defaults are those of RadiologyNET, drawn per image.
@@ -27,6 +30,23 @@ impl Augment {
     /// No change at all.
     pub fn none() -> Self {
         Augment { flip: 0.0, rotation: 0.0, brightness: [1.0; 2], contrast: [1.0; 2] }
+    }
+
+    /// An error that names the first setting that makes no sense.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |setting: String, remedy| Err(Error::unusable(format!("augmentation: {setting}"), remedy));
+        let ordered = |[low, high]: [f32; 2]| 0.0 <= low && low <= high && high.is_finite();
+        if !(0.0..=1.0).contains(&self.flip) {
+            refuse(format!("flip = {} is no probability", self.flip), "a number from 0 to 1")
+        } else if !(0.0..=180.0).contains(&self.rotation) {
+            refuse(format!("rotation = {} is no angle in degrees", self.rotation), "a number from 0 to 180")
+        } else if !ordered(self.brightness) {
+            refuse(format!("brightness = {:?} is no range of factors", self.brightness), "two numbers, say [0.8, 1.2]")
+        } else if !ordered(self.contrast) {
+            refuse(format!("contrast = {:?} is no range of factors", self.contrast), "two numbers, say [0.8, 1.3]")
+        } else {
+            Ok(())
+        }
     }
 
     /// The variation of one image: a function of seed, epoch and the record's index, and of nothing else.
@@ -81,25 +101,34 @@ impl Variation {
 /// Rotates counter-clockwise about the centre. Each output pixel is the bilinear mean of the four input pixels around
 /// where it came from; those outside the image count as zero.
 fn rotate(image: &[f32], size: usize, degrees: f32) -> Vec<f32> {
-    let (sin, cos) = degrees.to_radians().sin_cos();
-    let centre = (size as f32 - 1.0) / 2.0;
-    let side = size as i32;
-    let at = |x: i32, y: i32| {
-        let inside = (0..side).contains(&x) && (0..side).contains(&y);
-        if inside { image[(y * side + x) as usize] } else { 0.0 }
-    };
-    let mut out = Vec::with_capacity(image.len());
-    for y in 0..size {
-        let dy = y as f32 - centre;
-        for x in 0..size {
-            let dx = x as f32 - centre;
-            let (from_x, from_y) = (centre + cos * dx - sin * dy, centre + sin * dx + cos * dy);
-            let (x0, y0) = (from_x.floor(), from_y.floor());
-            let (fx, fy) = (from_x - x0, from_y - y0);
-            let (x0, y0) = (x0 as i32, y0 as i32);
-            let top = at(x0, y0) * (1.0 - fx) + at(x0 + 1, y0) * fx;
-            let bottom = at(x0, y0 + 1) * (1.0 - fx) + at(x0 + 1, y0 + 1) * fx;
-            out.push(top * (1.0 - fy) + bottom * fy);
+    // A black frame, one pixel wide on top and left and two on the others, stands for all that is outside.
+    let stride = size + 3;
+    let mut framed = vec![0.0; stride * stride];
+    for (y, row) in image.chunks_exact(size).enumerate() {
+        framed[(y + 1) * stride + 1..][..size].copy_from_slice(row);
+    }
+    // Coordinates in the framed image, as integers with 32 binary places: exact steps, and no float-to-integer conversion.
+    let one = (1u64 << 32) as f64;
+    let fixed = |v: f64| (v * one).round() as i64;
+    let (sin, cos) = f64::from(degrees).to_radians().sin_cos();
+    let half = (size as f64 - 1.0) / 2.0;
+    let last = fixed(size as f64 + 1.0);
+    let in_frame = |from: i64| from.clamp(0, last);
+    let (step_x, step_y) = (fixed(cos), fixed(sin));
+    let fraction = |from: i64| (from as u32 >> 8) as i32 as f32 * (1.0 / (1 << 24) as f32);
+    let mut out = vec![0.0; image.len()];
+    for (y, row) in out.chunks_exact_mut(size).enumerate() {
+        let dy = y as f64 - half;
+        let mut from_x = fixed(half + 1.0 - cos * half - sin * dy);
+        let mut from_y = fixed(half + 1.0 - sin * half + cos * dy);
+        for value in row {
+            let (x, y) = (in_frame(from_x), in_frame(from_y));
+            let start = (y >> 32) as usize * stride + (x >> 32) as usize;
+            let (top, bottom) = (&framed[start..start + 2], &framed[start + stride..start + stride + 2]);
+            let mix = |pair: &[f32]| pair[0] + (pair[1] - pair[0]) * fraction(x);
+            *value = mix(top) + (mix(bottom) - mix(top)) * fraction(y);
+            from_x += step_x;
+            from_y += step_y;
         }
     }
     out

@@ -87,8 +87,9 @@ struct Unit {
 
 /// Deals the free records out to train, validation and test in the given shares.
 ///
-/// Greedy least squares: units in random order, large ones first, each to the split where it lowers
-/// `sum (target - assigned)^2 / class size` over classes and splits the most.
+/// Greedy: units in random order, large ones first, each to the split where it lowers the chi-squared distance
+/// `sum (target - assigned)^2 / target` over classes and splits the most. For records without groups this is the
+/// Sainte-Lague apportionment of each class.
 fn draw(dataset: &mut Dataset, shares: [f64; 3], seed: u64) {
     let mut units = free_units(dataset, shares[Split::Validation as usize] > 0.0);
     Rng::new(seed, Purpose::Split, 0, 0).shuffle(&mut units);
@@ -98,11 +99,12 @@ fn draw(dataset: &mut Dataset, shares: [f64; 3], seed: u64) {
     for unit in &units {
         class_sizes.iter_mut().zip(&unit.counts).for_each(|(size, n)| *size += n);
     }
-    let mut missing = shares.map(|share| class_sizes.iter().map(|size| share * size).collect::<Vec<f64>>());
+    let targets = shares.map(|share| class_sizes.iter().map(|size| share * size).collect::<Vec<f64>>());
+    let mut missing = targets.clone();
     for unit in &units {
         let gain = |split: Split| -> f64 {
-            let terms = unit.counts.iter().zip(&missing[split as usize]).zip(&class_sizes);
-            terms.filter(|((n, _), _)| **n > 0.0).map(|((n, missing), size)| n * missing / size).sum()
+            let terms = unit.counts.iter().zip(&missing[split as usize]).zip(&targets[split as usize]);
+            terms.filter(|((n, _), _)| **n > 0.0).map(|((n, missing), target)| n * (2.0 * missing - n) / target).sum()
         };
         let open = Split::ALL.into_iter().filter(|&s| shares[s as usize] > 0.0);
         // Of equal gains the first wins, so that a lone image is trained on.

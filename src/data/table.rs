@@ -60,22 +60,30 @@ fn list(text: &str, table: &str, find: impl Fn(&str) -> Option<Source>) -> Resul
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let malformed = |e: csv::Error| Error::unusable(format!("{table} is no valid CSV: {e}"), "mend that line");
     let columns = Columns::find(reader.headers().map_err(malformed)?, table)?;
-    let mut line_of = HashMap::new();
+    let mut first_at = HashMap::new();
     let mut listed = Vec::new();
     for row in reader.records() {
         let row = row.map_err(malformed)?;
-        let line = row.position().map_or(0, csv::Position::line);
-        let record = read_row(&row, &columns, &find)
-            .map_err(|(problem, remedy)| Error::unusable(format!("{table}, line {line}: {problem}"), remedy))?;
-        if let Some(first) = line_of.insert(record.name.clone(), line) {
-            return Err(Error::unusable(
-                format!("{table}, line {line}: {:?} is listed already in line {first}", record.name),
-                "list each image once",
-            ));
+        let start = row.position().map_or(0, csv::Position::byte) as usize;
+        let refused = |(problem, remedy): (String, &str)| {
+            Error::unusable(format!("{table}, line {}: {problem}", line_at(text, start)), remedy)
+        };
+        let record = read_row(&row, &columns, &find).map_err(refused)?;
+        if let Some(first) = first_at.insert(record.name.clone(), start) {
+            let problem = format!("{:?} is listed already in line {}", record.name, line_at(text, first));
+            return Err(refused((problem, "list each image once")));
         }
         listed.push(record);
     }
     Ok(listed)
+}
+
+/// The line of the row that starts at byte `start`, or after the blank lines there: the csv reader counts those to the
+/// row that follows them.
+fn line_at(text: &str, start: usize) -> usize {
+    let bytes = text.as_bytes();
+    let blank = bytes[start..].iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    1 + bytes[..start + blank].iter().filter(|&&b| b == b'\n').count()
 }
 
 fn read_row(

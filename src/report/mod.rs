@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use page::render;
 pub use picture::Picture;
 
-use crate::metrics::{Summary, nan_as_null};
+use crate::metrics::{Scores, Summary, nan_as_null};
 
 /// All that the report of a run shows. Every text is escaped; an empty part is left out of the page.
 #[derive(Clone, Debug, Default)]
@@ -89,6 +89,21 @@ pub struct WorstCase {
     pub predicted_probability: f32,
     /// The image as the network saw it, before normalisation.
     pub picture: Picture,
+}
+
+impl WorstCase {
+    /// Sample `i` of `scores`, which is called `name` and looks like `picture`.
+    pub fn new(scores: &Scores, i: usize, name: String, picture: Picture) -> Self {
+        let (truth, predicted) = (scores.labels[i] as usize, scores.predicted(i));
+        WorstCase {
+            name,
+            truth: scores.classes[truth].clone(),
+            truth_probability: scores.row(i)[truth],
+            predicted: scores.classes[predicted].clone(),
+            predicted_probability: scores.row(i)[predicted],
+            picture,
+        }
+    }
 }
 
 /// Images of each class in each split.

@@ -15,6 +15,12 @@ impl Picture {
     /// The picture as a PNG in a `data:` address.
     #[track_caller]
     pub(super) fn data_uri(&self) -> String {
+        format!("data:image/png;base64,{}", base64(&self.png()))
+    }
+
+    /// The picture as a PNG file.
+    #[track_caller]
+    fn png(&self) -> Vec<u8> {
         let (width, height) = (self.width, self.height);
         assert_eq!(self.pixels.len(), (width * height) as usize, "Picture: pixels of {width} x {height}");
         let mut file = Vec::new();
@@ -25,7 +31,7 @@ impl Picture {
             .write_header()
             .and_then(|mut writer| writer.write_image_data(&self.pixels))
             .expect("Picture: a gray image of at least one pixel, written to memory");
-        format!("data:image/png;base64,{}", base64(&file))
+        file
     }
 }
 
@@ -47,6 +53,16 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_png_holds_the_pixels() {
+        let picture = Picture { width: 3, height: 2, pixels: vec![0, 50, 100, 150, 200, 255] };
+        let mut reader = png::Decoder::new(std::io::Cursor::new(picture.png())).read_info().unwrap();
+        let mut pixels = vec![0; 6];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        assert_eq!((info.width, info.height, info.color_type), (3, 2, png::ColorType::Grayscale));
+        assert_eq!(pixels, picture.pixels);
+    }
 
     /// The test vectors of RFC 4648, section 10.
     #[test]

@@ -15,7 +15,6 @@ const LEVEL_NAME: usize = 14;
 /// The first evaluation's result in large figures.
 pub fn headline(evaluation: &Evaluation) -> Markup {
     let summary = evaluation.summary;
-    let images = if summary.samples == 1 { "image" } else { "images" };
     html! {
         section.headline {
             div.first {
@@ -26,7 +25,7 @@ pub fn headline(evaluation: &Evaluation) -> Markup {
                     @if let Some(i) = &summary.intervals {
                         "95 % interval " (percent_range(i.accuracy)) "; "
                     }
-                    "chance " (percent(summary.chance)) "; " (summary.samples) " " (images)
+                    "chance " (percent(summary.chance)) "; " (images(summary.samples))
                 }
             }
             @for (name, value, note) in tiles(summary) {
@@ -41,9 +40,11 @@ fn tiles(summary: &Summary) -> [(&'static str, String, String); 3] {
         Some(i) => format!("95 % interval {:.3}–{:.3}", i.macro_f1.low, i.macro_f1.high),
         None => "mean over classes".into(),
     };
-    let with_auc = summary.classes.len() - summary.without_auc().len();
-    let auc_note = format!("one against the rest, {with_auc} of {} classes", summary.classes.len());
-    let chance_loss = (summary.classes.len() as f64).ln();
+    let all = summary.classes.len();
+    let with_auc = all - summary.without_auc().len();
+    let auc_note =
+        if with_auc == all { "mean over classes".into() } else { format!("mean over {with_auc} of {all} classes") };
+    let chance_loss = (all as f64).ln();
     [
         ("Macro F1", decimals(summary.macro_f1, 3), f1_note),
         ("Macro AUC", decimals(summary.macro_auc, 3), auc_note),
@@ -60,7 +61,8 @@ fn accuracy_strip(summary: &Summary) -> Markup {
                 rect.track x="0" y="2" width="100" height="2" {}
                 rect.value x="0" y="2" width=(x(summary.accuracy)) height="2" {}
                 @if let Some(Interval { low, high }) = summary.intervals.map(|i| i.accuracy) {
-                    rect.interval x=(x(low)) y="1" width=(x((high - low).max(0.004))) height="4" {}
+                    rect.interval x=(x(low)) y="2.75" width=(x(high - low)) height="0.5" {}
+                    @for end in [low, high] { rect.interval x=(x(end - 0.0015)) y="1" width="0.3" height="4" {} }
                 }
                 rect.chance x=(x(summary.chance)) y="0" width="0.5" height="6" { title { "chance" } }
             }
@@ -87,10 +89,8 @@ pub fn warnings(warnings: &[String], skipped: &[(String, String)]) -> Markup {
         @if !warnings.is_empty() || !skipped.is_empty() {
             section.warnings {
                 h2 { "Before you trust these numbers" }
-                ul {
-                    @for warning in warnings { li { (warning) } }
-                    @if !skipped.is_empty() { li { (skipped_files(skipped)) } }
-                }
+                ul { @for warning in warnings { li { (warning) } } }
+                @if !skipped.is_empty() { (skipped_files(skipped)) }
             }
         }
     }
@@ -171,7 +171,7 @@ fn charts(report: &Report) -> [Chart; 3] {
 fn short(v: f64) -> String {
     match v.abs() {
         0.0 => "0".into(),
-        a if !(1e-3..1e5).contains(&a) => format!("{v:.1e}").replace(".0e", "e"),
+        a if !(1e-2..1e5).contains(&a) => format!("{v:.1e}").replace(".0e", "e"),
         _ => format!("{v:.4}").trim_end_matches('0').trim_end_matches('.').into(),
     }
 }
@@ -211,23 +211,43 @@ pub fn evaluation(evaluation: &Evaluation) -> Markup {
     html! {
         section {
             h2 { "Result on " (evaluation.split) }
-            div.pair {
+            (in_a_line(evaluation.summary))
+            div.pair.stacked[has_upright_headings(evaluation.summary)] {
                 div { h3 { "Confusion matrix" } (confusion(evaluation.summary)) }
                 div { h3 { "By class" } (classes(evaluation.summary)) }
             }
             @if !evaluation.worst.is_empty() {
                 h3 { "Worst cases" }
-                p.soft { "The images whose true class got the lowest probability, worst first." }
+                p.soft { "The images whose true class got the lowest probability, worst first, as the network saw them." }
                 div.cases { @for case in &evaluation.worst { (worst_case(case)) } }
             }
         }
     }
 }
 
-/// Counts with the share of their row; the shade is that share.
+/// The headline figures in one line.
+fn in_a_line(summary: &Summary) -> Markup {
+    html! {
+        p.line {
+            "accuracy " b { (percent(summary.accuracy)) }
+            @if let Some(i) = &summary.intervals { " (" (percent_range(i.accuracy)) ")" }
+            ", macro F1 " b { (decimals(summary.macro_f1, 3)) }
+            ", macro AUC " b { (decimals(summary.macro_auc, 3)) }
+            ", log loss " b { (decimals(summary.log_loss, 3)) }
+            ", " (images(summary.samples))
+        }
+    }
+}
+
+/// `1 image`, `2 images`.
+fn images(n: usize) -> String {
+    format!("{n} image{}", if n == 1 { "" } else { "s" })
+}
+
+/// Counts with the share of their row, shaded by it.
 fn confusion(summary: &Summary) -> Markup {
     let names: Vec<&str> = summary.classes.iter().map(|c| c.name.as_str()).collect();
-    let upright = names.len() > LEVEL_HEADINGS || names.iter().any(|n| n.chars().count() > LEVEL_NAME);
+    let upright = has_upright_headings(summary);
     html! {
         div.wide {
             table.confusion {
@@ -235,7 +255,11 @@ fn confusion(summary: &Summary) -> Markup {
                     tr { td {} th.over colspan=(names.len()) { "predicted" } }
                     tr {
                         th.corner { "truth" }
-                        @for name in &names { th.upright[upright] scope="col" { span { (name) } } }
+                        @for name in &names {
+                            th.upright[upright] scope="col" style=(format!("width:{:.0}%", 75.0 / names.len() as f64)) {
+                                span { (name) }
+                            }
+                        }
                     }
                 }
                 tbody {
@@ -250,16 +274,27 @@ fn confusion(summary: &Summary) -> Markup {
                 }
             }
         }
-        p.soft { "Counts, and their share of the row. Blue is right, orange is wrong." }
+        p.soft { "Images, and their share of the row. Blue is right, orange is wrong." }
     }
+}
+
+/// Whether the class names are too many or too long to stand beside each other.
+fn has_upright_headings(summary: &Summary) -> bool {
+    summary.classes.len() > LEVEL_HEADINGS || summary.classes.iter().any(|c| c.name.chars().count() > LEVEL_NAME)
 }
 
 fn confusion_cell(count: u64, row: u64, right: bool) -> Markup {
     let share = if row == 0 { 0.0 } else { count as f64 / row as f64 };
+    // The root lets small shares be seen.
+    let shade = share.sqrt();
     html! {
-        td.right[right].wrong[!right].dark[share > 0.5] style=(format!("--share:{share:.3}")) {
+        td.right[right].wrong[!right].dark[shade > 0.55] style=(format!("--shade:{shade:.3}")) {
             (count)
-            small { @if count > 0 { (format!("{:.0} %", 100.0 * share)) } @else { (maud::PreEscaped("&nbsp;")) } }
+            small { @match count {
+                    0 => "\u{a0}",
+                    _ if share < 0.005 => "< 1 %",
+                    _ => (format!("{:.0} %", 100.0 * share)),
+                } }
         }
     }
 }
@@ -313,7 +348,7 @@ fn worst_case(case: &WorstCase) -> Markup {
             figcaption {
                 (odds("truth", "right", &case.truth, case.truth_probability))
                 @if wrong { (odds("predicted", "wrong", &case.predicted, case.predicted_probability)) }
-                p.file title=(case.name) { (case.name) }
+                p.file { (case.name) }
             }
         }
     }
@@ -323,8 +358,8 @@ fn odds(role: &str, style: &str, class: &str, probability: f32) -> Markup {
     let probability = f64::from(probability);
     let width = if probability.is_finite() { probability } else { 0.0 };
     html! {
-        p class={ "odds " (style) } style=(format!("--share:{width:.3}")) title=(role) {
-            span { (class) } b { (percent(probability)) }
+        p class={ "odds " (style) } style=(format!("--share:{width:.3}")) {
+            span { i { (role) } (class) } b { (percent(probability)) }
         }
     }
 }

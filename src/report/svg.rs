@@ -3,12 +3,12 @@
 use maud::{Markup, html};
 
 /// Size of a chart in its own units; the page scales it.
-const WIDTH: f64 = 460.0;
-const HEIGHT: f64 = 280.0;
+const WIDTH: f64 = 360.0;
+const HEIGHT: f64 = 240.0;
 /// Room around the plot for tick labels and the legend.
-const LEFT: f64 = 52.0;
-const RIGHT: f64 = 14.0;
-const TOP: f64 = 34.0;
+const LEFT: f64 = 46.0;
+const RIGHT: f64 = 10.0;
+const TOP: f64 = 26.0;
 const BOTTOM: f64 = 40.0;
 /// A linear axis hides all but the largest values beyond this ratio.
 const LOG_ABOVE: f64 = 30.0;
@@ -39,7 +39,7 @@ impl Chart {
     /// The chart, or nothing if it has no point to show.
     pub fn draw(mut self) -> Markup {
         self.lines.retain(|l| l.points.iter().any(|p| p.1.is_finite()));
-        let points = || self.lines.iter().flat_map(|l| &l.points).filter(|p| p.1.is_finite());
+        let points = || self.lines.iter().flat_map(|l| &l.points).filter(|p| p.0.is_finite() && p.1.is_finite());
         if points().next().is_none() {
             return html! {};
         }

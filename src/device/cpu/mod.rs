@@ -1,7 +1,9 @@
 //! The CPU device: memory from the host, kernels run by their Rust bodies.
 
+pub mod block;
 pub mod gemm;
 pub mod parallel;
+pub mod scratch;
 pub mod tile;
 
 use super::{Args, Block, DType, Device, Kernel, Memory, Pool, Source};

@@ -8,7 +8,7 @@ use pulp::{Arch, Simd, WithSimd};
 use std::array;
 
 /// An element type with vectors: `Vector<S>` holds as many as one register of the instruction set `S`.
-pub trait Lanes: bytemuck::Pod + std::ops::AddAssign {
+pub trait Lanes: bytemuck::Pod + std::ops::Add<Output = Self> {
     /// One register of elements.
     type Vector<S: Simd>: bytemuck::Pod;
     /// Every lane `x`.
@@ -16,7 +16,7 @@ pub trait Lanes: bytemuck::Pod + std::ops::AddAssign {
     /// a·b + c, fused where the instruction set fuses.
     fn mul_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
     /// a + b in every lane.
-    fn add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+    fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
 }
 
 macro_rules! lanes {
@@ -33,7 +33,7 @@ macro_rules! lanes {
                 if S::IS_SCALAR { simd.$add(simd.$mul(a, b), c) } else { simd.$mul_add(a, b, c) }
             }
             #[inline(always)]
-            fn add<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+            fn plus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
                 simd.$add(a, b)
             }
         }
@@ -204,27 +204,42 @@ impl<T: Lanes> Multiply<'_, '_, T> {
                 }
             }
         }
-        for (i, sums) in sums.iter().enumerate() {
+        // SAFETY: as of the caller.
+        unsafe { self.store(simd, sums, start, (col, cols)) };
+    }
+
+    /// Writes or adds a tile. It takes the sums by value, so that they stay in registers until here.
+    #[inline(always)]
+    unsafe fn store<S: Simd, const M: usize, const N: usize>(
+        &self,
+        simd: S,
+        sums: [[T::Vector<S>; N]; M],
+        start: usize,
+        (col, cols): (usize, usize),
+    ) {
+        let lanes = lanes::<T, S>();
+        for i in 0..M {
             let row = self.targets.map_or(start + i, |t| t[start + i]);
-            // SAFETY: `multiply` checked the row; `cols` columns from `col` on are the block's.
-            let out = unsafe { std::slice::from_raw_parts_mut(self.out.at(row, col), cols) };
+            let out = self.out.at(row, col);
             if cols == N * lanes {
-                for (j, &sum) in sums.iter().enumerate() {
-                    let out: *mut T::Vector<S> = out[j * lanes..].as_mut_ptr().cast();
-                    // SAFETY: the row has N · lanes columns.
+                for j in 0..N {
+                    // SAFETY: `multiply` checked the row; it has N · lanes columns from `col` on.
                     unsafe {
-                        let sum = if self.accumulate { T::add(simd, out.read_unaligned(), sum) } else { sum };
-                        out.write_unaligned(sum);
+                        let out = out.add(j * lanes).cast::<T::Vector<S>>();
+                        let sum = sums[i][j];
+                        out.write_unaligned(if self.accumulate {
+                            T::plus(simd, out.read_unaligned(), sum)
+                        } else {
+                            sum
+                        });
                     }
                 }
             } else {
-                let sums: &[T] = bytemuck::cast_slice(sums);
-                for (out, &sum) in out.iter_mut().zip(sums) {
-                    if self.accumulate {
-                        *out += sum;
-                    } else {
-                        *out = sum;
-                    }
+                let row = sums[i];
+                // SAFETY: `multiply` checked the row; it has `cols` columns from `col` on.
+                let out = unsafe { std::slice::from_raw_parts_mut(out, cols) };
+                for (out, &sum) in out.iter_mut().zip(bytemuck::cast_slice::<_, T>(&row)) {
+                    *out = if self.accumulate { *out + sum } else { sum };
                 }
             }
         }
