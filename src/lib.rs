@@ -15,6 +15,7 @@ pub mod nn;
 pub mod ops;
 pub mod report;
 pub mod rng;
+pub mod sample;
 pub mod shape;
 pub mod tape;
 pub mod tensor;

@@ -2,9 +2,10 @@
 
 use super::config::{ClassWeights, Config};
 use crate::{
-    Error, Result,
-    data::{self, Augment, Dataset, Loader, LoaderOptions, Skipped, Split, manifest, split},
+    Result,
+    data::{Augment, Dataset, Loader, LoaderOptions, Skipped, Split, manifest, split},
     report::SplitCounts,
+    sample,
 };
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -30,7 +31,7 @@ impl Prepared {
     pub fn new(config: &Config, recorded: Option<&Path>, record: Option<&Path>) -> Result<Prepared> {
         let mut dataset = match &config.data {
             Some(path) => Dataset::open(path)?,
-            None => sample()?,
+            None => sample::dataset()?,
         };
         let skipped = dataset.verify(config.skip_bad)?;
         match recorded {
@@ -108,10 +109,6 @@ fn options(config: &Config, workers: usize) -> LoaderOptions {
         normalise: config.normalise,
         ..LoaderOptions::default()
     }
-}
-
-fn sample() -> Result<data::Dataset> {
-    Err(Error::unusable("there is no embedded sample in this build", "--data FOLDER"))
 }
 
 fn fingerprint(dataset: &Dataset) -> String {
