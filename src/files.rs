@@ -46,3 +46,13 @@ fn folder_of(path: &Path) -> &Path {
 fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
+
+/// Removes the temporary files that writers killed half-way have left in `folder`. A failure is of no consequence.
+pub fn remove_temporaries(folder: &Path) {
+    let is_temporary = |name: &str| name.starts_with('.') && name.ends_with(".tmp");
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(is_temporary) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! differentiate; [`nn`] and [`models`] are networks over named parameters; [`data`] turns files into batches;
 //! [`metrics`] and [`report`] say how well it went.
 
+pub mod cli;
 pub mod data;
 pub mod device;
 pub mod error;
@@ -17,5 +18,7 @@ pub mod rng;
 pub mod shape;
 pub mod tape;
 pub mod tensor;
+pub mod train;
+pub mod weights;
 
 pub use error::{Error, Result};
