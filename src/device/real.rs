@@ -1,5 +1,6 @@
 //! The two element types CPU bodies are written over: `f32` for work, `f64` for proofs.
 
+use crate::device::cpu::tile::Lanes;
 use std::{
     fmt::Debug,
     iter::Sum,
@@ -8,7 +9,7 @@ use std::{
 
 /// A floating-point element of a CPU body.
 pub trait Real:
-    bytemuck::Pod
+    Lanes
     + Send
     + Sync
     + PartialOrd

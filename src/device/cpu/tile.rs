@@ -1,0 +1,247 @@
+//! Matrix multiplication in registers: a tile of rows × columns of the product stays in vector registers while the
+//! reduction runs (Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication"). The left operand is
+//! read where it lies, row by row through offsets, so a convolution needs no copy of its input (Dukhan 2019, "The
+//! indirect convolution algorithm"); the right one is packed into panels as wide as the tile.
+
+use super::block::Block;
+use pulp::{Arch, Simd, WithSimd};
+use std::array;
+
+/// An element type with vectors: `Vector<S>` holds as many as one register of the instruction set `S`.
+pub trait Lanes: bytemuck::Pod + std::ops::Add<Output = Self> {
+    /// One register of elements.
+    type Vector<S: Simd>: bytemuck::Pod;
+    /// Every lane `x`.
+    fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
+    /// a·b + c, fused where the instruction set fuses.
+    fn mul_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
+    /// a + b in every lane.
+    fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+}
+
+macro_rules! lanes {
+    ($t:ty, $vector:ident, $splat:ident, $add:ident, $mul:ident, $mul_add:ident) => {
+        impl Lanes for $t {
+            type Vector<S: Simd> = S::$vector;
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, x: Self) -> S::$vector {
+                simd.$splat(x)
+            }
+            #[inline(always)]
+            fn mul_add<S: Simd>(simd: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
+                // Without vectors a fused multiply-add is a slow library call.
+                if S::IS_SCALAR { simd.$add(simd.$mul(a, b), c) } else { simd.$mul_add(a, b, c) }
+            }
+            #[inline(always)]
+            fn plus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$add(a, b)
+            }
+        }
+    };
+}
+lanes!(f32, f32s, splat_f32s, add_f32s, mul_f32s, mul_add_f32s);
+lanes!(f64, f64s, splat_f64s, add_f64s, mul_f64s, mul_add_f64s);
+
+/// Vectors side by side in a tile.
+const VECTORS: usize = 2;
+
+/// Rows of a tile: two accumulators each, beside two vectors of the right operand and one broadcast element.
+const fn tile_rows(registers: usize) -> usize {
+    if registers >= 32 { 14 } else { 6 }
+}
+
+#[inline(always)]
+fn lanes<T: Lanes, S: Simd>() -> usize {
+    size_of::<T::Vector<S>>() / size_of::<T>()
+}
+
+/// Columns of a panel on this processor.
+pub fn panel_width<T: Lanes>() -> usize {
+    struct Width<T>(std::marker::PhantomData<T>);
+    impl<T: Lanes> WithSimd for Width<T> {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            VECTORS * lanes::<T, S>()
+        }
+    }
+    Arch::new().dispatch(Width::<T>(std::marker::PhantomData))
+}
+
+/// Longest segment of a left operand that may lie outside.
+pub const MAX_SEGMENT: usize = 512;
+
+/// The offset of a segment that lies outside the data: it reads as zeros.
+pub const OUTSIDE: usize = usize::MAX;
+
+static ZEROS: [f64; MAX_SEGMENT] = [0.0; MAX_SEGMENT];
+
+/// The left operand `[rows, segments · len]`: element `i` of segment `s` of row `r` is
+/// `data[offsets[s · rows + r] + first + i · step]`, or zero if the offset is [`OUTSIDE`].
+#[derive(Clone, Copy)]
+pub struct Left<'a, T> {
+    pub data: &'a [T],
+    pub offsets: &'a [usize],
+    pub rows: usize,
+    pub first: usize,
+    pub len: usize,
+    pub step: usize,
+}
+
+/// The right operand `[depth, columns]` in panels: column `j` of row `d` is
+/// `data[j / width · stride + d · width + j % width]`, `width` being [`panel_width`]; the last panel is filled up to it.
+#[derive(Clone, Copy)]
+pub struct Panels<'a, T> {
+    pub data: &'a [T],
+    pub stride: usize,
+}
+
+/// Computes out = left · right, or adds the product to it. Row `r` of the product goes to row `targets[r]` of `out`
+/// (row `r` without targets).
+///
+/// # Panics
+/// If an offset, a target or the panels reach outside their slices.
+pub fn multiply<T: Lanes>(
+    left: &Left<T>,
+    right: &Panels<T>,
+    targets: Option<&[usize]>,
+    out: &mut Block<T>,
+    accumulate: bool,
+) {
+    assert!(left.rows > 0 && left.len > 0 && left.offsets.len() % left.rows == 0, "multiply: an empty left operand");
+    let last = left.first + (left.len - 1) * left.step;
+    let inside = |&o: &usize| if o == OUTSIDE { last < MAX_SEGMENT } else { o + last < left.data.len() };
+    assert!(left.offsets.iter().all(inside), "multiply: a segment reaches outside its data");
+    let depth = left.offsets.len() / left.rows * left.len;
+    let width = panel_width::<T>();
+    let panels = out.cols().div_ceil(width);
+    assert!((panels - 1) * right.stride + depth * width <= right.data.len(), "multiply: panels too short");
+    match targets {
+        None => assert!(left.rows <= out.rows(), "multiply: more rows than the output has"),
+        Some(t) => assert!(t.len() == left.rows && t.iter().all(|&t| t < out.rows()), "multiply: targets outside"),
+    }
+    Arch::new().dispatch(Multiply { left, right, targets, out, accumulate });
+}
+
+struct Multiply<'a, 'b, T> {
+    left: &'a Left<'a, T>,
+    right: &'a Panels<'a, T>,
+    targets: Option<&'a [usize]>,
+    out: &'a mut Block<'b, T>,
+    accumulate: bool,
+}
+
+impl<T: Lanes> WithSimd for Multiply<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (rows, cols) = (self.left.rows, self.out.cols());
+        let width = VECTORS * lanes::<T, S>();
+        // Rows are dealt out evenly, so that no tile is nearly empty.
+        let tiles = rows.div_ceil(tile_rows(S::REGISTER_COUNT));
+        for panel in 0..cols.div_ceil(width) {
+            let right = &self.right.data[panel * self.right.stride..];
+            let cols = panel * width..cols.min((panel + 1) * width);
+            for tile in 0..tiles {
+                let (start, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
+                // SAFETY: `multiply` checked every offset, target and panel.
+                unsafe { self.tile(simd, right.as_ptr(), start, end - start, (cols.start, cols.len())) };
+            }
+        }
+    }
+}
+
+impl<T: Lanes> Multiply<'_, '_, T> {
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(&self, simd: S, right: *const T, start: usize, rows: usize, cols: (usize, usize)) {
+        macro_rules! tiles {
+            ($($rows:literal)*) => {
+                match rows {
+                    // SAFETY: as of the caller; the tile has the rows asked for.
+                    $($rows if $rows <= tile_rows(S::REGISTER_COUNT) => unsafe {
+                        if cols.1 > lanes::<T, S>() {
+                            self.fixed_tile::<S, $rows, 2>(simd, right, start, cols)
+                        } else {
+                            self.fixed_tile::<S, $rows, 1>(simd, right, start, cols)
+                        }
+                    },)*
+                    _ => unreachable!("a tile of {rows} rows"),
+                }
+            };
+        }
+        tiles!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+    }
+
+    #[inline(always)]
+    unsafe fn fixed_tile<S: Simd, const M: usize, const N: usize>(
+        &self,
+        simd: S,
+        mut right: *const T,
+        start: usize,
+        (col, cols): (usize, usize),
+    ) {
+        let left = self.left;
+        let lanes = lanes::<T, S>();
+        let mut sums = [[T::splat(simd, T::zeroed()); N]; M];
+        for offsets in left.offsets.chunks_exact(left.rows) {
+            // SAFETY: `multiply` checked that every segment lies in `data` or is shorter than `ZEROS`.
+            unsafe {
+                let rows: [*const T; M] = array::from_fn(|i| match *offsets.get_unchecked(start + i) {
+                    OUTSIDE => ZEROS.as_ptr().cast::<T>(),
+                    offset => left.data.as_ptr().add(offset + left.first),
+                });
+                for d in 0..left.len {
+                    let b: [T::Vector<S>; N] =
+                        array::from_fn(|j| right.add(j * lanes).cast::<T::Vector<S>>().read_unaligned());
+                    right = right.add(VECTORS * lanes);
+                    for i in 0..M {
+                        let a = T::splat(simd, *rows[i].add(d * left.step));
+                        for j in 0..N {
+                            sums[i][j] = T::mul_add(simd, a, b[j], sums[i][j]);
+                        }
+                    }
+                }
+            }
+        }
+        // SAFETY: as of the caller.
+        unsafe { self.store(simd, sums, start, (col, cols)) };
+    }
+
+    /// Writes or adds a tile. It takes the sums by value, so that they stay in registers until here.
+    #[inline(always)]
+    unsafe fn store<S: Simd, const M: usize, const N: usize>(
+        &self,
+        simd: S,
+        sums: [[T::Vector<S>; N]; M],
+        start: usize,
+        (col, cols): (usize, usize),
+    ) {
+        let lanes = lanes::<T, S>();
+        for i in 0..M {
+            let row = self.targets.map_or(start + i, |t| t[start + i]);
+            let out = self.out.at(row, col);
+            if cols == N * lanes {
+                for j in 0..N {
+                    // SAFETY: `multiply` checked the row; it has N · lanes columns from `col` on.
+                    unsafe {
+                        let out = out.add(j * lanes).cast::<T::Vector<S>>();
+                        let sum = sums[i][j];
+                        out.write_unaligned(if self.accumulate {
+                            T::plus(simd, out.read_unaligned(), sum)
+                        } else {
+                            sum
+                        });
+                    }
+                }
+            } else {
+                let row = sums[i];
+                // SAFETY: `multiply` checked the row; it has `cols` columns from `col` on.
+                let out = unsafe { std::slice::from_raw_parts_mut(out, cols) };
+                for (out, &sum) in out.iter_mut().zip(bytemuck::cast_slice::<_, T>(&row)) {
+                    *out = if self.accumulate { *out + sum } else { sum };
+                }
+            }
+        }
+    }
+}
