@@ -287,8 +287,14 @@ fn confusion_cell(count: u64, row: u64, right: bool) -> Markup {
     let share = if row == 0 { 0.0 } else { count as f64 / row as f64 };
     // The root lets small shares be seen.
     let shade = share.sqrt();
+    let tone = match (right, shade > 0.55) {
+        (true, false) => "right",
+        (true, true) => "right dark",
+        (false, false) => "wrong",
+        (false, true) => "wrong dark",
+    };
     html! {
-        td.right[right].wrong[!right].dark[shade > 0.55] style=(format!("--shade:{shade:.3}")) {
+        td class=(tone) style=(format!("--shade:{shade:.3}")) {
             (count)
             small { @match count {
                     0 => "\u{a0}",

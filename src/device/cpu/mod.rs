@@ -1,6 +1,7 @@
 //! The CPU device: memory from the host, kernels run by their Rust bodies.
 
 pub mod block;
+pub mod denormals;
 pub mod gemm;
 pub mod parallel;
 pub mod scratch;
