@@ -11,7 +11,8 @@ fn main() {
     list(&root.join("images"), &mut files);
     files.sort();
     let entry = |path: &PathBuf| {
-        let name: Vec<_> = path.strip_prefix(&root).expect("below it").iter().map(|part| part.to_string_lossy()).collect();
+        let name: Vec<_> =
+            path.strip_prefix(&root).expect("below it").iter().map(|part| part.to_string_lossy()).collect();
         format!("    ({:?}, include_bytes!({:?})),\n", name.join("/"), path.display().to_string())
     };
     let table: String = files.iter().map(entry).collect();

@@ -1,6 +1,6 @@
 //! `roentgen bench`: how long a training step takes, on random images.
 
-use super::machine;
+use super::{machine, output::print};
 use crate::{
     Result,
     data::Batch,
@@ -51,9 +51,16 @@ const CLASSES: usize = 10;
 
 /// Times steps of SGD with momentum, or forward passes, and prints the rate.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let device = machine::device(args.threads.map(usize::from))?;
+    let device = machine::device(args.threads)?;
     // Small enough that random labels do not make it diverge.
-    let config = Config { model: args.model, size: args.size, batch: args.batch, optimizer: Optimizer::Sgd, lr: 1e-3, ..Config::default() };
+    let config = Config {
+        model: args.model,
+        size: args.size,
+        batch: args.batch,
+        optimizer: Optimizer::Sgd,
+        lr: 1e-3,
+        ..Config::default()
+    };
     config.check()?;
     let mut model = Model::new(&config.model, CLASSES, &device, DType::F32, config.seed)?;
     let optimiser = Optimiser::new(&mut model, &config)?;
@@ -75,12 +82,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let rate = (times.len() * args.batch) as f64 / times.iter().sum::<f64>();
     let peak = machine::peak_memory_mib();
     let kind = if args.forward { "forward" } else { "training" };
-    println!("{}  {kind}  {} x {} px  {}", config.model, args.batch, args.size, device.name());
-    println!("{rate:.2} images/s, peak memory {} MiB", decimals(peak.map(|mib| mib as f64), 0));
+    print(format!("{}  {kind}  {} x {} px  {}\n", config.model, args.batch, args.size, device.name()))?;
+    print(format!("{rate:.2} images/s, peak memory {} MiB\n", decimals(peak.map(|mib| mib as f64), 0)))?;
     if args.json {
         let ms: Vec<f64> = times.iter().map(|seconds| seconds * 1e3).collect();
         let ends: Vec<_> = [losses.first(), losses.last()].into_iter().flatten().collect();
-        println!("{}", json!({ "ms_per_step": ms, "loss": ends, "peak_mem_mb": peak, "images_per_second": rate }));
+        let line = json!({ "ms_per_step": ms, "loss": ends, "peak_mem_mb": peak, "images_per_second": rate });
+        print(format!("{line}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -88,5 +96,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
 fn random_batch(n: usize, size: usize) -> Batch {
     let mut rng = Rng::new(0, Purpose::Test, 0, 0);
     let images = (0..n * size * size * 3).map(|_| rng.uniform()).collect();
-    Batch { images, labels: (0..n).map(|_| rng.below(CLASSES as u32)).collect(), indices: (0..n as u32).collect(), size }
+    Batch {
+        images,
+        labels: (0..n).map(|_| rng.below(CLASSES as u32)).collect(),
+        indices: (0..n as u32).collect(),
+        size,
+    }
 }

@@ -1,11 +1,17 @@
 //! `roentgen finetune`.
 
-use super::{INTERRUPTED, machine, options::Recipe, progress::Progress};
+use super::{
+    INTERRUPTED,
+    machine::{self, Threads},
+    options::Recipe,
+    output::{print, say},
+    progress::Progress,
+};
 use crate::{
     Error, Result,
     device::Device,
     files::write_atomic,
-    train::{Checkpoint, Config, Outcome, Prepared, RunFolder, Session},
+    train::{Checkpoint, Config, Outcome, RunFolder, Session},
     weights::Matched,
 };
 use std::{
@@ -34,12 +40,8 @@ pub struct Args {
     /// Go on with the interrupted run in this folder, with its own recipe
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
-    /// Threads that load images; changes no result
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    workers: usize,
-    /// Threads that compute; changes no result [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 /// Trains, and tells on stderr how it goes.
@@ -55,32 +57,34 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let outcome = session.train(&mut progress, &interrupt);
     progress.close();
     let finished = match outcome? {
-        Outcome::Complete => session.finish(&facts(&session), &environment(&session.model.params.device().name()), &interrupt)?,
+        Outcome::Complete => {
+            session.finish(&facts(&session), &environment(&session.model.params.device().name()), &interrupt)?
+        }
         Outcome::Interrupted => None,
     };
     let Some(finished) = finished else {
-        eprintln!("interrupted; everything is saved. To go on:\n  roentgen finetune --resume {folder}");
+        say(format!("interrupted; everything is saved. To go on:\n  roentgen finetune --resume {folder}"));
         return Ok(ExitCode::from(INTERRUPTED));
     };
     for (split, summary) in &finished.summaries {
-        println!("\n{split}\n{summary}");
+        print(format!("\n{split}\n{summary}\n"))?;
     }
-    println!("\nreport: {}", session.folder.file("report.html").display());
+    print(format!("\nreport: {}\n", session.folder.file("report.html").display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn begin(args: &Args) -> Result<Session> {
     let config = args.recipe.resolve(args.config.as_deref())?;
-    let device = machine::device(args.threads.map(usize::from))?;
+    let device = args.threads.device()?;
     let path = args.out.clone().unwrap_or_else(|| RunFolder::next(&config.model));
     check_inputs(&config)?;
     let folder = RunFolder::create(&path, args.force)?;
     let text = toml::to_string(&config).expect("a recipe is plain data");
     write_atomic(&folder.file("config.toml"), text.as_bytes())?;
     if config.data.is_none() {
-        eprintln!("no --data given: training on the small sample inside the program");
+        say("no --data given: training on the small sample inside the program");
     }
-    let (session, matched) = Session::begin(config, folder, &device, args.workers)?;
+    let (session, matched) = Session::begin(config, folder, &device, args.threads.workers)?;
     introduce(&session, &device);
     if let Some(matched) = matched {
         tell_matched(&matched, session.state.config.weights.as_deref());
@@ -97,7 +101,7 @@ fn check_inputs(config: &Config) -> Result<()> {
 }
 
 fn resume(args: &Args, path: &Path) -> Result<Session> {
-    let fixed: Vec<_> = args.recipe.given().into_iter().filter(|key| key != "data").collect();
+    let fixed: Vec<_> = args.recipe.given()?.into_iter().filter(|key| key != "data").collect();
     if args.config.is_some() || !fixed.is_empty() {
         let named = fixed.first().map_or("config", String::as_str).replace('_', "-");
         return Err(Error::unusable(
@@ -110,42 +114,35 @@ fn resume(args: &Args, path: &Path) -> Result<Session> {
     if let Some(data) = &args.recipe.data {
         checkpoint.state.config.data = Some(data.clone());
     }
-    let device = machine::device(args.threads.map(usize::from))?;
-    let session = Session::resume(&checkpoint, folder, &device, args.workers)?;
+    let device = args.threads.device()?;
+    let session = Session::resume(&checkpoint, folder, &device, args.threads.workers)?;
     introduce(&session, &device);
     let state = &session.state;
-    eprintln!("going on after epoch {}, step {}", state.epoch, state.step_in_epoch);
+    say(format!("going on after epoch {}, step {}", state.epoch, state.step_in_epoch));
     Ok(session)
 }
 
 fn introduce(session: &Session, device: &Arc<dyn Device>) {
     let (model, config) = (&session.model, &session.state.config);
-    eprintln!("device  {}", device.name());
-    eprintln!("model   {}, {} parameters, {} px, {} images a step", model.name, model.params.parameter_count(), config.size, config.batch);
-    eprintln!("data    {}", session.prepared.dataset.origin);
-    describe(&session.prepared);
-    eprintln!("run     {}", session.folder.path().display());
-}
-
-fn describe(prepared: &Prepared) {
-    let counts = prepared.counts();
-    let width = counts.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);
-    let heads: Vec<_> = counts.splits.iter().map(|(name, _)| format!("{name:>10}")).collect();
-    eprintln!("        {:width$}{}", "", heads.concat());
-    for (c, class) in counts.classes.iter().enumerate() {
-        let cells: Vec<_> = counts.splits.iter().map(|(_, n)| format!("{:>10}", n[c])).collect();
-        eprintln!("        {class:width$}{}", cells.concat());
-    }
-    prepared.skipped.iter().for_each(|skipped| eprintln!("left out: {}", skipped.reason.lines().next().unwrap_or("")));
-    prepared.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    say(format!("device  {}", device.name()));
+    say(format!(
+        "model   {}, {} parameters, {} px, {} images a step",
+        model.name,
+        model.params.parameter_count(),
+        config.size,
+        config.batch
+    ));
+    say(format!("data    {}", session.prepared.dataset.origin));
+    session.prepared.tell(&mut |line| say(line));
+    say(format!("run     {}", session.folder.path().display()));
 }
 
 fn tell_matched(matched: &Matched, path: Option<&Path>) {
     let Matched { copied, skipped, unfilled } = matched;
     let from = path.map_or(String::new(), |path| path.display().to_string());
-    eprintln!("weights {from}: {} copied, {} skipped, {} unfilled", copied.len(), skipped.len(), unfilled.len());
-    skipped.iter().for_each(|(name, reason)| eprintln!("        skipped   {name}: {reason}"));
-    unfilled.iter().for_each(|name| eprintln!("        unfilled  {name}"));
+    say(format!("weights {from}: {} copied, {} skipped, {} unfilled", copied.len(), skipped.len(), unfilled.len()));
+    skipped.iter().for_each(|(name, reason)| say(format!("        skipped   {name}: {reason}")));
+    unfilled.iter().for_each(|name| say(format!("        unfilled  {name}")));
 }
 
 fn facts(session: &Session) -> Vec<(String, String)> {
@@ -185,7 +182,8 @@ fn catch_signals(interrupt: &Arc<AtomicBool>) -> Result<()> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!("\nfinishing the step; once more to stop at once");
+        say("\nfinishing the step; once more to stop at once");
     };
-    ctrlc::set_handler(handler).map_err(|e| Error::unusable(format!("cannot listen for signals: {e}"), "another system"))
+    ctrlc::set_handler(handler)
+        .map_err(|e| Error::unusable(format!("cannot listen for signals: {e}"), "another system"))
 }

@@ -1,13 +1,18 @@
 //! The command line: thin clothes around the library.
 
 mod bench;
+mod evaluate;
 mod finetune;
+mod inspect;
 mod machine;
 mod options;
+mod output;
+mod predict;
 mod progress;
 
 use crate::Result;
 use clap::{Parser, Subcommand};
+use output::say;
 use std::process::ExitCode;
 
 /// Fine-tune convolutional networks on radiology images.
@@ -22,6 +27,12 @@ struct Cli {
 enum Command {
     /// Train a network on a folder or table of images, or go on with an interrupted run
     Finetune(Box<finetune::Args>),
+    /// Measure a trained network on labelled images
+    Evaluate(evaluate::Args),
+    /// Score images with a trained network
+    Predict(predict::Args),
+    /// List the tensors of a network or a checkpoint
+    Inspect(inspect::Args),
     /// Time training steps on random data
     Bench(bench::Args),
 }
@@ -33,10 +44,10 @@ const INTERRUPTED: u8 = 130;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if cfg!(debug_assertions) {
-        eprintln!("warning: this is a debug build, and slow; build with --release for work");
+        say("warning: this is a debug build, and slow; build with --release for work");
     }
     run(cli.command).unwrap_or_else(|e| {
-        eprintln!("error: {e}");
+        say(format!("error: {e}"));
         ExitCode::FAILURE
     })
 }
@@ -44,6 +55,9 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Finetune(args) => finetune::run(*args),
+        Command::Evaluate(args) => evaluate::run(args),
+        Command::Predict(args) => predict::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
     }
 }

@@ -36,7 +36,7 @@ pub struct Recipe {
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
     /// Seed of everything random [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
     /// Optimiser [default: adamw]
     #[arg(long, value_name = "NAME")]
@@ -108,7 +108,7 @@ impl Recipe {
             Some(path) => read(path)?,
             None => Table::new(),
         };
-        overlay(&mut chosen, self.table());
+        overlay(&mut chosen, self.table()?);
         let base = if chosen.contains_key("data") { Config::default() } else { Config::for_sample() };
         let mut table = Table::try_from(base).expect("a recipe is plain data");
         overlay(&mut table, chosen);
@@ -118,8 +118,9 @@ impl Recipe {
     }
 
     /// What the flags set.
-    fn table(&self) -> Table {
-        let mut table = Table::try_from(self).expect("flags are plain data");
+    fn table(&self) -> Result<Table> {
+        let unusable = |e| Error::unusable(format!("the flags cannot be used: {e}"), "paths in UTF-8");
+        let mut table = Table::try_from(self).map_err(unusable)?;
         let augment = match (self.augment, self.no_augment) {
             (true, _) => Some(Augment::default()),
             (_, true) => Some(Augment::none()),
@@ -128,12 +129,15 @@ impl Recipe {
         if let Some(augment) = augment {
             table.insert("augment".into(), Value::try_from(augment).expect("plain data"));
         }
-        table
+        Ok(table)
     }
 
     /// The flags that were given, by their keys.
-    pub fn given(&self) -> Vec<String> {
-        self.table().keys().cloned().collect()
+    ///
+    /// # Errors
+    /// A path that is not UTF-8.
+    pub fn given(&self) -> Result<Vec<String>> {
+        Ok(self.table()?.keys().cloned().collect())
     }
 }
 

@@ -1,5 +1,6 @@
 //! How training shows itself: one live line on a terminal, plain lines elsewhere.
 
+use super::output::say;
 use crate::{
     metrics::{decimals, percent},
     report::EpochRecord,
@@ -28,7 +29,8 @@ impl Progress {
     pub fn new(epochs: u32, steps: usize, done: u64) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(u64::from(epochs) * steps as u64).with_position(done);
-            let style = ProgressStyle::with_template("{msg}  {wide_bar}  {percent} %  ETA {eta}").expect("a fixed text");
+            let style =
+                ProgressStyle::with_template("{msg}  {wide_bar}  {percent} %  ETA {eta}").expect("a fixed text");
             bar.with_style(style)
         });
         if let Some(bar) = &bar {
@@ -40,8 +42,8 @@ impl Progress {
     fn line(&mut self, text: &str) {
         self.last_line = Instant::now();
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
         }
     }
 

@@ -50,6 +50,16 @@ pub enum Monitor {
     Loss,
 }
 
+impl Monitor {
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Monitor::MacroF1 => "validation macro F1",
+            Monitor::Loss => "validation loss",
+        }
+    }
+}
+
 /// A factor on the learning rate of some parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -152,7 +162,7 @@ impl Default for Config {
 impl Config {
     /// For the embedded sample, which is small: less of everything, so that it ends within a minute or so on two cores.
     pub fn for_sample() -> Self {
-        Config { size: 64, epochs: 12, batch: 16, ..Config::default() }
+        Config { size: 64, epochs: 12, batch: 16, monitor: Monitor::Loss, ..Config::default() }
     }
 
     /// Refuses values that cannot work, naming the key.
@@ -195,7 +205,10 @@ impl Config {
             );
         }
         if f64::from(self.epochs) <= self.warmup {
-            return refuse(format!("a warmup of {} leaves none of {} epochs", self.warmup, self.epochs), "fewer epochs");
+            return refuse(
+                format!("a warmup of {} leaves none of {} epochs", self.warmup, self.epochs),
+                "fewer epochs",
+            );
         }
         Ok(())
     }

@@ -123,7 +123,11 @@ impl RunFolder {
             text.lines().map_while(|line| serde_json::from_str(line).ok()).take(epochs as usize).collect();
         if records.len() < epochs as usize {
             return Err(Error::unusable(
-                format!("{} has {} whole lines, but the checkpoint has seen {epochs} epochs", path.display(), records.len()),
+                format!(
+                    "{} has {} whole lines, but the checkpoint has seen {epochs} epochs",
+                    path.display(),
+                    records.len()
+                ),
                 "restore that file from where the run was copied from",
             ));
         }

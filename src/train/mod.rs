@@ -131,13 +131,7 @@ impl Session {
         workers: usize,
     ) -> Result<Session> {
         let state = checkpoint.state.clone();
-        let prepared = Prepared::new(&state.config, Some(&folder.manifest()), None)?;
-        if prepared.fingerprint != state.data {
-            return Err(Error::unusable(
-                format!("the data in {} have changed since the run was started", prepared.dataset.origin),
-                "restore them, or start a new run",
-            ));
-        }
+        let prepared = Prepared::again(&state, Some(&folder.manifest()))?;
         let model = checkpoint.model(device)?;
         let history = folder.read_history(state.epoch)?;
         let session = Session::new(folder, prepared, model, state, history, workers)?;

@@ -1,8 +1,11 @@
 //! From a configuration to data that can be trained on: read once, split, checked and fingerprinted.
 
-use super::config::{ClassWeights, Config};
+use super::{
+    config::{ClassWeights, Config},
+    state::RunState,
+};
 use crate::{
-    Result,
+    Error, Result,
     data::{Augment, Dataset, Loader, LoaderOptions, Skipped, Split, manifest, split},
     report::SplitCounts,
     sample,
@@ -45,19 +48,86 @@ impl Prepared {
         if config.drop_copies {
             let dropped = split::drop_train_copies(&mut dataset);
             if !dropped.is_empty() {
-                warnings.push(format!("{} training images are copies of held-out ones and were left out", dropped.len()));
+                warnings
+                    .push(format!("{} training images are copies of held-out ones and were left out", dropped.len()));
             }
             split::check_training_classes(&dataset)?;
         }
-        if !skipped.is_empty() {
-            warnings.push(format!("{} images cannot be read and were left out", skipped.len()));
+        Ok(Prepared { warnings, skipped, ..Prepared::plain(dataset) }.warned())
+    }
+
+    /// The data that `state` was trained on, once more: with the splits of the manifest `recorded`, if there is one.
+    ///
+    /// # Errors
+    /// Data that cannot be used; data that have changed since.
+    pub fn again(state: &RunState, recorded: Option<&Path>) -> Result<Prepared> {
+        let prepared = Prepared::new(&state.config, recorded, None)?;
+        if prepared.fingerprint != state.data {
+            return Err(Error::unusable(
+                format!("the data in {} have changed since the network was trained on them", prepared.dataset.origin),
+                "restore them, or name what to use instead with --data",
+            ));
         }
-        if dataset.ignored > 0 {
-            warnings.push(format!("{} files are no images by their suffix and were ignored", dataset.ignored));
+        Ok(prepared)
+    }
+
+    /// Other labelled data at `path` for the network of `state`. Images without a given split count as test images.
+    ///
+    /// # Errors
+    /// Data that cannot be used, or have a class that the network does not know.
+    pub fn other(state: &RunState, path: &Path) -> Result<Prepared> {
+        let mut dataset = Dataset::open(path)?;
+        let skipped = dataset.verify(state.config.skip_bad)?;
+        let known = |class: &String| {
+            state.classes.iter().position(|known| known == class).ok_or_else(|| {
+                Error::unusable(
+                    format!("{} has the class {class:?}, which the network was not trained on", dataset.origin),
+                    format!("name its classes as the network does: {}", state.classes.join(", ")),
+                )
+            })
+        };
+        let labels: Vec<usize> = dataset.classes.iter().map(known).collect::<Result<_>>()?;
+        for record in &mut dataset.records {
+            record.label = labels[record.label as usize] as u32;
+            record.split = record.split.or(Some(Split::Test));
         }
-        warnings.extend(split::warnings(&dataset));
+        dataset.classes = state.classes.clone();
+        Ok(Prepared { skipped, ..Prepared::plain(dataset) }.warned())
+    }
+
+    /// A dataset as it is.
+    pub fn plain(dataset: Dataset) -> Prepared {
         let fingerprint = fingerprint(&dataset);
-        Ok(Prepared { dataset, skipped, warnings, fingerprint })
+        Prepared { dataset, skipped: vec![], warnings: vec![], fingerprint }
+    }
+
+    /// The same, with the warnings that follow from what is known.
+    fn warned(mut self) -> Prepared {
+        if !self.skipped.is_empty() {
+            self.warnings.push(format!("{} images cannot be read and were left out", self.skipped.len()));
+        }
+        if self.dataset.ignored > 0 {
+            self.warnings
+                .push(format!("{} files are no images by their suffix and were ignored", self.dataset.ignored));
+        }
+        self.warnings.extend(split::warnings(&self.dataset));
+        self
+    }
+
+    /// A table of the images of each class in each split, then what was left out and the warnings, line by line.
+    pub fn tell(&self, say: &mut dyn FnMut(String)) {
+        let counts = self.counts();
+        let width = counts.classes.iter().map(|class| class.chars().count()).max().unwrap_or(0);
+        let heads: Vec<_> = counts.splits.iter().map(|(name, _)| format!("{name:>12}")).collect();
+        say(format!("        {:width$}{}", "", heads.concat()));
+        for (c, class) in counts.classes.iter().enumerate() {
+            let cells: Vec<_> = counts.splits.iter().map(|(_, n)| format!("{:>12}", n[c])).collect();
+            say(format!("        {class:width$}{}", cells.concat()));
+        }
+        self.skipped
+            .iter()
+            .for_each(|skipped| say(format!("left out: {}", skipped.reason.lines().next().unwrap_or(""))));
+        self.warnings.iter().for_each(|warning| say(format!("warning: {warning}")));
     }
 
     /// A loader of the training split.

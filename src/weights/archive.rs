@@ -55,10 +55,7 @@ const DIGEST: &str = "sha256";
 /// a digest over everything guards the file against damage that leaves its length intact.
 pub fn encode(tensors: &Tensors, state: &str) -> Vec<u8> {
     let mut header = Map::new();
-    header.insert(
-        "__metadata__".into(),
-        json!({ "format": "pt", STATE: state, DIGEST: digest(tensors, state) }),
-    );
+    header.insert("__metadata__".into(), json!({ "format": "pt", STATE: state, DIGEST: digest(tensors, state) }));
     // Eight-byte values first, so that every tensor is aligned to its type.
     let wide = |(_, stored): &(&String, &Stored)| matches!(stored.values, Values::I64(_));
     let (wide, narrow): (Vec<_>, Vec<_>) = tensors.iter().partition(wide);

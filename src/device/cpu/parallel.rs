@@ -56,6 +56,14 @@ pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Name of the vector instructions in use.
-pub fn instruction_set() -> String {
-    format!("{:?}", pulp::Arch::new())
+pub fn instruction_set() -> &'static str {
+    match pulp::Arch::new() {
+        #[cfg(target_arch = "x86_64")]
+        pulp::Arch::V4(_) => "AVX-512",
+        #[cfg(target_arch = "x86_64")]
+        pulp::Arch::V3(_) => "AVX2",
+        #[cfg(target_arch = "aarch64")]
+        pulp::Arch::Neon(_) => "NEON",
+        _ => "no vector instructions beyond the baseline",
+    }
 }
