@@ -18,7 +18,10 @@ fn cpu() -> f64 {
     }
     t.s as f64 + t.n as f64 * 1e-9
 }
-fn med(secs: f64, mut f: impl FnMut()) -> f64 {
+fn med(op: usize, secs: f64, mut f: impl FnMut()) -> f64 {
+    if std::env::var("OP").is_ok_and(|o| o != op.to_string()) {
+        return 1e9;
+    }
     for _ in 0..3 {
         f()
     }
@@ -30,7 +33,7 @@ fn med(secs: f64, mut f: impl FnMut()) -> f64 {
         v.push(cpu() - t);
     }
     v.sort_by(f64::total_cmp);
-    v[v.len() / 4]
+    v[v.len() / 20]
 }
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -91,17 +94,17 @@ fn main() {
         let fl = 2.0 * (m as f64) * (k * r * r * if dw { 1 } else { c }) as f64 / 1e9;
         let v = if dw {
             [
-                med(secs, || depthwise_fwd(&p, &x, &w, &mut y, None)),
-                med(secs, || depthwise_dgrad(&p, &g, &w, &mut gx)),
-                med(secs, || depthwise_wgrad(&p, &x, &g, &mut gw)),
-                med(secs, || depthwise_fwd(&p, &x, &w, &mut y, Some(&mut mo))),
+                med(0, secs, || depthwise_fwd(&p, &x, &w, &mut y, None)),
+                med(1, secs, || depthwise_dgrad(&p, &g, &w, &mut gx)),
+                med(2, secs, || depthwise_wgrad(&p, &x, &g, &mut gw)),
+                med(3, secs, || depthwise_fwd(&p, &x, &w, &mut y, Some(&mut mo))),
             ]
         } else {
             [
-                med(secs, || conv2d_fwd(&p, &x, &w, &mut y, None)),
-                med(secs, || conv2d_dgrad(&p, &g, &w, &mut gx)),
-                med(secs, || conv2d_wgrad(&p, &x, &g, &mut gw)),
-                med(secs, || conv2d_fwd(&p, &x, &w, &mut y, Some(&mut mo))),
+                med(0, secs, || conv2d_fwd(&p, &x, &w, &mut y, None)),
+                med(1, secs, || conv2d_dgrad(&p, &g, &w, &mut gx)),
+                med(2, secs, || conv2d_wgrad(&p, &x, &g, &mut gw)),
+                med(3, secs, || conv2d_fwd(&p, &x, &w, &mut y, Some(&mut mo))),
             ]
         };
         println!("{name:32}{:8.1}{:8.1}{:8.1}{:8.1}", fl / v[0], fl / v[1], fl / v[2], fl / v[3]);

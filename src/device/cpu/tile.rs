@@ -5,7 +5,7 @@
 
 use super::block::Block;
 use pulp::{Arch, Simd, WithSimd};
-use std::array;
+use std::{array, marker::PhantomData};
 
 /// An element type with vectors: `Vector<S>` holds as many as one register of the instruction set `S`.
 pub trait Lanes: bytemuck::Pod + std::ops::Add<Output = Self> {
@@ -55,18 +55,56 @@ fn lanes<T: Lanes, S: Simd>() -> usize {
     size_of::<T::Vector<S>>() / size_of::<T>()
 }
 
-/// Columns of a panel on this processor.
-pub fn panel_width<T: Lanes>() -> usize {
-    struct Width<T>(std::marker::PhantomData<T>);
-    impl<T: Lanes> WithSimd for Width<T> {
-        type Output = usize;
+/// Rows and columns of the tile on this processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub rows: usize,
+    pub cols: usize,
+}
+
+/// The tile of this processor for elements `T`.
+pub fn shape<T: Lanes>() -> Shape {
+    struct Ask<T>(PhantomData<T>);
+    impl<T: Lanes> WithSimd for Ask<T> {
+        type Output = Shape;
         #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            VECTORS * lanes::<T, S>()
+        fn with_simd<S: Simd>(self, _: S) -> Shape {
+            Shape { rows: tile_rows(S::REGISTER_COUNT), cols: VECTORS * lanes::<T, S>() }
         }
     }
-    Arch::new().dispatch(Width::<T>(std::marker::PhantomData))
+    Arch::new().dispatch(Ask::<T>(PhantomData))
 }
+
+/// Columns of a panel on this processor.
+pub fn panel_width<T: Lanes>() -> usize {
+    shape::<T>().cols
+}
+
+/// Copies `rows` columns of `data`, a matrix with rows of `stride` elements, into strips as wide as the tile is high:
+/// element `d` of row `r` of the left operand goes to `strips[(r / m · depth + d) · m + r % m]`, m being the tile's rows.
+pub fn pack_left<T: Lanes>(data: &[T], stride: usize, rows: usize, depth: usize, strips: &mut [T]) {
+    match shape::<T>().rows {
+        6 => pack_strips::<T, 6>(data, stride, rows, depth, strips),
+        14 => pack_strips::<T, 14>(data, stride, rows, depth, strips),
+        m => unreachable!("a tile of {m} rows"),
+    }
+}
+
+#[inline(always)]
+fn pack_strips<T: Lanes, const M: usize>(data: &[T], stride: usize, rows: usize, depth: usize, strips: &mut [T]) {
+    for d in 0..depth {
+        let (whole, rest) = data[d * stride..][..rows].as_chunks::<M>();
+        for (chunk, strip) in whole.iter().zip(strips.chunks_exact_mut(depth * M)) {
+            strip.as_chunks_mut::<M>().0[d] = *chunk;
+        }
+        if !rest.is_empty() {
+            strips[(whole.len() * depth + d) * M..][..rest.len()].copy_from_slice(rest);
+        }
+    }
+}
+
+/// Bytes of panels that stay in the first-level cache beside the left operand.
+const NEAR_BYTES: usize = 20 << 10;
 
 /// Longest segment of a left operand that may lie outside.
 pub const MAX_SEGMENT: usize = 512;
@@ -140,13 +178,20 @@ impl<T: Lanes> WithSimd for Multiply<'_, '_, T> {
         let width = VECTORS * lanes::<T, S>();
         // Rows are dealt out evenly, so that no tile is nearly empty.
         let tiles = rows.div_ceil(tile_rows(S::REGISTER_COUNT));
-        for panel in 0..cols.div_ceil(width) {
-            let right = &self.right.data[panel * self.right.stride..];
-            let cols = panel * width..cols.min((panel + 1) * width);
-            for tile in 0..tiles {
-                let (start, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
+        let (height, taller) = (rows / tiles, rows % tiles);
+        let panels = cols.div_ceil(width);
+        let depth = self.left.offsets.len() / rows * self.left.len;
+        // If all panels stay in the first-level cache, output rows are written whole: memory likes that better.
+        let whole_rows = panels * depth * width * size_of::<T>() <= NEAR_BYTES;
+        let (outer, inner) = if whole_rows { (tiles, panels) } else { (panels, tiles) };
+        for i in 0..outer {
+            for j in 0..inner {
+                let (tile, panel) = if whole_rows { (i, j) } else { (j, i) };
+                let rows = (tile * height + tile.min(taller), height + usize::from(tile < taller));
+                let right = &self.right.data[panel * self.right.stride..];
+                let cols = (panel * width, width.min(cols - panel * width));
                 // SAFETY: `multiply` checked every offset, target and panel.
-                unsafe { self.tile(simd, right.as_ptr(), start, end - start, (cols.start, cols.len())) };
+                unsafe { self.tile(simd, right.as_ptr(), rows, cols) };
             }
         }
     }
@@ -154,7 +199,7 @@ impl<T: Lanes> WithSimd for Multiply<'_, '_, T> {
 
 impl<T: Lanes> Multiply<'_, '_, T> {
     #[inline(always)]
-    unsafe fn tile<S: Simd>(&self, simd: S, right: *const T, start: usize, rows: usize, cols: (usize, usize)) {
+    unsafe fn tile<S: Simd>(&self, simd: S, right: *const T, (start, rows): (usize, usize), cols: (usize, usize)) {
         macro_rules! tiles {
             ($($rows:literal)*) => {
                 match rows {

@@ -132,13 +132,16 @@ pub fn conv2d_wgrad<T: Real>(p: &Conv, x: &[T], gy: &[T], gw: &mut [T]) {
 impl Dims {
     /// Computes the block of gw `[k, r·s·c]` whose corner is at `(k, column)`.
     fn wgrad_block<T: Real>(&self, x: &[T], gy: &[T], (k, column): (usize, usize), gw: &mut Block<T>) {
-        let width = tile::panel_width::<T>();
+        let shape = tile::shape::<T>();
         let depth = self.r * self.s * self.c;
         let pixels = self.n * self.oh * self.ow;
+        let rows = gw.rows();
         let step = (GRADIENT_BYTES / (self.k * size_of::<T>())).clamp(PIXELS.0, PIXELS.1);
         let windows = if self.copies_windows() { step * depth } else { 0 };
-        scratch::with(windows + step * width, |scratch| {
-            let (windows, panel) = scratch.split_at_mut(windows);
+        let strips = rows.next_multiple_of(shape.rows) * step;
+        scratch::with(windows + step * shape.cols + strips, |scratch| {
+            let (windows, scratch) = scratch.split_at_mut(windows);
+            let (panel, strips) = scratch.split_at_mut(step * shape.cols);
             for first in (0..pixels).step_by(step) {
                 let len = step.min(pixels - first);
                 let origins = self.origins(first, len);
@@ -151,14 +154,17 @@ impl Dims {
                     let offsets = source.offsets(&origins, &self.taps());
                     (source, offsets)
                 };
-                let rows: Vec<_> = (0..gw.rows()).map(|i| first * self.k + k + i).collect();
-                let left = tile::Left { data: gy, offsets: &rows, rows: rows.len(), first: 0, len, step: self.k };
-                for start in (0..gw.cols()).step_by(width) {
-                    let cols = start..gw.cols().min(start + width);
-                    let panel = &mut panel[..len * width];
+                tile::pack_left(&gy[first * self.k + k..], self.k, rows, len, strips);
+                let offsets_of_rows: Vec<_> =
+                    (0..rows).map(|i| i / shape.rows * len * shape.rows + i % shape.rows).collect();
+                let left =
+                    tile::Left { data: strips, offsets: &offsets_of_rows, rows, first: 0, len, step: shape.rows };
+                for start in (0..gw.cols()).step_by(shape.cols) {
+                    let cols = start..gw.cols().min(start + shape.cols);
+                    let panel = &mut panel[..len * shape.cols];
                     gather_panel(&source, &offsets, len, (column + start, cols.len()), panel);
                     let right = tile::Panels { data: panel, stride: 0 };
-                    tile::multiply(&left, &right, None, &mut gw.part(0..rows.len(), cols), first > 0);
+                    tile::multiply(&left, &right, None, &mut gw.part(0..rows, cols), first > 0);
                 }
             }
         });
