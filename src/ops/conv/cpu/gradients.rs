@@ -2,7 +2,7 @@
 
 use super::{
     Conv, Dims, MOMENT_BLOCK,
-    forward::{PIECES_PER_THREAD, Product, block_cols},
+    forward::{PANEL_BYTES, PIECES_PER_THREAD, Product, block_cols},
     gather::{Origin, Source, Tap},
     pack::{self, copy_short, gather_panel},
 };
@@ -111,19 +111,17 @@ impl Dims {
     }
 }
 
-/// Bytes of gy that stay in the second-level cache while the panels of x pass over them.
-const GRADIENT_BYTES: usize = 192 << 10;
-
-/// Pixels reduced at a time in the weight gradient: as many as `GRADIENT_BYTES` hold, within these bounds.
-const PIXELS: (usize, usize) = (64, 256);
+/// Panels that a piece of the weight gradient has at least, if possible, since every piece packs gy.
+const PANELS: usize = 8;
 
 /// Gradient of the weights: `gw[k, r, s, c] = Σ gy[n, oy, ox, k] · x[n, oy·stride + r − pad, ox·stride + s − pad, c]`.
 pub fn conv2d_wgrad<T: Real>(p: &Conv, x: &[T], gy: &[T], gw: &mut [T]) {
     let d = Dims::of(p);
     let depth = d.r * d.s * d.c;
-    let cols = block_cols::<T>(1, depth);
-    let across = depth.div_ceil(cols);
-    let rows = d.k.div_ceil((PIECES_PER_THREAD * rayon::current_num_threads()).div_ceil(across));
+    let (threads, width) = (rayon::current_num_threads(), tile::panel_width::<T>());
+    let panels = depth.div_ceil(width);
+    let cols = panels.div_ceil((panels / PANELS).clamp(threads.min(panels), PIECES_PER_THREAD * threads)) * width;
+    let rows = d.k.div_ceil(threads.div_ceil(depth.div_ceil(cols)));
     blocks([Cut { matrix: gw, rows }], (depth, cols), |i, j, [mut gw]| {
         d.wgrad_block(x, gy, (i * rows, j * cols), &mut gw);
     });
@@ -136,7 +134,7 @@ impl Dims {
         let depth = self.r * self.s * self.c;
         let pixels = self.n * self.oh * self.ow;
         let rows = gw.rows();
-        let step = (GRADIENT_BYTES / (self.k * size_of::<T>())).clamp(PIXELS.0, PIXELS.1);
+        let step = pixels.div_ceil(pixels.div_ceil(PANEL_BYTES / (shape.cols * size_of::<T>())));
         let windows = if self.copies_windows() { step * depth } else { 0 };
         let strips = rows.next_multiple_of(shape.rows) * step;
         scratch::with(windows + step * shape.cols + strips, |scratch| {
