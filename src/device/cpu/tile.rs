@@ -3,44 +3,12 @@
 //! read where it lies, row by row through offsets, so a convolution needs no copy of its input (Dukhan 2019, "The
 //! indirect convolution algorithm"); the right one is packed into panels as wide as the tile.
 
-use super::block::Block;
+use super::{
+    block::Block,
+    lanes::{Lanes, lanes},
+};
 use pulp::{Arch, Simd, WithSimd};
 use std::{array, marker::PhantomData};
-
-/// An element type with vectors: `Vector<S>` holds as many as one register of the instruction set `S`.
-pub trait Lanes: bytemuck::Pod + std::ops::Add<Output = Self> {
-    /// One register of elements.
-    type Vector<S: Simd>: bytemuck::Pod;
-    /// Every lane `x`.
-    fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
-    /// a·b + c, fused where the instruction set fuses.
-    fn mul_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
-    /// a + b in every lane.
-    fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
-}
-
-macro_rules! lanes {
-    ($t:ty, $vector:ident, $splat:ident, $add:ident, $mul:ident, $mul_add:ident) => {
-        impl Lanes for $t {
-            type Vector<S: Simd> = S::$vector;
-            #[inline(always)]
-            fn splat<S: Simd>(simd: S, x: Self) -> S::$vector {
-                simd.$splat(x)
-            }
-            #[inline(always)]
-            fn mul_add<S: Simd>(simd: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
-                // Without vectors a fused multiply-add is a slow library call.
-                if S::IS_SCALAR { simd.$add(simd.$mul(a, b), c) } else { simd.$mul_add(a, b, c) }
-            }
-            #[inline(always)]
-            fn plus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
-                simd.$add(a, b)
-            }
-        }
-    };
-}
-lanes!(f32, f32s, splat_f32s, add_f32s, mul_f32s, mul_add_f32s);
-lanes!(f64, f64s, splat_f64s, add_f64s, mul_f64s, mul_add_f64s);
 
 /// Vectors side by side in a tile.
 const VECTORS: usize = 2;
@@ -48,11 +16,6 @@ const VECTORS: usize = 2;
 /// Rows of a tile: two accumulators each, beside two vectors of the right operand and one broadcast element.
 const fn tile_rows(registers: usize) -> usize {
     if registers >= 32 { 14 } else { 6 }
-}
-
-#[inline(always)]
-fn lanes<T: Lanes, S: Simd>() -> usize {
-    size_of::<T::Vector<S>>() / size_of::<T>()
 }
 
 /// Rows and columns of the tile on this processor.
