@@ -109,7 +109,10 @@ pub fn multiply<T: Lanes>(
     out: &mut Block<T>,
     accumulate: bool,
 ) {
-    assert!(left.rows > 0 && left.len > 0 && left.offsets.len() % left.rows == 0, "multiply: an empty left operand");
+    assert!(
+        left.rows > 0 && left.len > 0 && left.offsets.len().is_multiple_of(left.rows),
+        "multiply: an empty left operand"
+    );
     let last = left.first + (left.len - 1) * left.step;
     let inside = |&o: &usize| if o == OUTSIDE { last < MAX_SEGMENT } else { o + last < left.data.len() };
     assert!(left.offsets.iter().all(inside), "multiply: a segment reaches outside its data");
@@ -230,16 +233,12 @@ impl<T: Lanes> Multiply<'_, '_, T> {
             let row = self.targets.map_or(start + i, |t| t[start + i]);
             let out = self.out.at(row, col);
             if cols == N * lanes {
-                for j in 0..N {
+                for (j, sum) in sums[i].into_iter().enumerate() {
                     // SAFETY: `multiply` checked the row; it has N · lanes columns from `col` on.
                     unsafe {
                         let out = out.add(j * lanes).cast::<T::Vector<S>>();
-                        let sum = sums[i][j];
-                        out.write_unaligned(if self.accumulate {
-                            T::plus(simd, out.read_unaligned(), sum)
-                        } else {
-                            sum
-                        });
+                        let old = self.accumulate.then(|| out.read_unaligned());
+                        out.write_unaligned(old.map_or(sum, |old| T::plus(simd, old, sum)));
                     }
                 }
             } else {

@@ -79,9 +79,6 @@ struct Windows<'a, T> {
 /// Neighbouring pixels that share the weights of a tap.
 const PIXELS: usize = 2;
 
-/// Vectors of channels whose sums stay in registers.
-const VECTORS: usize = 4;
-
 /// The windows of the output pixels from `first` on, into `out` `[pixels, c]`.
 struct Sum<'a, T> {
     windows: &'a Windows<'a, T>,
@@ -120,12 +117,22 @@ impl<T: Real> Windows<'_, T> {
                 let pair = next < len && (reaches[next].count, reaches[next].tap) == (reaches[x].count, reaches[x].tap);
                 let mut c = 0;
                 while c < self.c {
-                    let channels = (c, (self.c - c).min(VECTORS * lanes::<T, S>()));
-                    c += match (pair, channels.1 == VECTORS * lanes::<T, S>()) {
-                        (true, true) => self.pixels::<S, PIXELS, VECTORS>(simd, n, rows, reaches, x, channels, out),
-                        (true, false) => self.pixels::<S, PIXELS, 1>(simd, n, rows, reaches, x, channels, out),
-                        (false, true) => self.pixels::<S, 1, VECTORS>(simd, n, rows, reaches, x, channels, out),
-                        (false, false) => self.pixels::<S, 1, 1>(simd, n, rows, reaches, x, channels, out),
+                    let vectors = (self.c - c) / lanes::<T, S>();
+                    macro_rules! pixels {
+                        ($p:expr, $v:literal, $whole:literal) => {
+                            self.pixels::<S, $p, $v, $whole>(simd, n, rows, reaches, (x, c), out)
+                        };
+                    }
+                    c += match (pair, vectors) {
+                        (true, 4..) => pixels!(PIXELS, 4, true),
+                        (true, 3) => pixels!(PIXELS, 3, true),
+                        (true, 2) => pixels!(PIXELS, 2, true),
+                        (true, 1) => pixels!(PIXELS, 1, true),
+                        (true, 0) => pixels!(PIXELS, 1, false),
+                        (false, 4..) => pixels!(1, 4, true),
+                        (false, 2..) => pixels!(1, 2, true),
+                        (false, 1) => pixels!(1, 1, true),
+                        (false, 0) => pixels!(1, 1, false),
                     };
                 }
                 x += if pair { PIXELS * period } else { period };
@@ -133,37 +140,40 @@ impl<T: Real> Windows<'_, T> {
         }
     }
 
-    /// `P` pixels that meet the same taps, from column `x` on: at most `V` vectors of channels from `c` on; returns how many.
+    /// `P` pixels that meet the same taps, from column `x` on: `V` vectors of channels from `c` on, or the channels that
+    /// are left if they do not fill a whole vector. Returns how many channels.
     #[inline(always)]
-    fn pixels<S: Simd, const P: usize, const V: usize>(
+    fn pixels<S: Simd, const P: usize, const V: usize, const WHOLE: bool>(
         &self,
         simd: S,
         n: usize,
         rows: Reach,
         reaches: &[Reach],
-        x: usize,
-        (c, channels): (usize, usize),
+        (x, c): (usize, usize),
         out: &mut [T],
     ) -> usize {
         let lanes = lanes::<T, S>();
-        let channels = if V == 1 { channels.min(lanes) } else { V * lanes };
-        let period = self.cols.period;
+        let channels = if WHOLE { V * lanes } else { self.c - c };
+        let (cols, period) = (reaches[x], self.cols.period);
         let mut sums = [[T::splat(simd, T::ZERO); V]; P];
         let from: [usize; P] =
             array::from_fn(|p| ((n * self.h + rows.start) * self.w + reaches[x + p * period].start) * self.c + c);
+        let tap_step = self.cols.tap_step * self.c as isize;
         for i in 0..rows.count {
-            let tap_row = (rows.tap + i as isize * self.rows.tap_step) as usize * self.s;
-            for j in 0..reaches[x].count {
-                let tap = tap_row + (reaches[x].tap + j as isize * self.cols.tap_step) as usize;
-                let weights = &self.weights[tap * self.c + c..][..channels];
+            let tap = (rows.tap + i as isize * self.rows.tap_step) * self.s as isize + cols.tap;
+            let mut weights_at = tap * self.c as isize + c as isize;
+            let mut offset = i * self.w * self.c;
+            for _ in 0..cols.count {
+                let weights = &self.weights[weights_at as usize..][..channels];
                 let weights: [_; V] = array::from_fn(|v| load(simd, &weights[v * lanes..]));
-                let offset = (i * self.w + j) * self.c;
                 for p in 0..P {
                     let source = &self.source[from[p] + offset..][..channels];
                     for v in 0..V {
                         sums[p][v] = T::mul_add(simd, load(simd, &source[v * lanes..]), weights[v], sums[p][v]);
                     }
                 }
+                weights_at += tap_step;
+                offset += self.c;
             }
         }
         for p in 0..P {
@@ -249,39 +259,47 @@ impl<T: Real> WithSimd for Partial<'_, '_, T> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let lanes = lanes::<T, S>();
         let mut c = 0;
         while c < self.out.cols() {
-            let left = self.out.cols() - c;
+            let vectors = (self.out.cols() - c) / lanes::<T, S>();
+            let mut channels = 0;
             for r in 0..self.d.r {
                 let mut s = 0;
                 while s < self.d.s {
-                    s += match (self.d.s - s, left >= 2 * lanes) {
-                        (5.., true) => self.taps::<S, 5, 2>(simd, (r, s), (c, left)),
-                        (3.., true) => self.taps::<S, 3, 2>(simd, (r, s), (c, left)),
-                        (_, true) => self.taps::<S, 1, 2>(simd, (r, s), (c, left)),
-                        (5.., false) => self.taps::<S, 5, 1>(simd, (r, s), (c, left)),
-                        (3.., false) => self.taps::<S, 3, 1>(simd, (r, s), (c, left)),
-                        (_, false) => self.taps::<S, 1, 1>(simd, (r, s), (c, left)),
+                    macro_rules! taps {
+                        ($n:literal, $v:literal, $whole:literal) => {{
+                            channels = self.taps::<S, $n, $v, $whole>(simd, (r, s), c);
+                            $n
+                        }};
+                    }
+                    s += match (self.d.s - s, vectors) {
+                        (5.., 2..) => taps!(5, 2, true),
+                        (3.., 2..) => taps!(3, 2, true),
+                        (_, 2..) => taps!(1, 2, true),
+                        (5.., 1) => taps!(5, 1, true),
+                        (3.., 1) => taps!(3, 1, true),
+                        (_, 1) => taps!(1, 1, true),
+                        (_, 0) => taps!(1, 1, false),
                     };
                 }
             }
-            c += if left >= 2 * lanes { 2 * lanes } else { lanes };
+            c += channels;
         }
     }
 }
 
 impl<T: Real> Partial<'_, '_, T> {
-    /// `N` neighbouring taps from (r, s) on, at most `V` vectors of the channels left from `c` on; returns `N`.
+    /// `N` neighbouring taps from (r, s) on: `V` vectors of channels from `c` on, or the channels that are left if they do
+    /// not fill a whole vector. Returns how many channels.
     #[inline(always)]
-    fn taps<S: Simd, const N: usize, const V: usize>(
+    fn taps<S: Simd, const N: usize, const V: usize, const WHOLE: bool>(
         &mut self,
         simd: S,
         (r, s): (usize, usize),
-        (c, left): (usize, usize),
+        c: usize,
     ) -> usize {
         let lanes = lanes::<T, S>();
-        let channels = if V == 1 { left.min(lanes) } else { V * lanes };
+        let channels = if WHOLE { V * lanes } else { self.out.cols() - c };
         let d = self.d;
         let mut sums = [[T::splat(simd, T::ZERO); V]; N];
         // Output columns whose `N` taps all lie inside the image.
@@ -299,23 +317,23 @@ impl<T: Real> Partial<'_, '_, T> {
                 let g = &gy_row[ox * d.c + channel..][..channels];
                 let g: [_; V] = array::from_fn(|v| load(simd, &g[v * lanes..]));
                 let inside = (first..last).contains(&ox);
-                for i in 0..N {
+                for (i, sums) in sums.iter_mut().enumerate() {
                     let x = (ox * d.stride_w + s + i).wrapping_sub(d.pad_w);
                     if inside || x < d.w {
                         let x = &x_row[x * d.c + channel..][..channels];
                         for v in 0..V {
-                            sums[i][v] = T::mul_add(simd, load(simd, &x[v * lanes..]), g[v], sums[i][v]);
+                            sums[v] = T::mul_add(simd, load(simd, &x[v * lanes..]), g[v], sums[v]);
                         }
                     }
                 }
             }
         }
-        for i in 0..N {
+        for (i, sums) in sums.into_iter().enumerate() {
             let out = &mut self.out.row_mut(r * d.s + s + i)[c..][..channels];
-            for v in 0..V {
-                store::<T, S>(&mut out[v * lanes..], sums[i][v]);
+            for (v, sum) in sums.into_iter().enumerate() {
+                store::<T, S>(&mut out[v * lanes..], sum);
             }
         }
-        N
+        channels
     }
 }
