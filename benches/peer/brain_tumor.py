@@ -98,7 +98,7 @@ def main():
     torch.manual_seed(options.seed)
     with open(options.manifest, newline="") as file:
         rows = list(csv.DictReader(file))
-    training, validation, testing = (Images(options.data, rows, split, options.imagenet) for split in ("train", "val", "test"))
+    training, validation, testing = (Images(options.data, rows, split, options.imagenet) for split in ("train", "validation", "test"))
     settings = dict(batch_size=32, num_workers=options.workers, worker_init_fn=seed_worker, persistent_workers=options.workers > 0)
     train_loader = DataLoader(training, shuffle=True, **settings)
     validation_loader, test_loader = (DataLoader(images, **settings) for images in (validation, testing))
