@@ -82,22 +82,25 @@ kernel!(MAX_FWD = "max_pool_fwd", |p: Pool, [x] -> [y, argmax: u8]| {
     let (rows, cols, c) = (p.rows(), p.cols(), p.c as usize);
     parallel::pieces2((y, cols.out * c), (argmax, cols.out * c), |line, y, argmax| {
         let (n, oh) = (line / rows.out, line % rows.out);
+        // As wide as the floats while they are compared, so that both fill the same vectors.
+        let mut winner = vec![T::ZERO; c];
         for (ow, (y, argmax)) in y.chunks_exact_mut(c).zip(argmax.chunks_exact_mut(c)).enumerate() {
             y.fill(T::of(f64::NEG_INFINITY));
-            argmax.fill(0);
+            winner.fill(T::ZERO);
             for r in rows.taps(oh) {
                 for s in cols.taps(ow) {
                     let (ih, iw) = (oh * rows.stride + r - rows.pad, ow * cols.stride + s - cols.pad);
                     let x = &x[((n * rows.size + ih) * cols.size + iw) * c..][..c];
-                    let tap = (r * cols.kernel + s) as u8;
-                    for i in 0..c {
+                    let tap = T::of((r * cols.kernel + s) as f64);
+                    for ((y, winner), &x) in y.iter_mut().zip(&mut winner).zip(x) {
                         // The first maximum wins, and NaN beats everything: both as in PyTorch.
-                        let take = !(x[i] <= y[i]) && y[i] == y[i];
-                        y[i] = if take { x[i] } else { y[i] };
-                        argmax[i] = if take { tap } else { argmax[i] };
+                        let take = !(x <= *y) & (*y == *y);
+                        *winner = if take { tap } else { *winner };
+                        *y = if take { x } else { *y };
                     }
                 }
             }
+            argmax.iter_mut().zip(&winner).for_each(|(argmax, winner)| *argmax = winner.f64() as u8);
         }
     });
 });
