@@ -1,8 +1,9 @@
 //! y = x ∗ w as a multiplication of gathered pixels by packed weights, block by block.
 
 use super::{
-    Conv, Dims, MOMENT_BLOCK, block_moments,
+    Conv, Dims, MOMENT_BLOCK,
     gather::{Origin, Source, Tap},
+    moments::block_moments,
     pack,
 };
 use crate::device::{
