@@ -13,7 +13,7 @@ use crate::{
     },
     ops::conv::{
         Conv,
-        cpu::{Dims, MOMENT_BLOCK, blocks_with_moments},
+        cpu::{Dims, MOMENT_BLOCK, moments::blocks_with_moments},
     },
 };
 use pulp::{Arch, Simd, WithSimd};

@@ -1,8 +1,9 @@
 //! y = x ∗ w as a multiplication of gathered pixels by packed weights, block by block.
 
 use super::{
-    Conv, Dims, MOMENT_BLOCK, block_moments,
-    gather::{Origin, Source, Tap},
+    Conv, Dims, MOMENT_BLOCK,
+    gather::{Origin, Source, Tap, pixels},
+    moments::block_moments,
     pack,
 };
 use crate::device::{
@@ -91,22 +92,12 @@ pub fn conv2d_fwd<T: Real>(p: &Conv, x: &[T], w: &[T], y: &mut [T], moments: Opt
 impl Dims {
     /// Where the windows of `count` output pixels from `first` on start in x.
     pub fn origins(&self, first: usize, count: usize) -> Vec<Origin> {
-        let (mut n, pixel) = (first / (self.oh * self.ow), first % (self.oh * self.ow));
-        let (mut oy, mut ox) = (pixel / self.ow, pixel % self.ow);
-        let origin = |_| {
+        let origin = |(n, oy, ox)| {
             let y = (oy * self.stride_h) as isize - self.pad_h as isize;
             let x = (ox * self.stride_w) as isize - self.pad_w as isize;
-            let origin = Origin { n, y, x };
-            ox += 1;
-            if ox == self.ow {
-                (ox, oy) = (0, oy + 1);
-            }
-            if oy == self.oh {
-                (oy, n) = (0, n + 1);
-            }
-            origin
+            Origin { n, y, x }
         };
-        (0..count).map(origin).collect()
+        pixels((self.oh, self.ow), first, count).into_iter().map(origin).collect()
     }
 
     /// The taps of the kernel, in the order of the weights.

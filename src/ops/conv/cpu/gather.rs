@@ -19,6 +19,23 @@ pub struct Origin {
     pub x: isize,
 }
 
+/// Image, row and column of `count` consecutive pixels of images of `h` × `w`, from `first` on.
+pub fn pixels((h, w): (usize, usize), first: usize, count: usize) -> Vec<(usize, usize, usize)> {
+    let (mut n, mut y, mut x) = (first / (h * w), first / w % h, first % w);
+    let next = |_| {
+        let pixel = (n, y, x);
+        x += 1;
+        if x == w {
+            (y, x) = (y + 1, 0);
+        }
+        if y == h {
+            (n, y) = (n + 1, 0);
+        }
+        pixel
+    };
+    (0..count).map(next).collect()
+}
+
 /// Rows and columns from the origin to what a tap reads.
 pub type Tap = (isize, isize);
 

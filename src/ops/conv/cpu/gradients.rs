@@ -3,7 +3,7 @@
 use super::{
     Conv, Dims, MOMENT_BLOCK,
     forward::{PANEL_BYTES, PIECES_PER_THREAD, Product, block_cols},
-    gather::{Origin, Source, Tap},
+    gather::{Origin, Source, Tap, pixels},
     pack::{self, copy_short, gather_panel},
 };
 use crate::device::{
@@ -14,43 +14,51 @@ use crate::device::{
     },
 };
 
-/// The input pixels that are congruent modulo the stride, in one direction: the gradient of each such class is a
-/// convolution of stride 1 with some of the taps.
-#[derive(Clone, Copy)]
-struct Phase {
-    /// Padding plus coordinate, modulo the stride; also the first tap.
-    start: usize,
+/// The input coordinates of one axis in phases: those that are congruent modulo the stride. The gradient of each phase is a
+/// convolution of stride 1 with every stride-th tap.
+struct Axis {
     stride: usize,
     kernel: usize,
-    pad: usize,
+    /// For each input coordinate its phase, which is also its first tap, and the output coordinate that reads it there.
+    coordinates: Vec<(usize, isize)>,
 }
 
-impl Phase {
-    fn taps(&self) -> usize {
-        self.kernel.saturating_sub(self.start).div_ceil(self.stride)
+impl Axis {
+    fn new(input: usize, kernel: usize, stride: usize, pad: usize) -> Self {
+        let coordinates = (0..input).map(|i| ((i + pad) % stride, ((i + pad) / stride) as isize)).collect();
+        Self { stride, kernel, coordinates }
     }
 
-    /// The output coordinate at which the first tap reads input coordinate `i`, if that is of this phase.
-    fn origin(&self, i: usize) -> Option<isize> {
-        let at = i + self.pad;
-        (at % self.stride == self.start).then_some((at / self.stride) as isize)
-    }
-}
-
-impl Dims {
-    /// The phases of both directions: rows, columns.
-    fn phases(&self) -> Vec<(Phase, Phase)> {
-        let phases = |stride, kernel, pad| (0..stride).map(move |start| Phase { start, stride, kernel, pad });
-        phases(self.stride_h, self.r, self.pad_h)
-            .flat_map(|y| phases(self.stride_w, self.s, self.pad_w).map(move |x| (y, x)))
-            .collect()
+    /// Taps of a phase.
+    fn taps(&self, phase: usize) -> impl Iterator<Item = usize> + Clone {
+        (phase..self.kernel).step_by(self.stride)
     }
 }
 
-/// Taps `r · s` of the weights in the order in which the phases use them.
-fn phase_taps(d: &Dims, phases: &[(Phase, Phase)]) -> Vec<usize> {
-    let taps = |p: &Phase| (p.start..p.kernel).step_by(p.stride);
-    phases.iter().flat_map(|(y, x)| taps(y).flat_map(|r| taps(x).map(move |s| r * d.s + s))).collect()
+/// The phases of both axes.
+struct Phases {
+    rows: Axis,
+    cols: Axis,
+}
+
+impl Phases {
+    fn of(d: &Dims) -> Self {
+        let rows = Axis::new(d.h, d.r, d.stride_h, d.pad_h);
+        let cols = Axis::new(d.w, d.s, d.stride_w, d.pad_w);
+        Self { rows, cols }
+    }
+
+    /// Pairs of a row phase and a column phase.
+    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.rows.stride * self.cols.stride).map(|i| (i / self.cols.stride, i % self.cols.stride))
+    }
+
+    /// Taps `r · s` of the weights in the order in which the phases use them.
+    fn taps(&self) -> Vec<usize> {
+        let taps =
+            |(y, x)| self.rows.taps(y).flat_map(move |r| self.cols.taps(x).map(move |s| r * self.cols.kernel + s));
+        self.pairs().flat_map(taps).collect()
+    }
 }
 
 /// Gradient of the input: `gx[n, iy, ix, c] = Σ gy[n, oy, ox, k] · w[k, r, s, c]` over the outputs that read it.
@@ -58,8 +66,8 @@ pub fn conv2d_dgrad<T: Real>(p: &Conv, gy: &[T], w: &[T], gx: &mut [T]) {
     let d = Dims::of(p);
     let depth = d.r * d.s * d.k;
     let width = tile::panel_width::<T>();
-    let phases = d.phases();
-    let taps = phase_taps(&d, &phases);
+    let phases = Phases::of(&d);
+    let taps = phases.taps();
     let fill = |first: usize, cols: usize, panel: &mut [T]| {
         for (&tap, panel) in taps.iter().zip(panel.chunks_exact_mut(d.k * width)) {
             for (k, row) in panel.chunks_exact_mut(width).enumerate() {
@@ -67,7 +75,7 @@ pub fn conv2d_dgrad<T: Real>(p: &Conv, gy: &[T], w: &[T], gx: &mut [T]) {
             }
         }
     };
-    let rows = MOMENT_BLOCK * phases.len();
+    let rows = MOMENT_BLOCK * d.stride_h * d.stride_w;
     let cols = block_cols::<T>((d.n * d.h * d.w).div_ceil(rows), d.c);
     pack::panels((depth, d.c), fill, |packed| {
         blocks([Cut { matrix: gx, rows }], (d.c, cols), |i, j, [mut gx]| {
@@ -78,25 +86,18 @@ pub fn conv2d_dgrad<T: Real>(p: &Conv, gy: &[T], w: &[T], gx: &mut [T]) {
 
 impl Dims {
     /// Computes a block of gx that starts at pixel `first` from packed weights, phase by phase.
-    fn dgrad_block<T: Real>(
-        &self,
-        phases: &[(Phase, Phase)],
-        gy: &[T],
-        mut packed: &[T],
-        first: usize,
-        gx: &mut Block<T>,
-    ) {
+    fn dgrad_block<T: Real>(&self, phases: &Phases, gy: &[T], mut packed: &[T], first: usize, gx: &mut Block<T>) {
         let width = tile::panel_width::<T>();
         let source = Source { data: gy, h: self.oh, w: self.ow, c: self.k };
-        for (py, px) in phases {
-            let (targets, origins): (Vec<usize>, Vec<Origin>) = (0..gx.rows())
-                .filter_map(|i| {
-                    let (n, pixel) = ((first + i) / (self.h * self.w), (first + i) % (self.h * self.w));
-                    let (y, x) = (py.origin(pixel / self.w)?, px.origin(pixel % self.w)?);
-                    Some((i, Origin { n, y, x }))
+        let pixels = pixels((self.h, self.w), first, gx.rows());
+        for (py, px) in phases.pairs() {
+            let (targets, origins): (Vec<usize>, Vec<Origin>) = (pixels.iter().enumerate())
+                .filter_map(|(i, &(n, iy, ix))| {
+                    let ((row, y), (col, x)) = (phases.rows.coordinates[iy], phases.cols.coordinates[ix]);
+                    (row == py && col == px).then_some((i, Origin { n, y, x }))
                 })
                 .unzip();
-            let (ny, nx) = (py.taps(), px.taps());
+            let (ny, nx) = (phases.rows.taps(py).count(), phases.cols.taps(px).count());
             let taps: Vec<Tap> = (0..ny * nx).map(|t| (-((t / nx) as isize), -((t % nx) as isize))).collect();
             if taps.is_empty() {
                 targets.iter().for_each(|&i| gx.row_mut(i).fill(T::ZERO));
