@@ -4,7 +4,7 @@ use super::{machine, output::print};
 use crate::{
     Result,
     data::Batch,
-    device::DType,
+    device::{DType, KernelTime},
     metrics::decimals,
     models::Model,
     nn::Mode,
@@ -41,6 +41,9 @@ pub struct Args {
     /// Time the forward pass in evaluation mode instead of training
     #[arg(long)]
     forward: bool,
+    /// Print the time of each kernel
+    #[arg(long)]
+    profile: bool,
     /// End with a line of JSON: ms_per_step, loss (first and last), peak_mem_mb, images_per_second
     #[arg(long)]
     json: bool,
@@ -75,8 +78,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
             let place = (config.seed, u64::from(step), config.lr);
             losses.push(step::train(&model, &optimiser, &objective, &batch, place)?.loss);
         }
+        let seconds = start.elapsed().as_secs_f64();
         if step >= args.warmup {
-            times.push(start.elapsed().as_secs_f64());
+            times.push(seconds);
+        } else {
+            device.kernel_times();
         }
     }
     let rate = (times.len() * args.batch) as f64 / times.iter().sum::<f64>();
@@ -84,6 +90,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let kind = if args.forward { "forward" } else { "training" };
     print(format!("{}  {kind}  {} x {} px  {}\n", config.model, args.batch, args.size, device.name()))?;
     print(format!("{rate:.2} images/s, peak memory {} MiB\n", decimals(peak.map(|mib| mib as f64), 0)))?;
+    if args.profile {
+        print_profile(&device.kernel_times(), times.iter().sum::<f64>(), times.len());
+    }
     if args.json {
         let ms: Vec<f64> = times.iter().map(|seconds| seconds * 1e3).collect();
         let ends: Vec<_> = [losses.first(), losses.last()].into_iter().flatten().collect();
@@ -91,6 +100,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
         print(format!("{line}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line a kernel, longest first: milliseconds and launches a step, and share of the steps' time.
+fn print_profile(kernels: &[KernelTime], seconds: f64, steps: usize) {
+    let mut kernels = kernels.to_vec();
+    kernels.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    let elsewhere = seconds - kernels.iter().map(|kernel| kernel.seconds).sum::<f64>();
+    kernels.push(KernelTime { name: "(outside kernels)", launches: 0, seconds: elsewhere });
+    for KernelTime { name, launches, seconds: time } in kernels {
+        let (ms, launches) = (time * 1e3 / steps as f64, launches as f64 / steps as f64);
+        println!("{name:26} {ms:9.2} ms {launches:5.0} launches {:5.1} %", 100.0 * time / seconds);
+    }
 }
 
 fn random_batch(n: usize, size: usize) -> Batch {

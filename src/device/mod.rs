@@ -72,6 +72,17 @@ pub struct Memory {
     pub limit: usize,
 }
 
+/// What the launches of one kernel took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KernelTime {
+    /// Name of the kernel.
+    pub name: &'static str,
+    /// How often it ran.
+    pub launches: u64,
+    /// Time in it, in all.
+    pub seconds: f64,
+}
+
 /// A machine that holds tensors and runs kernels.
 pub trait Device: Send + Sync {
     /// What it is, for people.
@@ -103,6 +114,8 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// A failure of the device, also of an earlier launch.
     fn sync(&self) -> Result<()>;
+    /// Where the time went, by kernel, since the last call.
+    fn kernel_times(&self) -> Vec<KernelTime>;
 }
 
 /// Declares a kernel by its CPU body, generic over the float `T`:

@@ -1,6 +1,6 @@
 //! The two element types CPU bodies are written over: `f32` for work, `f64` for proofs.
 
-use crate::device::cpu::tile::Lanes;
+use crate::device::cpu::lanes::Lanes;
 use std::{
     fmt::Debug,
     iter::Sum,

@@ -18,7 +18,7 @@ unsafe impl<T: Send> Send for Block<'_, T> {}
 impl<'a, T> Block<'a, T> {
     /// The whole of a matrix with rows of `cols` elements.
     pub fn whole(matrix: &'a mut [T], cols: usize) -> Self {
-        assert!(cols > 0 && matrix.len() % cols == 0, "block: {} elements in rows of {cols}", matrix.len());
+        assert!(cols > 0 && matrix.len().is_multiple_of(cols), "block: {} elements in rows of {cols}", matrix.len());
         let rows = matrix.len() / cols;
         Self { start: matrix.as_mut_ptr(), stride: cols, rows, cols, matrix: PhantomData }
     }
@@ -89,7 +89,7 @@ pub fn blocks<T: Send, const N: usize>(
     // SAFETY: the pieces below take disjoint blocks through it.
     unsafe impl<T: Send> Sync for Shared<T> {}
     let shared = cuts.map(|Cut { matrix, rows }| {
-        assert!(len > 0 && matrix.len() % len == 0, "blocks: {} elements in rows of {len}", matrix.len());
+        assert!(len > 0 && matrix.len().is_multiple_of(len), "blocks: {} elements in rows of {len}", matrix.len());
         Shared { start: matrix.as_mut_ptr(), height: matrix.len() / len, rows }
     });
     let (down, across) = (shared[0].height.div_ceil(shared[0].rows), len.div_ceil(cols));

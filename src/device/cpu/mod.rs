@@ -3,26 +3,30 @@
 pub mod block;
 pub mod denormals;
 pub mod gemm;
+pub mod lanes;
 pub mod parallel;
 pub mod scratch;
 pub mod tile;
 
-use super::{Args, Block, DType, Device, Kernel, Memory, Pool, Source};
+use super::{Args, Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source};
 use crate::Result;
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
-    sync::Arc,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 /// The host as a device.
 pub struct Cpu {
     pool: Arc<Pool>,
+    times: Mutex<BTreeMap<&'static str, KernelTime>>,
 }
 
 impl Cpu {
     /// A CPU device that may hold `limit` bytes of tensors.
     pub fn new(limit: usize) -> Arc<dyn Device> {
-        Arc::new(Cpu { pool: Pool::new(Host, limit) })
+        Arc::new(Cpu { pool: Pool::new(Host, limit), times: Mutex::default() })
     }
 }
 
@@ -90,8 +94,18 @@ impl Device for Cpu {
         }
         // SAFETY: no output aliases anything (asserted above), and the slices end with this call.
         let (ins, outs) = unsafe { (ins.iter().map(|b| slice(b)), outs.iter().map(|b| slice_mut(b))) };
+        let start = Instant::now();
         (kernel.cpu)(&mut Args { dtype, params, ins: ins.collect(), outs: outs.collect() });
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let time = times.entry(kernel.name).or_insert(KernelTime { name: kernel.name, launches: 0, seconds: 0.0 });
+        time.launches += 1;
+        time.seconds += start.elapsed().as_secs_f64();
         Ok(())
+    }
+
+    fn kernel_times(&self) -> Vec<KernelTime> {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *times).into_values().collect()
     }
 
     fn sync(&self) -> Result<()> {

@@ -3,44 +3,12 @@
 //! read where it lies, row by row through offsets, so a convolution needs no copy of its input (Dukhan 2019, "The
 //! indirect convolution algorithm"); the right one is packed into panels as wide as the tile.
 
-use super::block::Block;
+use super::{
+    block::Block,
+    lanes::{Lanes, lanes},
+};
 use pulp::{Arch, Simd, WithSimd};
-use std::array;
-
-/// An element type with vectors: `Vector<S>` holds as many as one register of the instruction set `S`.
-pub trait Lanes: bytemuck::Pod + std::ops::Add<Output = Self> {
-    /// One register of elements.
-    type Vector<S: Simd>: bytemuck::Pod;
-    /// Every lane `x`.
-    fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
-    /// a·b + c, fused where the instruction set fuses.
-    fn mul_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
-    /// a + b in every lane.
-    fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
-}
-
-macro_rules! lanes {
-    ($t:ty, $vector:ident, $splat:ident, $add:ident, $mul:ident, $mul_add:ident) => {
-        impl Lanes for $t {
-            type Vector<S: Simd> = S::$vector;
-            #[inline(always)]
-            fn splat<S: Simd>(simd: S, x: Self) -> S::$vector {
-                simd.$splat(x)
-            }
-            #[inline(always)]
-            fn mul_add<S: Simd>(simd: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
-                // Without vectors a fused multiply-add is a slow library call.
-                if S::IS_SCALAR { simd.$add(simd.$mul(a, b), c) } else { simd.$mul_add(a, b, c) }
-            }
-            #[inline(always)]
-            fn plus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
-                simd.$add(a, b)
-            }
-        }
-    };
-}
-lanes!(f32, f32s, splat_f32s, add_f32s, mul_f32s, mul_add_f32s);
-lanes!(f64, f64s, splat_f64s, add_f64s, mul_f64s, mul_add_f64s);
+use std::{array, marker::PhantomData};
 
 /// Vectors side by side in a tile.
 const VECTORS: usize = 2;
@@ -50,23 +18,56 @@ const fn tile_rows(registers: usize) -> usize {
     if registers >= 32 { 14 } else { 6 }
 }
 
-#[inline(always)]
-fn lanes<T: Lanes, S: Simd>() -> usize {
-    size_of::<T::Vector<S>>() / size_of::<T>()
+/// Rows and columns of the tile on this processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub rows: usize,
+    pub cols: usize,
+}
+
+/// The tile of this processor for elements `T`.
+pub fn shape<T: Lanes>() -> Shape {
+    struct Ask<T>(PhantomData<T>);
+    impl<T: Lanes> WithSimd for Ask<T> {
+        type Output = Shape;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> Shape {
+            Shape { rows: tile_rows(S::REGISTER_COUNT), cols: VECTORS * lanes::<T, S>() }
+        }
+    }
+    Arch::new().dispatch(Ask::<T>(PhantomData))
 }
 
 /// Columns of a panel on this processor.
 pub fn panel_width<T: Lanes>() -> usize {
-    struct Width<T>(std::marker::PhantomData<T>);
-    impl<T: Lanes> WithSimd for Width<T> {
-        type Output = usize;
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            VECTORS * lanes::<T, S>()
+    shape::<T>().cols
+}
+
+/// Copies `rows` columns of `data`, a matrix with rows of `stride` elements, into strips as wide as the tile is high:
+/// element `d` of row `r` of the left operand goes to `strips[(r / m · depth + d) · m + r % m]`, m being the tile's rows.
+pub fn pack_left<T: Lanes>(data: &[T], stride: usize, rows: usize, depth: usize, strips: &mut [T]) {
+    match shape::<T>().rows {
+        6 => pack_strips::<T, 6>(data, stride, rows, depth, strips),
+        14 => pack_strips::<T, 14>(data, stride, rows, depth, strips),
+        m => unreachable!("a tile of {m} rows"),
+    }
+}
+
+#[inline(always)]
+fn pack_strips<T: Lanes, const M: usize>(data: &[T], stride: usize, rows: usize, depth: usize, strips: &mut [T]) {
+    for d in 0..depth {
+        let (whole, rest) = data[d * stride..][..rows].as_chunks::<M>();
+        for (chunk, strip) in whole.iter().zip(strips.chunks_exact_mut(depth * M)) {
+            strip.as_chunks_mut::<M>().0[d] = *chunk;
+        }
+        if !rest.is_empty() {
+            strips[(whole.len() * depth + d) * M..][..rest.len()].copy_from_slice(rest);
         }
     }
-    Arch::new().dispatch(Width::<T>(std::marker::PhantomData))
 }
+
+/// Bytes of panels that stay in the first-level cache beside the left operand.
+const NEAR_BYTES: usize = 20 << 10;
 
 /// Longest segment of a left operand that may lie outside.
 pub const MAX_SEGMENT: usize = 512;
@@ -108,7 +109,10 @@ pub fn multiply<T: Lanes>(
     out: &mut Block<T>,
     accumulate: bool,
 ) {
-    assert!(left.rows > 0 && left.len > 0 && left.offsets.len() % left.rows == 0, "multiply: an empty left operand");
+    assert!(
+        left.rows > 0 && left.len > 0 && left.offsets.len().is_multiple_of(left.rows),
+        "multiply: an empty left operand"
+    );
     let last = left.first + (left.len - 1) * left.step;
     let inside = |&o: &usize| if o == OUTSIDE { last < MAX_SEGMENT } else { o + last < left.data.len() };
     assert!(left.offsets.iter().all(inside), "multiply: a segment reaches outside its data");
@@ -140,13 +144,20 @@ impl<T: Lanes> WithSimd for Multiply<'_, '_, T> {
         let width = VECTORS * lanes::<T, S>();
         // Rows are dealt out evenly, so that no tile is nearly empty.
         let tiles = rows.div_ceil(tile_rows(S::REGISTER_COUNT));
-        for panel in 0..cols.div_ceil(width) {
-            let right = &self.right.data[panel * self.right.stride..];
-            let cols = panel * width..cols.min((panel + 1) * width);
-            for tile in 0..tiles {
-                let (start, end) = (rows * tile / tiles, rows * (tile + 1) / tiles);
+        let (height, taller) = (rows / tiles, rows % tiles);
+        let panels = cols.div_ceil(width);
+        let depth = self.left.offsets.len() / rows * self.left.len;
+        // If all panels stay in the first-level cache, output rows are written whole: memory likes that better.
+        let whole_rows = panels * depth * width * size_of::<T>() <= NEAR_BYTES;
+        let (outer, inner) = if whole_rows { (tiles, panels) } else { (panels, tiles) };
+        for i in 0..outer {
+            for j in 0..inner {
+                let (tile, panel) = if whole_rows { (i, j) } else { (j, i) };
+                let rows = (tile * height + tile.min(taller), height + usize::from(tile < taller));
+                let right = &self.right.data[panel * self.right.stride..];
+                let cols = (panel * width, width.min(cols - panel * width));
                 // SAFETY: `multiply` checked every offset, target and panel.
-                unsafe { self.tile(simd, right.as_ptr(), start, end - start, (cols.start, cols.len())) };
+                unsafe { self.tile(simd, right.as_ptr(), rows, cols) };
             }
         }
     }
@@ -154,7 +165,7 @@ impl<T: Lanes> WithSimd for Multiply<'_, '_, T> {
 
 impl<T: Lanes> Multiply<'_, '_, T> {
     #[inline(always)]
-    unsafe fn tile<S: Simd>(&self, simd: S, right: *const T, start: usize, rows: usize, cols: (usize, usize)) {
+    unsafe fn tile<S: Simd>(&self, simd: S, right: *const T, (start, rows): (usize, usize), cols: (usize, usize)) {
         macro_rules! tiles {
             ($($rows:literal)*) => {
                 match rows {
@@ -222,16 +233,12 @@ impl<T: Lanes> Multiply<'_, '_, T> {
             let row = self.targets.map_or(start + i, |t| t[start + i]);
             let out = self.out.at(row, col);
             if cols == N * lanes {
-                for j in 0..N {
+                for (j, sum) in sums[i].into_iter().enumerate() {
                     // SAFETY: `multiply` checked the row; it has N · lanes columns from `col` on.
                     unsafe {
                         let out = out.add(j * lanes).cast::<T::Vector<S>>();
-                        let sum = sums[i][j];
-                        out.write_unaligned(if self.accumulate {
-                            T::plus(simd, out.read_unaligned(), sum)
-                        } else {
-                            sum
-                        });
+                        let old = self.accumulate.then(|| out.read_unaligned());
+                        out.write_unaligned(old.map_or(sum, |old| T::plus(simd, old, sum)));
                     }
                 }
             } else {

@@ -1,12 +1,190 @@
-//! CPU bodies of the depthwise convolution: the shape is a [`Conv`] with `k == c`, weights are `[c, r, s]`.
+//! CPU bodies of the depthwise convolution: the shape is a [`Conv`] with `k == c`, weights are `[c, r, s]`. Memory bounds
+//! them: channels are the vectors, and sums stay in registers over the taps of a window (over pixels for the weights).
 
 use crate::{
-    device::{Real, cpu::parallel::pieces},
+    device::{
+        Real,
+        cpu::{
+            block::{Block, Cut, blocks},
+            lanes::{lanes, load, store},
+            parallel::pieces,
+            scratch,
+        },
+    },
     ops::conv::{
         Conv,
         cpu::{Dims, MOMENT_BLOCK, blocks_with_moments},
     },
 };
+use pulp::{Arch, Simd, WithSimd};
+use std::array;
+
+/// What one output coordinate reads along one axis: source coordinates `start..start + count`, where the first one meets
+/// tap `tap` and each next one tap + `step` of the axis.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Reach {
+    start: usize,
+    count: usize,
+    tap: isize,
+}
+
+/// All output coordinates of one axis.
+struct Axis {
+    reaches: Vec<Reach>,
+    /// From the tap of one source coordinate to that of the next.
+    tap_step: isize,
+    /// Output coordinates between two that meet the same taps.
+    period: usize,
+}
+
+impl Axis {
+    /// The forward convolution from `input` to `output` coordinates.
+    fn forward(input: usize, output: usize, kernel: usize, stride: usize, pad: usize) -> Self {
+        let reach = |o: usize| {
+            let origin = (o * stride) as isize - pad as isize;
+            let clip = |i: isize| i.clamp(0, input as isize);
+            let (start, end) = (clip(origin), clip(origin + kernel as isize));
+            Reach { start: start as usize, count: (end - start) as usize, tap: start - origin }
+        };
+        Self { reaches: (0..output).map(reach).collect(), tap_step: 1, period: 1 }
+    }
+
+    /// The gradient of the input, which reads `output` coordinates, those of later taps first.
+    fn backward(input: usize, output: usize, kernel: usize, stride: usize, pad: usize) -> Self {
+        let reach = |i: usize| {
+            let (last, phase) = ((i + pad) / stride, (i + pad) % stride);
+            let taps = kernel.saturating_sub(phase).div_ceil(stride);
+            let end = (last + 1).min(output);
+            let start = (last + 1).saturating_sub(taps).min(end);
+            let tap = phase as isize + (last as isize - start as isize) * stride as isize;
+            Reach { start, count: end - start, tap }
+        };
+        Self { reaches: (0..input).map(reach).collect(), tap_step: -(stride as isize), period: stride }
+    }
+}
+
+/// Sums of windows: output pixel (y, x) is Σ source(i, j) · weights(tap of i, tap of j) over the reaches of y and x.
+struct Windows<'a, T> {
+    source: &'a [T],
+    h: usize,
+    w: usize,
+    c: usize,
+    /// `[r, s, c]`.
+    weights: &'a [T],
+    s: usize,
+    rows: &'a Axis,
+    cols: &'a Axis,
+}
+
+/// Neighbouring pixels that share the weights of a tap.
+const PIXELS: usize = 2;
+
+/// The windows of the output pixels from `first` on, into `out` `[pixels, c]`.
+struct Sum<'a, T> {
+    windows: &'a Windows<'a, T>,
+    first: usize,
+    out: &'a mut [T],
+}
+
+impl<T: Real> WithSimd for Sum<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Sum { windows, first, out } = self;
+        let (height, width) = (windows.rows.reaches.len(), windows.cols.reaches.len());
+        let (mut at, end) = (first, first + out.len() / windows.c);
+        while at < end {
+            let (n, y, x) = (at / (height * width), at / width % height, at % width);
+            let len = (width - x).min(end - at);
+            let out = &mut out[(at - first) * windows.c..][..len * windows.c];
+            windows.row(simd, n, windows.rows.reaches[y], x, out);
+            at += len;
+        }
+    }
+}
+
+impl<T: Real> Windows<'_, T> {
+    /// Part of an output row: its pixels from column `first` on.
+    #[inline(always)]
+    fn row<S: Simd>(&self, simd: S, n: usize, rows: Reach, first: usize, out: &mut [T]) {
+        let (reaches, period) = (&self.cols.reaches[first..], self.cols.period);
+        let len = out.len() / self.c;
+        for phase in 0..period.min(len) {
+            let mut x = phase;
+            while x < len {
+                let next = x + period;
+                let pair = next < len && (reaches[next].count, reaches[next].tap) == (reaches[x].count, reaches[x].tap);
+                let mut c = 0;
+                while c < self.c {
+                    let vectors = (self.c - c) / lanes::<T, S>();
+                    macro_rules! pixels {
+                        ($p:expr, $v:literal, $whole:literal) => {
+                            self.pixels::<S, $p, $v, $whole>(simd, n, rows, reaches, (x, c), out)
+                        };
+                    }
+                    c += match (pair, vectors) {
+                        (true, 4..) => pixels!(PIXELS, 4, true),
+                        (true, 3) => pixels!(PIXELS, 3, true),
+                        (true, 2) => pixels!(PIXELS, 2, true),
+                        (true, 1) => pixels!(PIXELS, 1, true),
+                        (true, 0) => pixels!(PIXELS, 1, false),
+                        (false, 4..) => pixels!(1, 4, true),
+                        (false, 2..) => pixels!(1, 2, true),
+                        (false, 1) => pixels!(1, 1, true),
+                        (false, 0) => pixels!(1, 1, false),
+                    };
+                }
+                x += if pair { PIXELS * period } else { period };
+            }
+        }
+    }
+
+    /// `P` pixels that meet the same taps, from column `x` on: `V` vectors of channels from `c` on, or the channels that
+    /// are left if they do not fill a whole vector. Returns how many channels.
+    #[inline(always)]
+    fn pixels<S: Simd, const P: usize, const V: usize, const WHOLE: bool>(
+        &self,
+        simd: S,
+        n: usize,
+        rows: Reach,
+        reaches: &[Reach],
+        (x, c): (usize, usize),
+        out: &mut [T],
+    ) -> usize {
+        let lanes = lanes::<T, S>();
+        let channels = if WHOLE { V * lanes } else { self.c - c };
+        let (cols, period) = (reaches[x], self.cols.period);
+        let mut sums = [[T::splat(simd, T::ZERO); V]; P];
+        let from: [usize; P] =
+            array::from_fn(|p| ((n * self.h + rows.start) * self.w + reaches[x + p * period].start) * self.c + c);
+        let tap_step = self.cols.tap_step * self.c as isize;
+        for i in 0..rows.count {
+            let tap = (rows.tap + i as isize * self.rows.tap_step) * self.s as isize + cols.tap;
+            let mut weights_at = tap * self.c as isize + c as isize;
+            let mut offset = i * self.w * self.c;
+            for _ in 0..cols.count {
+                let weights = &self.weights[weights_at as usize..][..channels];
+                let weights: [_; V] = array::from_fn(|v| load(simd, &weights[v * lanes..]));
+                for p in 0..P {
+                    let source = &self.source[from[p] + offset..][..channels];
+                    for v in 0..V {
+                        sums[p][v] = T::mul_add(simd, load(simd, &source[v * lanes..]), weights[v], sums[p][v]);
+                    }
+                }
+                weights_at += tap_step;
+                offset += self.c;
+            }
+        }
+        for p in 0..P {
+            let out = &mut out[(x + p * period) * self.c + c..][..channels];
+            for v in 0..V {
+                store::<T, S>(&mut out[v * lanes..], sums[p][v]);
+            }
+        }
+        channels
+    }
+}
 
 /// Weights `[c, r·s]` as `[r·s, c]`, so that a tap's weights are a row.
 fn taps_first<T: Real>(w: &[T], c: usize) -> Vec<T> {
@@ -14,60 +192,148 @@ fn taps_first<T: Real>(w: &[T], c: usize) -> Vec<T> {
     (0..w.len()).map(|i| w[i % c * taps + i / c]).collect()
 }
 
-/// y += a·x, element by element.
-#[inline(always)]
-fn add_product<T: Real>(y: &mut [T], a: &[T], x: &[T]) {
-    for ((y, &a), &x) in y.iter_mut().zip(a).zip(x) {
-        *y += a * x;
-    }
-}
-
 /// `y[n, oy, ox, c] = Σ x[n, oy·stride + r − pad, ox·stride + s − pad, c] · w[c, r, s]`; `moments` as in
 /// [`conv2d_fwd`](crate::ops::conv::cpu::conv2d_fwd).
 pub fn depthwise_fwd<T: Real>(p: &Conv, x: &[T], w: &[T], y: &mut [T], moments: Option<&mut [T]>) {
     let d = Dims::of(p);
-    let w = taps_first(w, d.c);
-    blocks_with_moments(d.c, y, moments, |first, y| {
-        for (i, y) in y.chunks_exact_mut(d.c).enumerate() {
-            y.fill(T::ZERO);
-            let (pixel, n) = ((first + i) % (d.oh * d.ow), (first + i) / (d.oh * d.ow));
-            for tap in 0..d.r * d.s {
-                let Some(at) = d.input(n, (pixel / d.ow, pixel % d.ow), (tap / d.s, tap % d.s)) else { continue };
-                add_product(y, &w[tap * d.c..][..d.c], &x[at * d.c..][..d.c]);
-            }
-        }
-    });
+    let rows = Axis::forward(d.h, d.oh, d.r, d.stride_h, d.pad_h);
+    let cols = Axis::forward(d.w, d.ow, d.s, d.stride_w, d.pad_w);
+    let weights = &taps_first(w, d.c);
+    let windows = Windows { source: x, h: d.h, w: d.w, c: d.c, weights, s: d.s, rows: &rows, cols: &cols };
+    blocks_with_moments(d.c, y, moments, |first, out| Arch::new().dispatch(Sum { windows: &windows, first, out }));
 }
 
 /// Gradient of the input: `gx[n, iy, ix, c] = Σ gy[n, oy, ox, c] · w[c, r, s]` over the outputs that read it.
 pub fn depthwise_dgrad<T: Real>(p: &Conv, gy: &[T], w: &[T], gx: &mut [T]) {
     let d = Dims::of(p);
-    let w = taps_first(w, d.c);
-    pieces(gx, MOMENT_BLOCK * d.c, |piece, gx| {
-        for (i, gx) in gx.chunks_exact_mut(d.c).enumerate() {
-            gx.fill(T::ZERO);
-            let (pixel, n) = ((piece * MOMENT_BLOCK + i) % (d.h * d.w), (piece * MOMENT_BLOCK + i) / (d.h * d.w));
-            for tap in 0..d.r * d.s {
-                let Some(at) = d.output(n, (pixel / d.w, pixel % d.w), (tap / d.s, tap % d.s)) else { continue };
-                add_product(gx, &w[tap * d.c..][..d.c], &gy[at * d.c..][..d.c]);
-            }
+    let rows = Axis::backward(d.h, d.oh, d.r, d.stride_h, d.pad_h);
+    let cols = Axis::backward(d.w, d.ow, d.s, d.stride_w, d.pad_w);
+    let weights = &taps_first(w, d.c);
+    let windows = Windows { source: gy, h: d.oh, w: d.ow, c: d.c, weights, s: d.s, rows: &rows, cols: &cols };
+    // Whole rows, so that pixels of the same phase are found together.
+    let step = MOMENT_BLOCK.div_ceil(d.w) * d.w;
+    pieces(gx, step * d.c, |i, out| Arch::new().dispatch(Sum { windows: &windows, first: i * step, out }));
+}
+
+/// Output pixels that a partial sum of the weight gradient covers at least, so that adding the partial sums costs little.
+const PARTIAL_PIXELS: usize = 128;
+
+/// Most partial sums of the weight gradient.
+const PARTIALS: usize = 32;
+
+/// Channels of a piece of the weight gradient.
+const PARTIAL_CHANNELS: usize = 64;
+
+/// Gradient of the weights: `gw[c, r, s] = Σ gy[n, oy, ox, c] · x[n, oy·stride + r − pad, ox·stride + s − pad, c]`, as
+/// partial sums over fixed ranges of output rows that are added in their order.
+pub fn depthwise_wgrad<T: Real>(p: &Conv, x: &[T], gy: &[T], gw: &mut [T]) {
+    let d = Dims::of(p);
+    let taps = d.r * d.s;
+    let rows = (d.n * d.oh).div_ceil(PARTIALS).max(PARTIAL_PIXELS.div_ceil(d.ow));
+    let partials = (d.n * d.oh).div_ceil(rows);
+    scratch::with(partials * taps * d.c, |sums| {
+        let cut = Cut { matrix: sums, rows: taps };
+        blocks([cut], (d.c, PARTIAL_CHANNELS), |i, j, [out]| {
+            let rows = (i * rows, ((i + 1) * rows).min(d.n * d.oh));
+            Arch::new().dispatch(Partial { d: &d, x, gy, rows, channel: j * PARTIAL_CHANNELS, out });
+        });
+        for (i, gw) in gw.iter_mut().enumerate() {
+            let (c, tap) = (i / taps, i % taps);
+            *gw = sums[tap * d.c + c..].iter().step_by(taps * d.c).copied().sum();
         }
     });
 }
 
-/// Gradient of the weights: `gw[c, r, s] = Σ gy[n, oy, ox, c] · x[n, oy·stride + r − pad, ox·stride + s − pad, c]`.
-pub fn depthwise_wgrad<T: Real>(p: &Conv, x: &[T], gy: &[T], gw: &mut [T]) {
-    let d = Dims::of(p);
-    let taps = d.r * d.s;
-    let mut sums = vec![T::ZERO; gw.len()];
-    pieces(&mut sums, d.c, |tap, sums| {
-        for (pixel, gy) in gy.chunks_exact(d.c).enumerate() {
-            let (at, n) = (pixel % (d.oh * d.ow), pixel / (d.oh * d.ow));
-            let Some(at) = d.input(n, (at / d.ow, at % d.ow), (tap / d.s, tap % d.s)) else { continue };
-            add_product(sums, gy, &x[at * d.c..][..d.c]);
+/// The weight gradient of some channels, from `channel` on, over some output rows of all images: `out` is `[r·s, channels]`.
+struct Partial<'a, 'b, T> {
+    d: &'a Dims,
+    x: &'a [T],
+    gy: &'a [T],
+    rows: (usize, usize),
+    channel: usize,
+    out: Block<'b, T>,
+}
+
+impl<T: Real> WithSimd for Partial<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let mut c = 0;
+        while c < self.out.cols() {
+            let vectors = (self.out.cols() - c) / lanes::<T, S>();
+            let mut channels = 0;
+            for r in 0..self.d.r {
+                let mut s = 0;
+                while s < self.d.s {
+                    macro_rules! taps {
+                        ($n:literal, $v:literal, $whole:literal) => {{
+                            channels = self.taps::<S, $n, $v, $whole>(simd, (r, s), c);
+                            $n
+                        }};
+                    }
+                    s += match (self.d.s - s, vectors) {
+                        (5.., 2..) => taps!(5, 2, true),
+                        (3.., 2..) => taps!(3, 2, true),
+                        (_, 2..) => taps!(1, 2, true),
+                        (5.., 1) => taps!(5, 1, true),
+                        (3.., 1) => taps!(3, 1, true),
+                        (_, 1) => taps!(1, 1, true),
+                        (_, 0) => taps!(1, 1, false),
+                    };
+                }
+            }
+            c += channels;
         }
-    });
-    for (i, gw) in gw.iter_mut().enumerate() {
-        *gw = sums[i % taps * d.c + i / taps];
+    }
+}
+
+impl<T: Real> Partial<'_, '_, T> {
+    /// `N` neighbouring taps from (r, s) on: `V` vectors of channels from `c` on, or the channels that are left if they do
+    /// not fill a whole vector. Returns how many channels.
+    #[inline(always)]
+    fn taps<S: Simd, const N: usize, const V: usize, const WHOLE: bool>(
+        &mut self,
+        simd: S,
+        (r, s): (usize, usize),
+        c: usize,
+    ) -> usize {
+        let lanes = lanes::<T, S>();
+        let channels = if WHOLE { V * lanes } else { self.out.cols() - c };
+        let d = self.d;
+        let mut sums = [[T::splat(simd, T::ZERO); V]; N];
+        // Output columns whose `N` taps all lie inside the image.
+        let first = d.pad_w.saturating_sub(s).div_ceil(d.stride_w).min(d.ow);
+        let last = (d.w + d.pad_w + 1).saturating_sub(s + N).div_ceil(d.stride_w).clamp(first, d.ow);
+        for row in self.rows.0..self.rows.1 {
+            let y = (row % d.oh * d.stride_h + r).wrapping_sub(d.pad_h);
+            if y >= d.h {
+                continue;
+            }
+            let x_row = &self.x[(row / d.oh * d.h + y) * d.w * d.c..][..d.w * d.c];
+            let gy_row = &self.gy[row * d.ow * d.c..][..d.ow * d.c];
+            let channel = self.channel + c;
+            for ox in 0..d.ow {
+                let g = &gy_row[ox * d.c + channel..][..channels];
+                let g: [_; V] = array::from_fn(|v| load(simd, &g[v * lanes..]));
+                let inside = (first..last).contains(&ox);
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let x = (ox * d.stride_w + s + i).wrapping_sub(d.pad_w);
+                    if inside || x < d.w {
+                        let x = &x_row[x * d.c + channel..][..channels];
+                        for v in 0..V {
+                            sums[v] = T::mul_add(simd, load(simd, &x[v * lanes..]), g[v], sums[v]);
+                        }
+                    }
+                }
+            }
+        }
+        for (i, sums) in sums.into_iter().enumerate() {
+            let out = &mut self.out.row_mut(r * d.s + s + i)[c..][..channels];
+            for (v, sum) in sums.into_iter().enumerate() {
+                store::<T, S>(&mut out[v * lanes..], sum);
+            }
+        }
+        channels
     }
 }

@@ -14,7 +14,7 @@ use crate::device::{
 };
 
 /// Bytes of a panel that stay in the first-level cache while the tiles of a block pass over it.
-const PANEL_BYTES: usize = 24 << 10;
+pub const PANEL_BYTES: usize = 25 << 10;
 
 /// Channels below which a window is copied together: a tap alone would be too short a segment.
 pub const SHORT_SEGMENT: usize = 12;

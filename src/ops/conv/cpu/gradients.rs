@@ -2,7 +2,7 @@
 
 use super::{
     Conv, Dims, MOMENT_BLOCK,
-    forward::{PIECES_PER_THREAD, Product, block_cols},
+    forward::{PANEL_BYTES, PIECES_PER_THREAD, Product, block_cols},
     gather::{Origin, Source, Tap},
     pack::{self, copy_short, gather_panel},
 };
@@ -111,19 +111,17 @@ impl Dims {
     }
 }
 
-/// Bytes of gy that stay in the second-level cache while the panels of x pass over them.
-const GRADIENT_BYTES: usize = 192 << 10;
-
-/// Pixels reduced at a time in the weight gradient: as many as `GRADIENT_BYTES` hold, within these bounds.
-const PIXELS: (usize, usize) = (64, 256);
+/// Panels that a piece of the weight gradient has at least, if possible, since every piece packs gy.
+const PANELS: usize = 8;
 
 /// Gradient of the weights: `gw[k, r, s, c] = Σ gy[n, oy, ox, k] · x[n, oy·stride + r − pad, ox·stride + s − pad, c]`.
 pub fn conv2d_wgrad<T: Real>(p: &Conv, x: &[T], gy: &[T], gw: &mut [T]) {
     let d = Dims::of(p);
     let depth = d.r * d.s * d.c;
-    let cols = block_cols::<T>(1, depth);
-    let across = depth.div_ceil(cols);
-    let rows = d.k.div_ceil((PIECES_PER_THREAD * rayon::current_num_threads()).div_ceil(across));
+    let (threads, width) = (rayon::current_num_threads(), tile::panel_width::<T>());
+    let panels = depth.div_ceil(width);
+    let cols = panels.div_ceil((panels / PANELS).clamp(threads.min(panels), PIECES_PER_THREAD * threads)) * width;
+    let rows = d.k.div_ceil(threads.div_ceil(depth.div_ceil(cols)));
     blocks([Cut { matrix: gw, rows }], (depth, cols), |i, j, [mut gw]| {
         d.wgrad_block(x, gy, (i * rows, j * cols), &mut gw);
     });
@@ -132,13 +130,16 @@ pub fn conv2d_wgrad<T: Real>(p: &Conv, x: &[T], gy: &[T], gw: &mut [T]) {
 impl Dims {
     /// Computes the block of gw `[k, r·s·c]` whose corner is at `(k, column)`.
     fn wgrad_block<T: Real>(&self, x: &[T], gy: &[T], (k, column): (usize, usize), gw: &mut Block<T>) {
-        let width = tile::panel_width::<T>();
+        let shape = tile::shape::<T>();
         let depth = self.r * self.s * self.c;
         let pixels = self.n * self.oh * self.ow;
-        let step = (GRADIENT_BYTES / (self.k * size_of::<T>())).clamp(PIXELS.0, PIXELS.1);
+        let rows = gw.rows();
+        let step = pixels.div_ceil(pixels.div_ceil(PANEL_BYTES / (shape.cols * size_of::<T>())));
         let windows = if self.copies_windows() { step * depth } else { 0 };
-        scratch::with(windows + step * width, |scratch| {
-            let (windows, panel) = scratch.split_at_mut(windows);
+        let strips = rows.next_multiple_of(shape.rows) * step;
+        scratch::with(windows + step * shape.cols + strips, |scratch| {
+            let (windows, scratch) = scratch.split_at_mut(windows);
+            let (panel, strips) = scratch.split_at_mut(step * shape.cols);
             for first in (0..pixels).step_by(step) {
                 let len = step.min(pixels - first);
                 let origins = self.origins(first, len);
@@ -151,14 +152,17 @@ impl Dims {
                     let offsets = source.offsets(&origins, &self.taps());
                     (source, offsets)
                 };
-                let rows: Vec<_> = (0..gw.rows()).map(|i| first * self.k + k + i).collect();
-                let left = tile::Left { data: gy, offsets: &rows, rows: rows.len(), first: 0, len, step: self.k };
-                for start in (0..gw.cols()).step_by(width) {
-                    let cols = start..gw.cols().min(start + width);
-                    let panel = &mut panel[..len * width];
+                tile::pack_left(&gy[first * self.k + k..], self.k, rows, len, strips);
+                let offsets_of_rows: Vec<_> =
+                    (0..rows).map(|i| i / shape.rows * len * shape.rows + i % shape.rows).collect();
+                let left =
+                    tile::Left { data: strips, offsets: &offsets_of_rows, rows, first: 0, len, step: shape.rows };
+                for start in (0..gw.cols()).step_by(shape.cols) {
+                    let cols = start..gw.cols().min(start + shape.cols);
+                    let panel = &mut panel[..len * shape.cols];
                     gather_panel(&source, &offsets, len, (column + start, cols.len()), panel);
                     let right = tile::Panels { data: panel, stride: 0 };
-                    tile::multiply(&left, &right, None, &mut gw.part(0..rows.len(), cols), first > 0);
+                    tile::multiply(&left, &right, None, &mut gw.part(0..rows, cols), first > 0);
                 }
             }
         });

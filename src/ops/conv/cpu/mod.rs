@@ -56,23 +56,6 @@ impl Dims {
             pad_w: u(p.pad_w),
         }
     }
-
-    /// Input pixel read by output row `oy`, column `ox` at tap `(r, s)` of image `n`; none outside the image.
-    #[inline(always)]
-    pub fn input(&self, n: usize, (oy, ox): (usize, usize), (r, s): (usize, usize)) -> Option<usize> {
-        let y = (oy * self.stride_h + r).wrapping_sub(self.pad_h);
-        let x = (ox * self.stride_w + s).wrapping_sub(self.pad_w);
-        (y < self.h && x < self.w).then(|| (n * self.h + y) * self.w + x)
-    }
-
-    /// Output pixel that reads input row `iy`, column `ix` at tap `(r, s)` of image `n`; none if there is no such pixel.
-    #[inline(always)]
-    pub fn output(&self, n: usize, (iy, ix): (usize, usize), (r, s): (usize, usize)) -> Option<usize> {
-        let (y, x) = ((iy + self.pad_h).wrapping_sub(r), (ix + self.pad_w).wrapping_sub(s));
-        let inside = y / self.stride_h < self.oh && x / self.stride_w < self.ow;
-        (inside && y % self.stride_h == 0 && x % self.stride_w == 0)
-            .then(|| (n * self.oh + y / self.stride_h) * self.ow + x / self.stride_w)
-    }
 }
 
 /// Mean and sum of squared deviations of each channel of `x` `[m, c]`, in blocks of `MOMENT_BLOCK` pixels:

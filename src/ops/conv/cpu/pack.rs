@@ -44,6 +44,10 @@ pub fn transpose<T: Real>(w: &[T], depth: usize, rows: usize, width: usize, pane
 /// Copies a few elements without a call.
 #[inline(always)]
 pub fn copy_short<T: Copy>(to: &mut [T], from: &[T]) {
+    if let (Ok(to), Ok(from)) = (<&mut [T; 16]>::try_from(&mut *to), <&[T; 16]>::try_from(from)) {
+        *to = *from;
+        return;
+    }
     let (to_whole, to_rest) = to.as_chunks_mut::<8>();
     let (from_whole, from_rest) = from.as_chunks::<8>();
     for (to, from) in to_whole.iter_mut().zip(from_whole) {
