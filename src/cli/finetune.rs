@@ -10,8 +10,7 @@ use super::{
 use crate::{
     Error, Result,
     device::Device,
-    files::write_atomic,
-    train::{Checkpoint, Config, Outcome, RunFolder, Session},
+    train::{Checkpoint, Outcome, RunFolder, Session},
     weights::Matched,
 };
 use std::{
@@ -77,10 +76,7 @@ fn begin(args: &Args) -> Result<Session> {
     let config = args.recipe.resolve(args.config.as_deref())?;
     let device = args.threads.device()?;
     let path = args.out.clone().unwrap_or_else(|| RunFolder::next(&config.model));
-    check_inputs(&config)?;
     let folder = RunFolder::create(&path, args.force)?;
-    let text = toml::to_string(&config).expect("a recipe is plain data");
-    write_atomic(&folder.file("config.toml"), text.as_bytes())?;
     if config.data.is_none() {
         say("no --data given: training on the small sample inside the program");
     }
@@ -90,14 +86,6 @@ fn begin(args: &Args) -> Result<Session> {
         tell_matched(&matched, session.state.config.weights.as_deref());
     }
     Ok(session)
-}
-
-/// Looks at what is cheap to look at before a folder is made for the run.
-fn check_inputs(config: &Config) -> Result<()> {
-    for path in [&config.data, &config.weights].into_iter().flatten() {
-        std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
-    }
-    Ok(())
 }
 
 fn resume(args: &Args, path: &Path) -> Result<Session> {

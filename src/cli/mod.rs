@@ -17,7 +17,13 @@ use std::process::ExitCode;
 
 /// Fine-tune convolutional networks on radiology images.
 #[derive(Parser)]
-#[command(name = "roentgen", version, about, after_help = "For research; not a medical device, not for diagnosis.")]
+#[command(
+    name = "roentgen",
+    version,
+    about,
+    args_override_self = true,
+    after_help = "For research; not a medical device, not for diagnosis."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

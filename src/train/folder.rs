@@ -1,6 +1,12 @@
 //! The folder of a run: what is in it, and how it is made.
 
-use crate::{Error, Result, files, report::EpochRecord};
+use super::config::Config;
+use crate::{
+    Error, Result,
+    data::{Dataset, manifest},
+    files,
+    report::EpochRecord,
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -24,32 +30,33 @@ const FILES: [&str; 9] = [
 ];
 
 impl RunFolder {
-    /// Makes `path` the folder of a new run. With `force` the files of a run that is there are removed first.
+    /// Makes the folder `path` for a new run. Nothing in it is touched before [`RunFolder::start`].
     ///
     /// # Errors
-    /// A folder that already holds a run, or cannot be made or written to.
+    /// A folder that cannot be made, or that already holds a run, unless `force` allows to replace it.
     pub fn create(path: &Path, force: bool) -> Result<RunFolder> {
         fs::create_dir_all(path).map_err(|e| Error::io("make the folder", path, e))?;
-        let folder = RunFolder(path.into());
-        let present = FILES.iter().find(|name| folder.0.join(name).exists());
-        match present {
-            Some(name) if !force => {
-                return Err(Error::unusable(
-                    format!("{} already holds a run (its {name} is there)", path.display()),
-                    "another --out, --resume to go on with it, or --force to replace it",
-                ));
-            }
-            _ => {
-                for name in FILES {
-                    let file = folder.0.join(name);
-                    if file.exists() {
-                        fs::remove_file(&file).map_err(|e| Error::io("remove", &file, e))?;
-                    }
-                }
-            }
+        match FILES.iter().find(|name| path.join(name).exists()) {
+            Some(name) if !force => Err(Error::unusable(
+                format!("{} already holds a run (its {name} is there)", path.display()),
+                "another --out, --resume to go on with it, or --force to replace it",
+            )),
+            _ => Ok(RunFolder(path.into())),
         }
-        files::remove_temporaries(path);
-        Ok(folder)
+    }
+
+    /// Puts the recipe and the splits of a new run in place of whatever run was there.
+    ///
+    /// # Errors
+    /// A file that cannot be removed or written.
+    pub fn start(&self, config: &Config, assigned: &Dataset) -> Result<()> {
+        for file in FILES.map(|name| self.file(name)).iter().filter(|file| file.exists()) {
+            fs::remove_file(file).map_err(|e| Error::io("remove", file, e))?;
+        }
+        files::remove_temporaries(&self.0);
+        let text = toml::to_string(config).expect("a recipe is plain data");
+        files::write_atomic(&self.file("config.toml"), text.as_bytes())?;
+        manifest::write(assigned, &self.manifest())
     }
 
     /// The first of `runs/<model>-1`, `runs/<model>-2`, … that is not there yet.

@@ -108,7 +108,7 @@ impl Session {
         device: &Arc<dyn Device>,
         workers: usize,
     ) -> Result<(Session, Option<Matched>)> {
-        let prepared = Prepared::new(&config, None, Some(&folder.manifest()))?;
+        let prepared = Prepared::new(&config, None)?;
         let classes = prepared.dataset.classes.clone();
         let model = Model::new(&config.model, classes.len(), device, DType::F32, config.seed)?;
         let matched = match &config.weights {
@@ -116,7 +116,9 @@ impl Session {
             None => None,
         };
         let state = RunState::new(config, classes, prepared.fingerprint.clone());
-        Ok((Session::new(folder, prepared, model, state, vec![], workers)?, matched))
+        let session = Session::new(folder, prepared, model, state, vec![], workers)?;
+        session.folder.start(&session.state.config, &session.prepared.assigned)?;
+        Ok((session, matched))
     }
 
     /// Takes up the run that `checkpoint`, the last of `folder`, belongs to. Its recipe counts, with the data where

@@ -15,8 +15,10 @@ use std::path::Path;
 
 /// A dataset with splits, and what is to be said about it.
 pub struct Prepared {
-    /// The records that remain.
+    /// The records in use.
     pub dataset: Dataset,
+    /// The same before copies were taken out of training: what a manifest records.
+    pub assigned: Dataset,
     /// The files left out because they cannot be read.
     pub skipped: Vec<Skipped>,
     /// What to know before trusting the splits.
@@ -26,12 +28,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Opens and reads the data of `config`. The splits are those of the manifest `recorded`, if there is one, else drawn;
-    /// with `record` they are written to that file.
+    /// Opens and reads the data of `config`. The splits are those of the manifest `recorded`, if there is one, else drawn.
     ///
     /// # Errors
     /// Data that cannot be used, or that are not those of the manifest.
-    pub fn new(config: &Config, recorded: Option<&Path>, record: Option<&Path>) -> Result<Prepared> {
+    pub fn new(config: &Config, recorded: Option<&Path>) -> Result<Prepared> {
         let mut dataset = match &config.data {
             Some(path) => Dataset::open(path)?,
             None => sample::dataset()?,
@@ -41,9 +42,7 @@ impl Prepared {
             Some(manifest) => manifest::apply(&mut dataset, manifest)?,
             None => split::assign(&mut dataset, &config.split, config.seed)?,
         }
-        if let Some(path) = record {
-            manifest::write(&dataset, path)?;
-        }
+        let assigned = dataset.clone();
         let mut warnings = vec![];
         if config.drop_copies {
             let dropped = split::drop_train_copies(&mut dataset);
@@ -53,7 +52,7 @@ impl Prepared {
             }
             split::check_training_classes(&dataset)?;
         }
-        Ok(Prepared { warnings, skipped, ..Prepared::plain(dataset) }.warned())
+        Ok(Prepared { assigned, skipped, warnings, ..Prepared::plain(dataset) }.warned())
     }
 
     /// The data that `state` was trained on, once more: with the splits of the manifest `recorded`, if there is one.
@@ -61,7 +60,7 @@ impl Prepared {
     /// # Errors
     /// Data that cannot be used; data that have changed since.
     pub fn again(state: &RunState, recorded: Option<&Path>) -> Result<Prepared> {
-        let prepared = Prepared::new(&state.config, recorded, None)?;
+        let prepared = Prepared::new(&state.config, recorded)?;
         if prepared.fingerprint != state.data {
             return Err(Error::unusable(
                 format!("the data in {} have changed since the network was trained on them", prepared.dataset.origin),
@@ -98,7 +97,7 @@ impl Prepared {
     /// A dataset as it is.
     pub fn plain(dataset: Dataset) -> Prepared {
         let fingerprint = fingerprint(&dataset);
-        Prepared { dataset, skipped: vec![], warnings: vec![], fingerprint }
+        Prepared { assigned: dataset.clone(), dataset, skipped: vec![], warnings: vec![], fingerprint }
     }
 
     /// The same, with the warnings that follow from what is known.

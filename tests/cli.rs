@@ -1,0 +1,191 @@
+//! The program as a user meets it: what it writes, and that bad input gets one clear error.
+
+mod common;
+
+use common::{fail, make_images, quick, roentgen, stderr, succeed};
+use std::{fs, path::Path};
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_run_is_trained_evaluated_predicted_and_inspected() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, run, table) = (dir.path().join("data"), dir.path().join("run"), dir.path().join("out.csv"));
+    make_images(&data, &["left", "right"], 20);
+    let output = succeed(&mut roentgen(quick(text(&data), text(&run))));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("macro F1"), "no metrics");
+    for name in ["config.toml", "manifest.csv", "metrics.jsonl", "best.safetensors", "last.safetensors", "report.html"]
+    {
+        assert!(run.join(name).metadata().unwrap().len() > 0, "{name}");
+    }
+    assert_eq!(fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().count(), 3);
+    let predictions = fs::read_to_string(run.join("predictions.csv")).unwrap();
+    assert!(predictions.starts_with("path,split,label,predicted,score_left,score_right\nleft/"), "{predictions}");
+
+    // The test rows of the run's own table, once more.
+    succeed(&mut roentgen(["evaluate", text(&run), "--out", text(&table)]));
+    let tested: String =
+        predictions.lines().filter(|l| !l.contains(",validation,")).map(|l| format!("{l}\n")).collect();
+    assert_eq!(fs::read_to_string(&table).unwrap(), tested);
+
+    // The same images by name have the same scores.
+    let (name, scores) = tested.lines().nth(1).map(|l| (l.split(',').next().unwrap(), l.split(',').skip(3))).unwrap();
+    let image = data.join(name);
+    let output = succeed(&mut roentgen(["predict", text(&run.join("best.safetensors")), text(&image)]));
+    let line = String::from_utf8_lossy(&output.stdout).lines().nth(1).unwrap().to_string();
+    assert_eq!(line, format!("{},{}", text(&image), scores.collect::<Vec<_>>().join(",")));
+    let output = succeed(&mut roentgen(["predict", text(&run), text(&data)]));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 41);
+
+    let output = succeed(&mut roentgen(["inspect", text(&run)]));
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(listed.contains("classifier.3.weight") && listed.contains("left, right"), "{listed}");
+
+    // Classes are matched by name, and unknown ones refused.
+    let other = dir.path().join("other");
+    make_images(&other, &["left", "strange"], 2);
+    fail(&mut roentgen(["evaluate", text(&run), "--data", text(&other)]), 1, &["strange"]);
+
+    // A run is not overwritten unasked.
+    fail(&mut roentgen(quick(text(&data), text(&run))), 1, &["already holds a run", "--force"]);
+    // An unusable dataset leaves the old run alone even then.
+    let args = quick("/nowhere", text(&run)).into_iter().chain(["--force"]);
+    fail(&mut roentgen(args), 1, &["/nowhere"]);
+    assert!(run.join("best.safetensors").exists());
+}
+
+#[test]
+fn inspect_lists_a_backbone() {
+    let output = succeed(&mut roentgen(["inspect", "resnet18"]));
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(listed.contains("layer4.1.conv2.weight") && listed.contains("11689512 parameters"), "{listed}");
+}
+
+#[test]
+fn bench_ends_with_json() {
+    let args = "bench --model mobilenet_v3_small --size 32 --batch 2 --steps 2 --warmup 1 --json";
+    let output = succeed(&mut roentgen(args.split(' ')));
+    let last = String::from_utf8_lossy(&output.stdout).lines().last().unwrap().to_string();
+    let json: serde_json::Value = serde_json::from_str(&last).unwrap();
+    assert_eq!(json["ms_per_step"].as_array().unwrap().len(), 2);
+    assert_eq!(json["loss"].as_array().unwrap().len(), 2);
+    assert!(json["images_per_second"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn bad_data_gets_one_clear_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("run");
+    let refused = |data: &Path, words: &[&str]| {
+        fail(&mut roentgen(quick(text(data), text(&out))), 1, words);
+        assert!(!out.join("config.toml").exists(), "a refused run leaves nothing behind");
+    };
+    let fresh = |name: &str| {
+        let folder = dir.path().join(name);
+        make_images(&folder, &["a", "b"], 4);
+        folder
+    };
+    refused(&dir.path().join("missing"), &["missing"]);
+
+    let folder = fresh("empty class");
+    fs::create_dir(folder.join("c")).unwrap();
+    refused(&folder, &["empty class/c", "no images"]);
+
+    let folder = fresh("one class");
+    fs::remove_dir_all(folder.join("b")).unwrap();
+    refused(&folder, &["only one class"]);
+
+    let folder = fresh("truncated");
+    let jpeg: &[u8] = &[0xff, 0xd8, 0xff, 0xe0, 0, 16, b'J', b'F', b'I', b'F', 0, 1, 1, 0, 0, 1, 0, 1, 0, 0];
+    fs::write(folder.join("a/cut.jpg"), jpeg).unwrap();
+    refused(&folder, &["a/cut.jpg", "truncated", "--skip-bad"]);
+
+    let folder = fresh("text");
+    fs::write(folder.join("a/words.png"), "not an image").unwrap();
+    refused(&folder, &["a/words.png", "text"]);
+
+    let folder = fresh("tables");
+    let table = |name: &str, text: &str| {
+        fs::write(folder.join(name), text).unwrap();
+        folder.join(name)
+    };
+    refused(&table("columns.csv", "file,label\na/000.png,a\n"), &["columns.csv", "path"]);
+    refused(&table("paths.csv", "path,label\na/000.png,a\nb/999.png,b\n"), &["paths.csv", "line 3", "b/999.png"]);
+}
+
+#[test]
+fn bad_images_are_left_out_on_request_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("data"), dir.path().join("run"));
+    make_images(&data, &["a", "b"], 12);
+    fs::write(data.join("a/words.png"), "not an image").unwrap();
+    let args = quick(text(&data), text(&out)).into_iter().chain(["--skip-bad", "--epochs", "1"]);
+    let output = succeed(&mut roentgen(args));
+    assert!(stderr(&output).contains("words.png"), "{}", stderr(&output));
+    let report = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(report.contains("a/words.png") && report.contains("1 images cannot be read"), "not in the report");
+}
+
+#[test]
+fn bad_settings_get_one_clear_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out, file) = (dir.path().join("data"), dir.path().join("run"), dir.path().join("recipe.toml"));
+    make_images(&data, &["a", "b"], 8);
+    let with = |more: &[&str], code, words: &[&str]| {
+        fail(&mut roentgen(quick(text(&data), text(&out)).into_iter().chain(more.iter().copied())), code, words);
+    };
+    with(&["--model", "vgg99"], 1, &["vgg99", "resnet18"]);
+    with(&["--optimizer", "adamax"], 2, &["adamax", "sgd"]);
+    with(&["--lr", "nan"], 1, &["lr"]);
+    with(&["--size", "8"], 1, &["8 px", "--size 32"]);
+    with(&["--freeze", "layer9.*"], 1, &["layer9.*", "inspect"]);
+    with(&["--freeze", "*"], 1, &["everything is frozen"]);
+    with(&["--warmup", "1"], 1, &["warmup", "one-cycle"]);
+    with(&["--weights", "/nowhere.safetensors"], 1, &["/nowhere.safetensors"]);
+    let config = ["--config", text(&file)];
+    fs::write(&file, "epochs = 2\nlearning_rate = 1.0\n").unwrap();
+    with(&config, 1, &["recipe.toml", "learning_rate"]);
+    fs::write(&file, "epochs = \"two\"\n").unwrap();
+    with(&config, 1, &["recipe.toml", "epochs"]);
+    fs::write(&file, "[augment]\nspin = 3\n").unwrap();
+    with(&config, 1, &["recipe.toml", "spin"]);
+    assert!(!out.join("config.toml").exists(), "a refused run leaves nothing behind");
+    with(&["--lr", "1e38", "--optimizer", "sgd", "--schedule", "constant"], 1, &["diverged", "step", "--lr"]);
+}
+
+#[test]
+fn files_are_overridden_by_flags_and_the_result_is_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out, file) = (dir.path().join("data"), dir.path().join("run"), dir.path().join("recipe.toml"));
+    make_images(&data, &["a", "b"], 8);
+    fs::write(&file, "epochs = 7\nlabel_smoothing = 0.1\nseed = 3\n[augment]\nflip = 0.0\n").unwrap();
+    let args = quick(text(&data), text(&out)).into_iter().chain(["--config", text(&file), "--epochs", "1"]);
+    succeed(&mut roentgen(args));
+    let saved: toml::Table = toml::from_str(&fs::read_to_string(out.join("config.toml")).unwrap()).unwrap();
+    assert_eq!(saved["epochs"].as_integer(), Some(1));
+    assert_eq!(saved["seed"].as_integer(), Some(3));
+    assert_eq!(saved["label_smoothing"].as_float(), Some(0.1));
+    assert_eq!(saved["augment"]["flip"].as_float(), Some(0.0));
+    assert_eq!(saved["augment"]["rotation"].as_float(), Some(15.0));
+    // The saved copy is a recipe: it gives the same weights.
+    let again = dir.path().join("again");
+    let config = out.join("config.toml");
+    succeed(&mut roentgen(["finetune", "--config", text(&config), "--out", text(&again)]));
+    assert_eq!(fs::read(out.join("best.safetensors")).unwrap(), fs::read(again.join("best.safetensors")).unwrap());
+}
+
+#[test]
+fn a_place_that_cannot_be_written_to_gets_one_clear_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    make_images(&data, &["a", "b"], 8);
+    // Nobody, root included, can make a folder below a file or in /proc.
+    let file = dir.path().join("a file");
+    fs::write(&file, "").unwrap();
+    fail(&mut roentgen(quick(text(&data), text(&file.join("run")))), 1, &["a file/run"]);
+    if cfg!(target_os = "linux") {
+        fail(&mut roentgen(quick(text(&data), "/proc/run")), 1, &["/proc/run"]);
+    }
+}

@@ -1,0 +1,273 @@
+//! Training: schedules against PyTorch, what is trained and what is not, and that nothing but the recipe changes a result.
+
+mod common;
+
+use common::{make_images, quick, roentgen, succeed};
+use roentgen::{
+    device::cpu::Cpu,
+    report::EpochRecord,
+    train::{
+        Checkpoint, ClassWeights, Config, LrFactor, Observer, Optimizer, Outcome, RunFolder, Session, StepProgress,
+        schedule::{Course, Schedule},
+    },
+    weights,
+};
+use serde_json::Value;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+#[test]
+fn schedules_equal_pytorch() {
+    let file = fs::read_to_string("tests/fixtures/golden/ops.json").unwrap();
+    let golden: Value = serde_json::from_str(&file).unwrap();
+    for (key, course) in
+        [("one_cycle", Course::OneCycle), ("cosine_warmup", Course::Cosine), ("cosine", Course::Cosine)]
+    {
+        let golden = &golden["schedules"][key];
+        let number = |name: &str| golden[name].as_f64();
+        let schedule = Schedule {
+            course,
+            rate: number("max").or(number("base")).unwrap(),
+            least: number("min").unwrap_or(0.0),
+            total: golden["total"].as_u64().unwrap(),
+            warmup: golden["warmup"].as_u64().unwrap_or(0),
+        };
+        for (step, rate) in golden["rates"].as_array().unwrap().iter().enumerate() {
+            let (rate, ours) = (rate.as_f64().unwrap(), schedule.at(step as u64));
+            assert!((ours - rate).abs() <= 1e-12 + 1e-9 * rate, "{key}, step {step}: {ours}, not {rate}");
+        }
+    }
+}
+
+#[test]
+fn schedules_are_finite_at_every_length() {
+    for course in [Course::Constant, Course::Cosine, Course::OneCycle] {
+        for total in 1..50 {
+            let schedule = Schedule { course, rate: 1.0, least: 0.0, total, warmup: 0 };
+            assert!((0..total + 5).all(|t| (0.0..=1.0).contains(&schedule.at(t))), "{course:?} over {total} steps");
+        }
+    }
+}
+
+/// Raises a flag after a number of steps, or when it sees validation begin.
+struct Stop<'a> {
+    after: usize,
+    flag: &'a AtomicBool,
+}
+
+impl Observer for Stop<'_> {
+    fn step(&mut self, _: &StepProgress) {
+        self.after -= 1;
+        self.flag.store(self.after == 0, Ordering::Relaxed);
+    }
+    fn epoch(&mut self, _: &EpochRecord, _: bool) {}
+    fn note(&mut self, _: &str) {}
+}
+
+fn recipe(data: &Path) -> Config {
+    Config {
+        data: Some(data.into()),
+        model: "mobilenet_v3_small".into(),
+        size: 32,
+        epochs: 2,
+        batch: 8,
+        ..Config::default()
+    }
+}
+
+fn begin(config: &Config, out: &Path, workers: usize) -> Session {
+    let folder = RunFolder::create(out, false).unwrap();
+    Session::begin(config.clone(), folder, &Cpu::new(1 << 30), workers).unwrap().0
+}
+
+/// Trains until `steps` steps are done, or to the end and through the final evaluation.
+fn go_on(mut session: Session, steps: usize) -> Outcome {
+    let flag = AtomicBool::new(false);
+    let outcome = session.train(&mut Stop { after: steps, flag: &flag }, &flag).unwrap();
+    if outcome == Outcome::Complete {
+        session.finish(&[], &[], &flag).unwrap().unwrap();
+    }
+    outcome
+}
+
+fn resume(out: &Path, workers: usize) -> Session {
+    let folder = RunFolder::resume(out).unwrap();
+    Session::resume(&Checkpoint::open(&folder.last()).unwrap(), folder, &Cpu::new(1 << 30), workers).unwrap()
+}
+
+const ALL: usize = usize::MAX;
+
+/// What a run must reproduce to the byte: all but wall times and the report, which shows them.
+fn result(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut result: Vec<_> = ["best.safetensors", "last.safetensors", "predictions.csv", "manifest.csv", "config.toml"]
+        .map(|name| (name.into(), fs::read(out.join(name)).unwrap()))
+        .into();
+    let history = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let timeless = history.lines().map(|line| {
+        let record: EpochRecord = serde_json::from_str(line).unwrap();
+        format!("{:?}\n", EpochRecord { seconds: 0.0, images_per_second: 0.0, ..record })
+    });
+    result.push(("metrics.jsonl".into(), timeless.collect::<String>().into_bytes()));
+    result
+}
+
+#[track_caller]
+fn same(a: &Path, b: &Path, what: &str) {
+    for ((name, a), (_, b)) in result(a).into_iter().zip(result(b)) {
+        assert!(a == b, "{what}: {} differs", name.display());
+    }
+}
+
+#[test]
+fn interrupted_and_resumed_equals_uninterrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    make_images(&data, &["a", "b"], 20);
+    let config = recipe(&data);
+    let whole = dir.path().join("whole");
+    assert_eq!(go_on(begin(&config, &whole, 1), ALL), Outcome::Complete);
+    let steps = Checkpoint::open(&whole.join("last.safetensors")).unwrap().state.step as usize;
+    assert_eq!(steps, 6, "two epochs of three steps");
+    // In an epoch, at its end before validation, between, and just before the end; with other numbers of workers.
+    for (i, pauses) in [vec![1], vec![3], vec![4], vec![2, 3], vec![6]].into_iter().enumerate() {
+        let out = dir.path().join(format!("parts{i}"));
+        let mut session = begin(&config, &out, 2);
+        for steps in &pauses {
+            assert_eq!(go_on(session, *steps), Outcome::Interrupted);
+            session = resume(&out, i);
+        }
+        assert_eq!(go_on(session, ALL), Outcome::Complete);
+        same(&whole, &out, &format!("paused after {pauses:?} steps"));
+    }
+    // Resuming what is complete changes nothing.
+    assert_eq!(go_on(resume(&whole, 3), ALL), Outcome::Complete);
+    same(&whole, &dir.path().join("parts0"), "resumed when complete");
+}
+
+#[test]
+fn neither_workers_nor_threads_change_a_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    make_images(&data, &["a", "b", "c"], 12);
+    let run = |name: &str, workers: &str, threads: &str| {
+        let out = dir.path().join(name);
+        let args = quick(data.to_str().unwrap(), out.to_str().unwrap());
+        let args = args.into_iter().chain(["--epochs", "2", "--workers", workers, "--threads", threads]);
+        succeed(&mut roentgen(args));
+        out
+    };
+    let one = run("one", "1", "1");
+    same(&one, &run("four", "4", "1"), "four workers");
+    same(&one, &run("threads", "0", "3"), "no workers, three threads");
+}
+
+/// The weights after a run, by name.
+fn trained(config: &Config, out: &Path) -> weights::Tensors {
+    go_on(begin(config, out, 1), ALL);
+    Checkpoint::open(out).unwrap().tensors().clone()
+}
+
+#[test]
+fn frozen_parameters_stay_and_the_others_move() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    make_images(&data, &["a", "b"], 10);
+    let config = Config { epochs: 1, freeze: vec!["features.*".into()], ..recipe(&data) };
+    let session = begin(&config, &dir.path().join("start"), 0);
+    let before = weights::tensors(&session.model.params).unwrap();
+    let after = trained(&config, &dir.path().join("run"));
+    for (name, stored) in &before {
+        // Frozen normalisations keep their statistics too.
+        assert_eq!(*stored == after[name], name.starts_with("features."), "{name}");
+    }
+    // A factor of zero stops weights too, but not the statistics.
+    let factors = vec![LrFactor { glob: "features.*".into(), factor: 0.0 }];
+    let config = Config { freeze: vec![], lr_factors: factors, ..config };
+    let after = trained(&config, &dir.path().join("slow"));
+    assert_eq!(before["features.0.0.weight"], after["features.0.0.weight"]);
+    assert_ne!(before["features.0.1.running_mean"], after["features.0.1.running_mean"]);
+    assert_ne!(before["classifier.3.weight"], after["classifier.3.weight"]);
+}
+
+#[test]
+fn biases_decay_only_on_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    make_images(&data, &["a", "b"], 10);
+    // With hardly any rate nothing moves but by decay, and a huge decay shows.
+    let config = Config {
+        epochs: 1,
+        optimizer: Optimizer::Sgd,
+        lr: 1e-9,
+        schedule: Course::Constant,
+        weight_decay: 5e7,
+        ..recipe(&data)
+    };
+    let scale = |tensors: &weights::Tensors, name: &str| match &tensors[name].values {
+        weights::Values::F32(values) => values.iter().map(|v| v.abs()).sum::<f32>() / values.len() as f32,
+        weights::Values::I64(_) => panic!("{name} is a counter"),
+    };
+    let plain = trained(&config, &dir.path().join("plain"));
+    let all = trained(&Config { decay_all: true, ..config }, &dir.path().join("all"));
+    assert!((scale(&plain, "features.0.1.weight") - 1.0).abs() < 1e-3, "normalisation decayed");
+    assert!(scale(&all, "features.0.1.weight") < 0.97, "normalisation did not decay");
+    assert!(scale(&plain, "features.12.0.weight") < 0.97 * scale_at_start(&data, dir.path()), "weights did not decay");
+}
+
+/// Mean magnitude of `features.12.0.weight` before training.
+fn scale_at_start(data: &Path, dir: &Path) -> f32 {
+    let session = begin(&recipe(data), &dir.join("untrained"), 0);
+    let id = session.model.params.find("features.12.0.weight").unwrap();
+    let values = session.model.params.get(id).unwrap();
+    values.iter().map(|v| v.abs()).sum::<f32>() / values.len() as f32
+}
+
+#[test]
+fn patience_ends_a_run_early() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    make_images(&data, &["a", "b"], 10);
+    // Nothing is learnt at this rate, so the first epoch stays the best.
+    let config = Config { epochs: 9, lr: 1e-12, patience: 2, ..recipe(&data) };
+    let out = dir.path().join("run");
+    go_on(begin(&config, &out, 1), ALL);
+    let state = Checkpoint::open(&out.join("last.safetensors")).unwrap().state;
+    assert_eq!((state.epoch, state.best.unwrap().epoch), (3, 1));
+    // Also when taken up again.
+    assert_eq!(go_on(resume(&out, 1), ALL), Outcome::Complete);
+    assert_eq!(Checkpoint::open(&out.join("last.safetensors")).unwrap().state.epoch, 3);
+}
+
+#[test]
+fn balanced_weights_are_those_of_scikit_learn() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    make_images(&data.join("Training"), &["a", "b"], 9);
+    make_images(&data.join("Training"), &["c"], 2);
+    make_images(&data.join("Testing"), &["a", "b", "c"], 1);
+    let mut config = Config { class_weights: ClassWeights::Balanced, ..recipe(&data) };
+    config.split.validation = 0.0;
+    let session = begin(&config, &dir.path().join("run"), 1);
+    // compute_class_weight("balanced", classes=[0, 1, 2], y=[0]*9 + [1]*9 + [2]*2)
+    let expected = [0.740_740_740_740_740_7, 0.740_740_740_740_740_7, 3.333_333_333_333_333_5];
+    assert_eq!(session.prepared.class_weights(&config), expected);
+    // Without a validation split the latest epoch is kept.
+    assert_eq!(go_on(session, ALL), Outcome::Complete);
+    assert_eq!(Checkpoint::open(&dir.path().join("run")).unwrap().state.best.unwrap().epoch, 2);
+}
+
+#[test]
+fn it_learns() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    make_images(&data, &["a", "b", "c"], 40);
+    let mut session = begin(&Config { epochs: 10, ..recipe(&data) }, &dir.path().join("run"), 2);
+    let flag = AtomicBool::new(false);
+    session.train(&mut Stop { after: ALL, flag: &flag }, &flag).unwrap();
+    let finished = session.finish(&[], &[], &flag).unwrap().unwrap();
+    let accuracy = finished.summaries[0].1.accuracy;
+    assert!(accuracy >= 0.9, "only {accuracy} right");
+}
