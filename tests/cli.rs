@@ -57,6 +57,14 @@ fn a_run_is_trained_evaluated_predicted_and_inspected() {
 }
 
 #[test]
+fn without_data_the_sample_is_used_and_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["finetune", "--model", "mobilenet_v3_small", "--size", "32", "--epochs", "1", "--out"];
+    let said = stderr(&succeed(&mut roentgen(args.into_iter().chain([text(dir.path())]))));
+    assert!(said.contains("no --data given") && said.contains("xray-breast"), "{said}");
+}
+
+#[test]
 fn inspect_lists_a_backbone() {
     let output = succeed(&mut roentgen(["inspect", "resnet18"]));
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();

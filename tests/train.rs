@@ -263,8 +263,9 @@ fn balanced_weights_are_those_of_scikit_learn() {
 fn it_learns() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    make_images(&data, &["a", "b", "c"], 40);
-    let mut session = begin(&Config { epochs: 10, ..recipe(&data) }, &dir.path().join("run"), 2);
+    make_images(&data, &["a", "b", "c"], 24);
+    let config = Config { model: "resnet18".into(), epochs: 5, ..recipe(&data) };
+    let mut session = begin(&config, &dir.path().join("run"), 2);
     let flag = AtomicBool::new(false);
     session.train(&mut Stop { after: ALL, flag: &flag }, &flag).unwrap();
     let finished = session.finish(&[], &[], &flag).unwrap().unwrap();
