@@ -1,4 +1,84 @@
-//! The operations of the engine, one module each.
+//! The operations: one file per kernel family, each with its shape rule, CPU bodies, gradient and cases.
+//!
+//! Adding an operation is its section in one of these files and its line in [`ALL`]. From that line follow the gradient
+//! check, the adjoint test and a benchmark row.
 
+pub mod activation;
 pub mod conv;
 pub mod depthwise;
+pub mod elementwise;
+pub mod linear;
+pub mod loss;
+pub mod norm;
+pub mod optim;
+pub mod pool;
+
+use crate::tensor::Tensor;
+
+/// Every differentiable operation.
+pub static ALL: &[&Spec] = &[
+    &elementwise::ADD,
+    &elementwise::ACTIVATE,
+    &elementwise::SCALE_CHANNELS,
+    &elementwise::DROPOUT,
+    &conv::CONV2D,
+    &depthwise::DEPTHWISE,
+    &linear::LINEAR,
+    &norm::BATCH_NORM,
+    &norm::CONV_BN_ACT,
+    &pool::MAX_POOL,
+    &pool::AVG_POOL,
+    &pool::GLOBAL_AVG_POOL,
+    &loss::SOFTMAX_CROSS_ENTROPY,
+];
+
+/// An operation and the cases it must be right and fast at.
+pub struct Spec {
+    /// Name of the operation.
+    pub name: &'static str,
+    /// Its cases, small ones for proofs and real ones for the adjoint test and benchmarks.
+    pub cases: fn() -> Vec<Case>,
+}
+
+type Run = dyn Fn(&[Tensor]) -> Tensor;
+
+/// One use of an operation: input shapes and the call.
+pub struct Case {
+    /// What is particular about it.
+    pub label: &'static str,
+    /// Shapes of the inputs that get gradients.
+    pub shapes: Vec<Vec<usize>>,
+    /// The call.
+    pub run: Box<Run>,
+    /// Inputs in which the operation is linear, the others held fixed: the adjoint test applies to them.
+    pub linear_in: &'static [usize],
+    /// Values no input may come close to, because the operation has a kink there.
+    pub kinks: &'static [f64],
+    /// Whether it has the size of a real network's layer: too large for differences, right for adjoints and timing.
+    pub real: bool,
+    /// Floating-point operations of the forward pass that its arithmetic needs; 0 where memory alone is the bound.
+    pub flops: u64,
+}
+
+impl Case {
+    /// A small case, not linear, without kinks.
+    pub fn new(label: &'static str, shapes: &[&[usize]], run: impl Fn(&[Tensor]) -> Tensor + 'static) -> Case {
+        let shapes = shapes.iter().map(|s| s.to_vec()).collect();
+        Case { label, shapes, run: Box::new(run), linear_in: &[], kinks: &[], real: false, flops: 0 }
+    }
+
+    /// The same, linear in the inputs of these positions.
+    pub fn linear_in(self, linear_in: &'static [usize]) -> Case {
+        Case { linear_in, ..self }
+    }
+
+    /// The same, with kinks at these values.
+    pub fn kinks(self, kinks: &'static [f64]) -> Case {
+        Case { kinks, ..self }
+    }
+
+    /// The same, at the size of a real layer, needing this many floating-point operations.
+    pub fn real(self, flops: u64) -> Case {
+        Case { real: true, flops, ..self }
+    }
+}

@@ -1,7 +1,116 @@
-//! The CPU device.
+//! The CPU device: memory from the host, kernels run by their Rust bodies.
 
 pub mod block;
+pub mod denormals;
+pub mod gemm;
 pub mod lanes;
 pub mod parallel;
 pub mod scratch;
 pub mod tile;
+
+use super::{Args, Block, DType, Device, Kernel, Memory, Pool, Source};
+use crate::Result;
+use std::{
+    alloc::{Layout, alloc_zeroed, dealloc},
+    sync::Arc,
+};
+
+/// The host as a device.
+pub struct Cpu {
+    pool: Arc<Pool>,
+}
+
+impl Cpu {
+    /// A CPU device that may hold `limit` bytes of tensors.
+    pub fn new(limit: usize) -> Arc<dyn Device> {
+        Arc::new(Cpu { pool: Pool::new(Host, limit) })
+    }
+}
+
+/// Blocks this large start on a page of 2 MiB, so that the kernel may back them with huge pages: a tensor that is read
+/// once by many rows misses the TLB otherwise.
+const HUGE_PAGE: usize = 2 << 20;
+/// Alignment of smaller blocks: one cache line, the widest vector.
+const LINE: usize = 64;
+
+struct Host;
+
+fn layout(bytes: usize) -> Layout {
+    let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { LINE };
+    Layout::from_size_align(bytes, align).expect("a block larger than the address space")
+}
+
+impl Source for Host {
+    fn get(&self, bytes: usize) -> Option<usize> {
+        // SAFETY: the pool never asks for zero bytes. Zeroed, so that a slice over the block is initialised.
+        let address = unsafe { alloc_zeroed(layout(bytes)) } as usize;
+        (address != 0).then_some(address)
+    }
+
+    fn put(&self, address: usize, bytes: usize) {
+        // SAFETY: the pool returns exactly what `get` gave, with the size it asked for.
+        unsafe { dealloc(address as *mut u8, layout(bytes)) }
+    }
+}
+
+impl Device for Cpu {
+    fn name(&self) -> String {
+        format!("cpu, {} threads, {}", rayon::current_num_threads(), parallel::instruction_set())
+    }
+
+    fn memory(&self) -> Memory {
+        self.pool.memory()
+    }
+
+    fn alloc(&self, bytes: usize, at: &'static str) -> Result<Arc<Block>> {
+        let block = self.pool.take(bytes, at)?;
+        if cfg!(debug_assertions) {
+            // Poison: an element that no kernel wrote shows up as NaN.
+            // SAFETY: nobody else has the block yet.
+            unsafe { slice_mut(&block) }.fill(0xFF);
+        }
+        Ok(block)
+    }
+
+    fn upload(&self, src: &[u8], dst: &Block) -> Result<()> {
+        // SAFETY: bodies run to completion inside `launch`, so nobody is using the block.
+        unsafe { slice_mut(dst) }.copy_from_slice(src);
+        Ok(())
+    }
+
+    fn download(&self, src: &Block, dst: &mut [u8]) -> Result<()> {
+        // SAFETY: as in `upload`.
+        dst.copy_from_slice(unsafe { slice(src) });
+        Ok(())
+    }
+
+    fn launch(&self, kernel: &Kernel, dtype: DType, params: &[u8], ins: &[&Block], outs: &[&Block]) -> Result<()> {
+        for (i, out) in outs.iter().enumerate() {
+            let taken = ins.iter().chain(&outs[..i]).any(|other| std::ptr::eq(*other, *out));
+            assert!(!taken, "{}: output {i} is also an input or another output", kernel.name);
+        }
+        // SAFETY: no output aliases anything (asserted above), and the slices end with this call.
+        let (ins, outs) = unsafe { (ins.iter().map(|b| slice(b)), outs.iter().map(|b| slice_mut(b))) };
+        (kernel.cpu)(&mut Args { dtype, params, ins: ins.collect(), outs: outs.collect() });
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// # Safety
+/// Nobody may write to the block while the slice lives.
+unsafe fn slice(block: &Block) -> &[u8] {
+    // SAFETY: the pool gave this many bytes at this address, and they live as long as the block.
+    unsafe { std::slice::from_raw_parts(block.address() as *const u8, block.bytes()) }
+}
+
+/// # Safety
+/// Nobody else may use the block while the slice lives.
+#[allow(clippy::mut_from_ref)]
+unsafe fn slice_mut(block: &Block) -> &mut [u8] {
+    // SAFETY: as in `slice`.
+    unsafe { std::slice::from_raw_parts_mut(block.address() as *mut u8, block.bytes()) }
+}

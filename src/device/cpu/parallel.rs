@@ -39,6 +39,11 @@ pub fn pieces2<A: Send, B: Send>(
     }
 }
 
+/// Runs `body` on every item, in parallel.
+pub fn items<I: Send>(items: Vec<I>, body: impl Fn(I) + Sync) {
+    items.into_par_iter().for_each(|item| vectorised(|| body(item)));
+}
+
 /// Runs `body` on every index of `range`, in parallel.
 pub fn each(range: Range<usize>, body: impl Fn(usize) + Sync) {
     range.into_par_iter().for_each(|i| vectorised(|| body(i)));
@@ -48,4 +53,17 @@ pub fn each(range: Range<usize>, body: impl Fn(usize) + Sync) {
 #[inline(always)]
 pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
+}
+
+/// Name of the vector instructions in use.
+pub fn instruction_set() -> &'static str {
+    match pulp::Arch::new() {
+        #[cfg(target_arch = "x86_64")]
+        pulp::Arch::V4(_) => "AVX-512",
+        #[cfg(target_arch = "x86_64")]
+        pulp::Arch::V3(_) => "AVX2",
+        #[cfg(target_arch = "aarch64")]
+        pulp::Arch::Neon(_) => "NEON",
+        _ => "no vector instructions beyond the baseline",
+    }
 }

@@ -1,10 +1,19 @@
-//! 2-D convolution.
+//! 2-D convolution. Activations are NHWC, weights K·R·S·C; all three passes gather, so the bits do not depend on threads.
 
 pub mod cpu;
 
-/// 2-D convolution: x `[n, h, w, c]`, weights `[k, r, s, c]`, y `[n, oh, ow, k]`.
+use super::{Case, Spec};
+use crate::{
+    kernel,
+    shape::{Window, int, nhwc},
+    tensor::{Tensor, launch},
+};
+use bytemuck::{Pod, Zeroable};
+
+/// y `[n, oh, ow, k]` = x `[n, h, w, c]` ∗ w `[k, r, s, c]`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)]
 pub struct Conv {
     pub n: i32,
     pub h: i32,
@@ -20,3 +29,117 @@ pub struct Conv {
     pub pad_h: i32,
     pub pad_w: i32,
 }
+
+impl Conv {
+    /// The parameters of a convolution of an image `[n, h, w, c]` into `k` channels.
+    #[track_caller]
+    pub fn new(x: [usize; 4], k: usize, window: Window, op: &str) -> Conv {
+        let (oh, ow) = window.positions(x[1], x[2], op);
+        let [n, h, w, c] = x.map(int);
+        let Window { kernel: (r, s), stride, pad } = window;
+        let [k, r, s, oh, ow] = [k, r, s, oh, ow].map(int);
+        let [stride_h, stride_w, pad_h, pad_w] = [stride.0, stride.1, pad.0, pad.1].map(int);
+        Conv { n, h, w, c, k, r, s, oh, ow, stride_h, stride_w, pad_h, pad_w }
+    }
+
+    /// Shape of the result.
+    pub fn output(&self) -> [usize; 4] {
+        [self.n, self.oh, self.ow, self.k].map(|x| x as usize)
+    }
+
+    /// Shape of the moments of the result's pixel blocks, mean and squared deviations.
+    pub fn moments(&self) -> [usize; 3] {
+        let [n, oh, ow, k] = self.output();
+        [(n * oh * ow).div_ceil(cpu::MOMENT_BLOCK), 2, k]
+    }
+
+    /// Multiplications and additions of the forward pass.
+    pub fn flops(&self) -> u64 {
+        [self.n, self.oh, self.ow, self.k, self.r, self.s, self.c].iter().map(|&x| x as u64).product::<u64>() * 2
+    }
+}
+
+kernel!(FWD = "conv2d_fwd", |p: Conv, [x, w] -> [y]| {
+    cpu::conv2d_fwd(p, x, w, y, None);
+});
+kernel!(MOMENTS_FWD = "conv2d_moments_fwd", |p: Conv, [x, w] -> [y, moments]| {
+    cpu::conv2d_fwd(p, x, w, y, Some(moments));
+});
+kernel!(DGRAD = "conv2d_dgrad", |p: Conv, [gy, w] -> [gx]| {
+    cpu::conv2d_dgrad(p, gy, w, gx);
+});
+kernel!(WGRAD = "conv2d_wgrad", |p: Conv, [x, gy] -> [gw]| {
+    cpu::conv2d_wgrad(p, x, gy, gw);
+});
+
+/// x `[n, h, w, c]` ∗ w `[k, r, s, c]`.
+#[track_caller]
+pub fn conv2d(x: &Tensor, w: &Tensor, window: Window) -> Tensor {
+    conv2d_with_moments(x, w, window, false).0
+}
+
+/// The convolution and, if wanted, the moments of its result per block of pixels, taken while it is in cache.
+#[track_caller]
+pub(crate) fn conv2d_with_moments(x: &Tensor, w: &Tensor, window: Window, wanted: bool) -> (Tensor, Option<Tensor>) {
+    let [k, r, s, c] = nhwc(w.shape(), "conv2d weight");
+    let x_shape = nhwc(x.shape(), "conv2d");
+    assert!((r, s) == window.kernel && c == x_shape[3], "conv2d: {:?}, weight {:?}, {window:?}", x.shape(), w.shape());
+    let p = Conv::new(x_shape, k, window, "conv2d");
+    let y = x.empty(&p.output(), "conv2d");
+    let moments = wanted.then(|| x.empty(&p.moments(), "conv2d"));
+    match &moments {
+        None => launch(&FWD, &p, &[x, w], &[&y]),
+        Some(moments) => launch(&MOMENTS_FWD, &p, &[x, w], &[&y, moments]),
+    }
+    let (sx, sw) = (x.clone(), w.clone());
+    let y = y.record("conv2d", &[x, w], move |g| {
+        let gx = sx.wants_grad().then(|| {
+            let gx = sx.like("conv2d dgrad");
+            launch(&DGRAD, &p, &[&g, &sw], &[&gx]);
+            gx
+        });
+        let gw = sw.wants_grad().then(|| {
+            let gw = sw.like("conv2d wgrad");
+            launch(&WGRAD, &p, &[&sx, &g], &[&gw]);
+            gw
+        });
+        vec![gx, gw]
+    });
+    (y, moments)
+}
+
+/// Cases of [`conv2d`].
+pub static CONV2D: Spec = Spec {
+    name: "conv2d",
+    cases: || {
+        let case = |label, x: [usize; 4], k: usize, window: Window| {
+            let (r, s) = window.kernel;
+            Case::new(label, &[&x, &[k, r, s, x[3]]], move |t| conv2d(&t[0], &t[1], window)).linear_in(&[0, 1])
+        };
+        let real = |label, size, c, k, window| {
+            let x = [8, size, size, c];
+            case(label, x, k, window).real(Conv::new(x, k, window, label).flops())
+        };
+        let square = Window::square;
+        vec![
+            case("3x3", [2, 5, 4, 3], 4, square(3, 1, 1)),
+            case("1x1", [2, 3, 3, 4], 5, square(1, 1, 0)),
+            case("1x1 s2", [1, 5, 4, 3], 4, square(1, 2, 0)),
+            case("3x3 s2, odd size", [1, 7, 5, 2], 3, square(3, 2, 1)),
+            case("7x7 s2 p3", [1, 9, 8, 3], 2, square(7, 2, 3)),
+            case("1x7", [1, 5, 9, 2], 2, Window { kernel: (1, 7), stride: (1, 1), pad: (0, 3) }),
+            case("7x1, no padding", [1, 9, 3, 2], 2, Window { kernel: (7, 1), stride: (1, 1), pad: (0, 0) }),
+            case("2x2, stride beyond kernel", [1, 7, 8, 2], 3, square(2, 3, 0)),
+            case("17 to 18 channels", [1, 3, 3, 17], 18, square(3, 1, 1)),
+            real("3x3 64 @56", 56, 64, 64, square(3, 1, 1)),
+            real("3x3 s2 64-128 @56", 56, 64, 128, square(3, 2, 1)),
+            real("3x3 128 @28", 28, 128, 128, square(3, 1, 1)),
+            real("3x3 256 @14", 14, 256, 256, square(3, 1, 1)),
+            real("3x3 512 @7", 7, 512, 512, square(3, 1, 1)),
+            real("1x1 s2 64-128 @56", 56, 64, 128, square(1, 2, 0)),
+            real("1x1 16-72 @56", 56, 16, 72, square(1, 1, 0)),
+            real("1x1 96-576 @7", 7, 96, 576, square(1, 1, 0)),
+            real("stem 7x7 s2 @224", 224, 3, 64, square(7, 2, 3)),
+        ]
+    },
+};

@@ -1,0 +1,84 @@
+//! `roentgen evaluate`.
+
+use super::{
+    machine::Threads,
+    output::{print, say},
+};
+use crate::{
+    Error, Result,
+    data::Split,
+    metrics::Summary,
+    train::{Checkpoint, Prepared, checkpoint, step, write_predictions},
+};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::atomic::AtomicBool,
+};
+
+/// Arguments of `evaluate`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of a run (its best checkpoint), or a checkpoint
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Other labelled data than the run's own: a folder or CSV as for finetune
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Split to evaluate [default: test, or validation if there is none; all of other data without splits]
+    #[arg(long, value_name = "NAME", value_parser = split)]
+    split: Option<Split>,
+    /// Leave unreadable images out instead of refusing the data
+    #[arg(long)]
+    skip_bad: bool,
+    /// Where the predictions go
+    #[arg(long, value_name = "FILE", default_value = "predictions.csv")]
+    out: PathBuf,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+fn split(name: &str) -> std::result::Result<Split, String> {
+    Split::parse(name).ok_or_else(|| "one of: train, validation, test".into())
+}
+
+/// Prints the metrics of a checkpoint on labelled images, and writes its predictions.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let mut checkpoint = Checkpoint::open(&args.run)?;
+    checkpoint.state.config.skip_bad |= args.skip_bad;
+    let state = &checkpoint.state;
+    let device = args.threads.device()?;
+    let model = checkpoint.model(&device)?;
+    let manifest = checkpoint::file_of(&args.run).with_file_name("manifest.csv");
+    let manifest = manifest.is_file().then_some(manifest);
+    let prepared = match &args.data {
+        Some(data) if !same(data, state.config.data.as_deref()) => Prepared::other(state, data)?,
+        _ => Prepared::again(state, manifest.as_deref())?,
+    };
+    prepared.tell(&mut |line| say(line));
+    let split = chosen(&prepared, args.split)?;
+    let loader = prepared.loader(split, &state.config, args.threads.workers).expect("the split has images");
+    say(format!("evaluating {} on {} {split} images", checkpoint.path().display(), loader.records().len()));
+    let scores = step::evaluate(&model, &loader, &state.classes, &AtomicBool::new(false))?;
+    let scores = scores.expect("nothing interrupts it");
+    write_predictions(&args.out, &[(split, loader.records(), &scores)])?;
+    print(format!("{}\n", Summary::with_intervals(&scores, state.config.seed)))?;
+    say(format!("predictions: {}", args.out.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether both name the same place.
+fn same(a: &Path, b: Option<&Path>) -> bool {
+    let place = |path: &Path| path.canonicalize().ok();
+    b.is_some_and(|b| place(a).is_some_and(|a| place(b) == Some(a)))
+}
+
+/// The split that was asked for, or the first of test, validation and training that has images.
+fn chosen(prepared: &Prepared, asked: Option<Split>) -> Result<Split> {
+    let has = |split: &Split| prepared.dataset.records.iter().any(|record| record.split == Some(*split));
+    let order = asked.map_or(vec![Split::Test, Split::Validation, Split::Train], |split| vec![split]);
+    order.into_iter().find(has).ok_or_else(|| {
+        let asked = asked.expect("a dataset has images in some split");
+        Error::unusable(format!("{} has no {asked} images", prepared.dataset.origin), "another --split")
+    })
+}

@@ -1,0 +1,189 @@
+//! `roentgen finetune`.
+
+use super::{
+    INTERRUPTED,
+    machine::{self, Threads},
+    options::Recipe,
+    output::{print, say},
+    progress::Progress,
+};
+use crate::{
+    Error, Result,
+    device::Device,
+    files::write_atomic,
+    train::{Checkpoint, Config, Outcome, RunFolder, Session},
+    weights::Matched,
+};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Arguments of `finetune`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    recipe: Recipe,
+    /// TOML file with any of the recipe's keys; flags override it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the run [default: runs/<model>-<number>]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Replace the run that --out already holds
+    #[arg(long, requires = "out")]
+    force: bool,
+    /// Go on with the interrupted run in this folder, with its own recipe
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+/// Trains, and tells on stderr how it goes.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let interrupt = Arc::new(AtomicBool::new(false));
+    let mut session = match &args.resume {
+        Some(folder) => resume(&args, folder)?,
+        None => begin(&args)?,
+    };
+    let folder = session.folder.path().display().to_string();
+    catch_signals(&interrupt)?;
+    let mut progress = Progress::new(session.state.config.epochs, session.steps(), session.state.step);
+    let outcome = session.train(&mut progress, &interrupt);
+    progress.close();
+    let finished = match outcome? {
+        Outcome::Complete => {
+            session.finish(&facts(&session), &environment(&session.model.params.device().name()), &interrupt)?
+        }
+        Outcome::Interrupted => None,
+    };
+    let Some(finished) = finished else {
+        say(format!("interrupted; everything is saved. To go on:\n  roentgen finetune --resume {folder}"));
+        return Ok(ExitCode::from(INTERRUPTED));
+    };
+    for (split, summary) in &finished.summaries {
+        print(format!("\n{split}\n{summary}\n"))?;
+    }
+    print(format!("\nreport: {}\n", session.folder.file("report.html").display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn begin(args: &Args) -> Result<Session> {
+    let config = args.recipe.resolve(args.config.as_deref())?;
+    let device = args.threads.device()?;
+    let path = args.out.clone().unwrap_or_else(|| RunFolder::next(&config.model));
+    check_inputs(&config)?;
+    let folder = RunFolder::create(&path, args.force)?;
+    let text = toml::to_string(&config).expect("a recipe is plain data");
+    write_atomic(&folder.file("config.toml"), text.as_bytes())?;
+    if config.data.is_none() {
+        say("no --data given: training on the small sample inside the program");
+    }
+    let (session, matched) = Session::begin(config, folder, &device, args.threads.workers)?;
+    introduce(&session, &device);
+    if let Some(matched) = matched {
+        tell_matched(&matched, session.state.config.weights.as_deref());
+    }
+    Ok(session)
+}
+
+/// Looks at what is cheap to look at before a folder is made for the run.
+fn check_inputs(config: &Config) -> Result<()> {
+    for path in [&config.data, &config.weights].into_iter().flatten() {
+        std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
+    }
+    Ok(())
+}
+
+fn resume(args: &Args, path: &Path) -> Result<Session> {
+    let fixed: Vec<_> = args.recipe.given()?.into_iter().filter(|key| key != "data").collect();
+    if args.config.is_some() || !fixed.is_empty() {
+        let named = fixed.first().map_or("config", String::as_str).replace('_', "-");
+        return Err(Error::unusable(
+            format!("--{named} cannot be changed with --resume: the run goes on with its own recipe"),
+            "leave it out, or start a new run",
+        ));
+    }
+    let folder = RunFolder::resume(path)?;
+    let mut checkpoint = Checkpoint::open(&folder.last())?;
+    if let Some(data) = &args.recipe.data {
+        checkpoint.state.config.data = Some(data.clone());
+    }
+    let device = args.threads.device()?;
+    let session = Session::resume(&checkpoint, folder, &device, args.threads.workers)?;
+    introduce(&session, &device);
+    let state = &session.state;
+    say(format!("going on after epoch {}, step {}", state.epoch, state.step_in_epoch));
+    Ok(session)
+}
+
+fn introduce(session: &Session, device: &Arc<dyn Device>) {
+    let (model, config) = (&session.model, &session.state.config);
+    say(format!("device  {}", device.name()));
+    say(format!(
+        "model   {}, {} parameters, {} px, {} images a step",
+        model.name,
+        model.params.parameter_count(),
+        config.size,
+        config.batch
+    ));
+    say(format!("data    {}", session.prepared.dataset.origin));
+    session.prepared.tell(&mut |line| say(line));
+    say(format!("run     {}", session.folder.path().display()));
+}
+
+fn tell_matched(matched: &Matched, path: Option<&Path>) {
+    let Matched { copied, skipped, unfilled } = matched;
+    let from = path.map_or(String::new(), |path| path.display().to_string());
+    say(format!("weights {from}: {} copied, {} skipped, {} unfilled", copied.len(), skipped.len(), unfilled.len()));
+    skipped.iter().for_each(|(name, reason)| say(format!("        skipped   {name}: {reason}")));
+    unfilled.iter().for_each(|name| say(format!("        unfilled  {name}")));
+}
+
+fn facts(session: &Session) -> Vec<(String, String)> {
+    let (config, history) = (&session.state.config, &session.history);
+    let seconds: f64 = history.iter().map(|record| record.seconds).sum();
+    let start = config.weights.as_ref().map_or("random weights".into(), |path| path.display().to_string());
+    [
+        ("backbone", config.model.clone()),
+        ("parameters", session.model.params.parameter_count().to_string()),
+        ("start", start),
+        ("data", session.prepared.dataset.origin.clone()),
+        ("image size", format!("{} px", config.size)),
+        ("epochs", format!("{} of {}", session.state.epoch, config.epochs)),
+        ("training time", format!("{seconds:.0} s")),
+    ]
+    .map(|(name, value)| (name.to_string(), value))
+    .into()
+}
+
+fn environment(device: &str) -> Vec<(String, String)> {
+    let os = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+    [
+        ("roentgen", env!("CARGO_PKG_VERSION").to_string()),
+        ("device", device.to_string()),
+        ("processor", machine::processor().unwrap_or_else(|| "unknown".into())),
+        ("system", os),
+        ("command", std::env::args().collect::<Vec<_>>().join(" ")),
+    ]
+    .map(|(name, value)| (name.to_string(), value))
+    .into()
+}
+
+/// The first signal asks for an orderly end, the second ends the program at once.
+fn catch_signals(interrupt: &Arc<AtomicBool>) -> Result<()> {
+    let flag = interrupt.clone();
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        say("\nfinishing the step; once more to stop at once");
+    };
+    ctrlc::set_handler(handler)
+        .map_err(|e| Error::unusable(format!("cannot listen for signals: {e}"), "another system"))
+}

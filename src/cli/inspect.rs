@@ -1,0 +1,80 @@
+//! `roentgen inspect`.
+
+use super::output::print;
+use crate::{
+    Result,
+    device::{DType, cpu::Cpu},
+    metrics::decimals,
+    models::{self, Model},
+    train::{RunState, checkpoint},
+    weights::{Archive, Tensors, tensors},
+};
+use std::{fmt::Write, path::Path, process::ExitCode};
+
+/// Arguments of `inspect`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Name of a backbone, a safetensors file, or the folder of a run
+    #[arg(value_name = "MODEL|FILE")]
+    what: String,
+    /// Classes of the head, for a backbone by name
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    classes: u32,
+}
+
+/// Prints the tensors of a network or a file, and the facts of the run that a checkpoint belongs to.
+pub fn run(args: Args) -> Result<ExitCode> {
+    let mut text = String::new();
+    if models::names().any(|name| name == args.what) {
+        let model = Model::new(&args.what, args.classes as usize, &Cpu::new(usize::MAX), DType::F32, 0)?;
+        list(&mut text, &tensors(&model.params)?, model.params.iter().map(|(_, entry)| entry.name.as_str()));
+        let _ = writeln!(text, "\n{} parameters", model.params.parameter_count());
+    } else {
+        let archive = Archive::read(&checkpoint::file_of(Path::new(&args.what)))?;
+        list(&mut text, &archive.tensors, archive.tensors.keys().map(String::as_str));
+        let values: usize = archive.tensors.values().map(|stored| stored.shape.iter().product::<usize>()).sum();
+        let _ = writeln!(text, "\n{} tensors, {values} values", archive.tensors.len());
+        if let Some(state) = archive.state.as_deref().and_then(|state| serde_json::from_str(state).ok()) {
+            describe(&mut text, &state);
+        }
+    }
+    print(text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list<'a>(text: &mut String, tensors: &Tensors, names: impl Iterator<Item = &'a str>) {
+    let names: Vec<_> = names.collect();
+    let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
+    let _ = writeln!(text, "{:width$}  {:>18}  {:>10}", "name", "shape", "values");
+    for name in names {
+        let shape = &tensors[name].shape;
+        let extents: Vec<_> = shape.iter().map(usize::to_string).collect();
+        let values: usize = shape.iter().product();
+        let _ = writeln!(text, "{name:width$}  {:>18}  {values:>10}", extents.join(" x "));
+    }
+}
+
+fn describe(text: &mut String, state: &RunState) {
+    let RunState { config, classes, .. } = state;
+    let data = config.data.as_ref().map_or("embedded sample".into(), |path| path.display().to_string());
+    let best = state.best.map(|best| {
+        let value = decimals(best.value, 4);
+        format!("epoch {}, {} {value}", best.epoch, config.monitor.name())
+    });
+    for (name, value) in [
+        ("model", config.model.clone()),
+        ("classes", classes.join(", ")),
+        (
+            "images",
+            format!(
+                "{} px, normalised by mean {:?}, std {:?}",
+                config.size, config.normalise.mean, config.normalise.std
+            ),
+        ),
+        ("data", data),
+        ("trained", format!("{} of {} epochs, {} steps", state.epoch, config.epochs, state.step)),
+        ("best", best.unwrap_or_else(|| "none yet".into())),
+    ] {
+        let _ = writeln!(text, "{name:8} {value}");
+    }
+}

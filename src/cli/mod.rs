@@ -1,0 +1,63 @@
+//! The command line: thin clothes around the library.
+
+mod bench;
+mod evaluate;
+mod finetune;
+mod inspect;
+mod machine;
+mod options;
+mod output;
+mod predict;
+mod progress;
+
+use crate::Result;
+use clap::{Parser, Subcommand};
+use output::say;
+use std::process::ExitCode;
+
+/// Fine-tune convolutional networks on radiology images.
+#[derive(Parser)]
+#[command(name = "roentgen", version, about, after_help = "For research; not a medical device, not for diagnosis.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a network on a folder or table of images, or go on with an interrupted run
+    Finetune(Box<finetune::Args>),
+    /// Measure a trained network on labelled images
+    Evaluate(evaluate::Args),
+    /// Score images with a trained network
+    Predict(predict::Args),
+    /// List the tensors of a network or a checkpoint
+    Inspect(inspect::Args),
+    /// Time training steps on random data
+    Bench(bench::Args),
+}
+
+/// Exit code after an interruption, as shells have it for SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Runs the program on its arguments. Errors go to stderr, exit code 1; wrong usage exits with 2, an interruption with 130.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if cfg!(debug_assertions) {
+        say("warning: this is a debug build, and slow; build with --release for work");
+    }
+    run(cli.command).unwrap_or_else(|e| {
+        say(format!("error: {e}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Finetune(args) => finetune::run(*args),
+        Command::Evaluate(args) => evaluate::run(args),
+        Command::Predict(args) => predict::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Bench(args) => bench::run(args),
+    }
+}

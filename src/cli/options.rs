@@ -1,0 +1,168 @@
+//! From flags and a TOML file to a [`Config`]: defaults, then the file, then the flags.
+
+use crate::{
+    Error, Result,
+    data::{Augment, Normalise},
+    train::{ClassWeights, Config, Monitor, Optimizer, schedule::Course},
+};
+use serde::Serialize;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+use toml::{Table, Value};
+
+/// The flags of a recipe. Each has the name of its key in `config.toml`.
+#[derive(clap::Args, Serialize)]
+#[command(next_help_heading = "Recipe")]
+pub struct Recipe {
+    /// Folder of class folders (or of Training/ and Testing/ with them), or CSV with the columns path,label[,group][,split]
+    /// [default: a small sample inside the program]
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// Backbone [default: resnet18]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Safetensors file to start from [default: random weights]
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Side of the square images, in pixels [default: 224; 64 for the sample]
+    #[arg(long, value_name = "PX")]
+    size: Option<usize>,
+    /// Epochs at most [default: 30; 12 for the sample]
+    #[arg(long, value_name = "N")]
+    epochs: Option<u32>,
+    /// Images in a step [default: 32; 16 for the sample]
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Seed of everything random [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    seed: Option<u64>,
+    /// Optimiser [default: adamw]
+    #[arg(long, value_name = "NAME")]
+    optimizer: Option<Optimizer>,
+    /// Highest learning rate [default: 1e-3]
+    #[arg(long, value_name = "RATE")]
+    lr: Option<f64>,
+    /// Course of the learning rate [default: one-cycle]
+    #[arg(long, value_name = "NAME")]
+    schedule: Option<Course>,
+    /// Epochs of linear warm-up, for a constant or cosine schedule [default: 0]
+    #[arg(long, value_name = "EPOCHS")]
+    warmup: Option<f64>,
+    /// Weight decay of convolution and linear weights [default: 0.01]
+    #[arg(long, value_name = "RATE")]
+    weight_decay: Option<f64>,
+    /// Share of the target spread over all classes [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    label_smoothing: Option<f32>,
+    /// Weights of the classes in the loss [default: none]
+    #[arg(long, value_name = "NAME")]
+    class_weights: Option<ClassWeights>,
+    /// What tells the best epoch [default: macro-f1]
+    #[arg(long, value_name = "NAME")]
+    monitor: Option<Monitor>,
+    /// Stop after this many epochs without improvement; 0 for never [default: 0]
+    #[arg(long, value_name = "EPOCHS")]
+    patience: Option<u32>,
+    /// Leave parameters as they are whose names match, say 'layer1.*'; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    freeze: Vec<String>,
+    /// Leave unreadable images out instead of refusing the data
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    skip_bad: bool,
+    /// Take images out of training whose picture is also in validation or test
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    drop_copies: bool,
+    /// Scaling of pixel values: none, or imagenet for weights pretrained there [default: none]
+    #[arg(long, value_name = "NAME", value_parser = normalise)]
+    normalise: Option<Normalise>,
+    /// Vary training images as by default, whatever the file says
+    #[arg(long, overrides_with = "no_augment")]
+    #[serde(skip)]
+    augment: bool,
+    /// Do not vary training images
+    #[arg(long)]
+    #[serde(skip)]
+    no_augment: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+fn normalise(name: &str) -> std::result::Result<Normalise, String> {
+    name.parse().map_err(|e: Error| e.to_string())
+}
+
+impl Recipe {
+    /// The configuration: defaults (those for the sample if no data are named), overlaid by `file`, overlaid by the flags.
+    ///
+    /// # Errors
+    /// A file that cannot be read or has an unknown key, or a value that cannot be used.
+    pub fn resolve(&self, file: Option<&Path>) -> Result<Config> {
+        let mut chosen = match file {
+            Some(path) => read(path)?,
+            None => Table::new(),
+        };
+        overlay(&mut chosen, self.table()?);
+        let base = if chosen.contains_key("data") { Config::default() } else { Config::for_sample() };
+        let mut table = Table::try_from(base).expect("a recipe is plain data");
+        overlay(&mut table, chosen);
+        let config: Config = table.try_into().expect("file and flags have been checked");
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What the flags set.
+    fn table(&self) -> Result<Table> {
+        let unusable = |e| Error::unusable(format!("the flags cannot be used: {e}"), "paths in UTF-8");
+        let mut table = Table::try_from(self).map_err(unusable)?;
+        let augment = match (self.augment, self.no_augment) {
+            (true, _) => Some(Augment::default()),
+            (_, true) => Some(Augment::none()),
+            _ => None,
+        };
+        if let Some(augment) = augment {
+            table.insert("augment".into(), Value::try_from(augment).expect("plain data"));
+        }
+        Ok(table)
+    }
+
+    /// The flags that were given, by their keys.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8.
+    pub fn given(&self) -> Result<Vec<String>> {
+        Ok(self.table()?.keys().cloned().collect())
+    }
+}
+
+/// The table in a configuration file.
+fn read(path: &Path) -> Result<Table> {
+    let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+    let unusable = |e: toml::de::Error| {
+        Error::unusable(
+            format!("the configuration {} cannot be used: {}", path.display(), e.to_string().trim_end()),
+            "the config.toml of a run shows all keys",
+        )
+    };
+    // Read as a whole recipe first: that names unknown keys and wrong types with their line.
+    toml::from_str::<Config>(&text).map_err(unusable)?;
+    toml::from_str(&text).map_err(unusable)
+}
+
+/// Puts `upper` over `lower`, table by table.
+fn overlay(lower: &mut Table, upper: Table) {
+    for (key, value) in upper {
+        match (lower.get_mut(&key), value) {
+            (Some(Value::Table(lower)), Value::Table(upper)) => overlay(lower, upper),
+            (_, value) => {
+                lower.insert(key, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! How training shows itself: one live line on a terminal, plain lines elsewhere.
+
+use super::output::say;
+use crate::{
+    metrics::{decimals, percent},
+    report::EpochRecord,
+    train::{Observer, StepProgress},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
+
+/// Time between plain lines within an epoch.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Prints training to stderr.
+pub struct Progress {
+    epochs: u32,
+    /// The live line; `None` where stderr is no terminal.
+    bar: Option<ProgressBar>,
+    last_line: Instant,
+    rate: Rate,
+}
+
+impl Progress {
+    /// For a run of `epochs` epochs of `steps` steps, of which `done` are done.
+    pub fn new(epochs: u32, steps: usize, done: u64) -> Progress {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(u64::from(epochs) * steps as u64).with_position(done);
+            let style =
+                ProgressStyle::with_template("{msg}  {wide_bar}  {percent} %  ETA {eta}").expect("a fixed text");
+            bar.with_style(style)
+        });
+        if let Some(bar) = &bar {
+            bar.reset_eta();
+        }
+        Progress { epochs, bar, last_line: Instant::now(), rate: Rate::default() }
+    }
+
+    fn line(&mut self, text: &str) {
+        self.last_line = Instant::now();
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
+        }
+    }
+
+    /// Takes the live line away.
+    pub fn close(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn step(&mut self, p: &StepProgress) {
+        let rate = self.rate.after(p.images);
+        let text = format!(
+            "epoch {}/{}  step {}/{}  {rate:.1} images/s  loss {:.4}  lr {:.2e}",
+            p.epoch, self.epochs, p.step, p.steps, p.loss, p.lr
+        );
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(text);
+                bar.inc(1);
+            }
+            None if self.last_line.elapsed() > PLAIN_INTERVAL => self.line(&text),
+            None => {}
+        }
+    }
+
+    fn epoch(&mut self, record: &EpochRecord, best: bool) {
+        let validation = match record.validation_loss {
+            Some(loss) => format!(
+                "  validation loss {loss:.4}, accuracy {}, macro F1 {}",
+                percent(record.validation_accuracy.unwrap_or(f64::NAN)),
+                decimals(record.validation_macro_f1, 3)
+            ),
+            None => String::new(),
+        };
+        let text = format!(
+            "epoch {:>2}/{}  loss {:.4}{validation}  {:.1} images/s  {:.1} s{}",
+            record.epoch,
+            self.epochs,
+            record.train_loss,
+            record.images_per_second,
+            record.seconds,
+            if best { "  best" } else { "" }
+        );
+        self.line(&text);
+        // Validation takes time in which nothing is trained.
+        self.rate = Rate::default();
+    }
+
+    fn note(&mut self, text: &str) {
+        self.line(text);
+    }
+}
+
+/// Images a second, smoothed over about ten steps.
+#[derive(Default)]
+struct Rate {
+    last: Option<Instant>,
+    seconds_per_image: f64,
+}
+
+impl Rate {
+    fn after(&mut self, images: usize) -> f64 {
+        if let Some(last) = self.last.replace(Instant::now()) {
+            let now = last.elapsed().as_secs_f64() / images as f64;
+            let old = self.seconds_per_image;
+            self.seconds_per_image = if old > 0.0 { 0.9 * old + 0.1 * now } else { now };
+        }
+        if self.seconds_per_image > 0.0 { 1.0 / self.seconds_per_image } else { 0.0 }
+    }
+}

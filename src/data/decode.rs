@@ -1,0 +1,185 @@
+//! Bytes of an image file to gray pixels.
+//!
+//! The first bytes decide the format, never the file's name. Colour becomes gray by ITU-R 601 luma, in the integer
+//! arithmetic of Pillow's `convert("L")`; a YCbCr JPEG already stores that luma and its Y channel is taken as it is. Alpha
+//! is ignored, as Pillow does: a transparent pixel keeps the colour stored under it. Orientation tags are ignored too.
+
+use crate::{Error, Result};
+use png::{BitDepth, ColorType, Transformations};
+use std::io::Cursor;
+use zune_jpeg::{
+    JpegDecoder,
+    zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions},
+};
+
+/// Largest image that is decoded, in pixels: five times a full-field mammogram, and 200 MB at 16 bit.
+pub const MAX_PIXELS: usize = 100_000_000;
+
+/// Most bytes the PNG decoder may allocate: RGBA at 16 bit of the largest image, and its row buffers.
+const PNG_BYTES: usize = MAX_PIXELS * 8 + (64 << 20);
+
+/// Gray values at the depth of the file, `height * width` of them, row by row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pixels {
+    /// 8 bit or less; 255 is white.
+    U8(Vec<u8>),
+    /// 16 bit; 65535 is white.
+    U16(Vec<u16>),
+}
+
+/// One gray image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gray {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Values, row by row from the top left.
+    pub pixels: Pixels,
+}
+
+impl Gray {
+    /// The values as numbers in `[0, 1]`: 8 bit over 255, 16 bit over 65535.
+    pub fn to_unit(&self) -> Vec<f32> {
+        match &self.pixels {
+            Pixels::U8(values) => values.iter().map(|&v| f32::from(v) / 255.0).collect(),
+            Pixels::U16(values) => values.iter().map(|&v| f32::from(v) / 65535.0).collect(),
+        }
+    }
+
+    /// Bytes that the pixels occupy.
+    pub fn bytes(&self) -> usize {
+        match &self.pixels {
+            Pixels::U8(values) => values.len(),
+            Pixels::U16(values) => 2 * values.len(),
+        }
+    }
+}
+
+/// Decodes a PNG (1 to 16 bit; gray, RGB, palette, with or without alpha) or a JPEG (baseline or progressive; gray,
+/// YCbCr, RGB, CMYK). `name` is how the errors call the file: an empty, truncated, damaged, too large or foreign file.
+pub fn decode(bytes: &[u8], name: &str) -> Result<Gray> {
+    if bytes.is_empty() {
+        return Err(Error::unusable(format!("{name} is empty (0 bytes)"), REPLACE));
+    }
+    if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        decode_png(bytes, name)
+    } else if bytes.starts_with(b"\xff\xd8\xff") {
+        decode_jpeg(bytes, name)
+    } else {
+        Err(foreign(bytes, name))
+    }
+}
+
+const REPLACE: &str = "replace or remove the file, or pass --skip-bad to go on without it";
+
+fn foreign(bytes: &[u8], name: &str) -> Error {
+    let format = if bytes.get(128..132) == Some(b"DICM") {
+        "a DICOM file"
+    } else if bytes.starts_with(b"GIF8") {
+        "a GIF file"
+    } else if bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*") {
+        "a TIFF file"
+    } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+        "a WebP file"
+    } else if bytes.starts_with(b"BM") && bytes.get(6..10) == Some(&[0; 4]) {
+        "a BMP file"
+    } else if is_text(bytes) {
+        return Error::unusable(format!("{name} holds text, not an image"), REPLACE);
+    } else {
+        return Error::unusable(
+            format!("{name} is neither PNG nor JPEG (its first bytes match no known image format)"),
+            REPLACE,
+        );
+    };
+    Error::unusable(format!("{name} is {format}, and only PNG and JPEG are read"), "convert it to PNG (8 or 16 bit)")
+}
+
+fn is_text(bytes: &[u8]) -> bool {
+    bytes.iter().take(512).all(|&b| matches!(b, b'\t' | b'\n' | b'\r' | 0x20..=0x7e | 0x80..))
+}
+
+fn damaged(kind: &str, name: &str, cause: impl std::fmt::Display) -> Error {
+    Error::unusable(format!("{name} is a {kind} that is truncated or damaged ({cause})"), REPLACE)
+}
+
+fn check_size(width: usize, height: usize, name: &str) -> Result<()> {
+    match width.checked_mul(height) {
+        Some(0) => Err(Error::unusable(format!("{name} has no pixels ({width} x {height})"), REPLACE)),
+        Some(pixels) if pixels <= MAX_PIXELS => Ok(()),
+        _ => Err(Error::unusable(
+            format!(
+                "{name} claims {width} x {height} pixels, more than the limit of {} million",
+                MAX_PIXELS / 1_000_000
+            ),
+            "downscale it, or pass --skip-bad to go on without it",
+        )),
+    }
+}
+
+fn decode_png(bytes: &[u8], name: &str) -> Result<Gray> {
+    let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: PNG_BYTES });
+    decoder.set_transformations(Transformations::EXPAND);
+    decoder.set_ignore_text_chunk(true);
+    let header = decoder.read_header_info().map_err(|e| damaged("PNG", name, e))?;
+    let (width, height) = (header.width as usize, header.height as usize);
+    check_size(width, height, name)?;
+
+    let mut reader = decoder.read_info().map_err(|e| damaged("PNG", name, e))?;
+    let (color, depth) = reader.output_color_type();
+    let mut raw = vec![0; reader.output_buffer_size().ok_or_else(|| damaged("PNG", name, "its size overflows"))?];
+    reader.next_frame(&mut raw).map_err(|e| damaged("PNG", name, e))?;
+
+    let samples = color.samples();
+    let is_color = matches!(color, ColorType::Rgb | ColorType::Rgba);
+    let pixels = if depth == BitDepth::Sixteen {
+        let word = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
+        let gray = |p: &[u8]| if is_color { luma16(word(p), word(&p[2..]), word(&p[4..])) } else { word(p) };
+        Pixels::U16(raw.chunks_exact(2 * samples).map(gray).collect())
+    } else if samples == 1 {
+        Pixels::U8(raw)
+    } else {
+        let gray = |p: &[u8]| if is_color { luma8(p[0], p[1], p[2]) } else { p[0] };
+        Pixels::U8(raw.chunks_exact(samples).map(gray).collect())
+    };
+    Ok(Gray { width, height, pixels })
+}
+
+fn decode_jpeg(bytes: &[u8], name: &str) -> Result<Gray> {
+    // The decoder fills what is missing from the last rows with gray; the end marker tells.
+    if !has_end_marker(bytes) {
+        return Err(damaged("JPEG", name, "its end marker is missing"));
+    }
+    let side = usize::from(u16::MAX);
+    let options = DecoderOptions::new_fast().set_strict_mode(true).set_max_width(side).set_max_height(side);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(|e| damaged("JPEG", name, e))?;
+    let (Some(info), Some(stored)) = (decoder.info(), decoder.input_colorspace()) else {
+        return Err(damaged("JPEG", name, "it has no header"));
+    };
+    let (width, height) = (usize::from(info.width), usize::from(info.height));
+    check_size(width, height, name)?;
+
+    let has_luma = matches!(stored, ColorSpace::Luma | ColorSpace::YCbCr);
+    let wanted = if has_luma { ColorSpace::Luma } else { ColorSpace::RGB };
+    decoder.set_options(options.jpeg_set_out_colorspace(wanted));
+    let raw = decoder.decode().map_err(|e| damaged("JPEG", name, e))?;
+    let pixels = if has_luma { raw } else { raw.chunks_exact(3).map(|p| luma8(p[0], p[1], p[2])).collect() };
+    Ok(Gray { width, height, pixels: Pixels::U8(pixels) })
+}
+
+/// Whether an end-of-image marker follows the last start-of-scan marker. Neither can occur inside the compressed data,
+/// where every 0xff is followed by a stuffed zero.
+fn has_end_marker(bytes: &[u8]) -> bool {
+    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
+    last(0xd9) > last(0xda)
+}
+
+/// ITU-R 601 luma in 16-bit fixed point, rounded: (19595 R + 38470 G + 7471 B) / 65536.
+fn luma8(r: u8, g: u8, b: u8) -> u8 {
+    ((19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 0x8000) >> 16) as u8
+}
+
+fn luma16(r: u16, g: u16, b: u16) -> u16 {
+    ((19595 * u64::from(r) + 38470 * u64::from(g) + 7471 * u64::from(b) + 0x8000) >> 16) as u16
+}

@@ -1,0 +1,238 @@
+//! Which records are trained on, which choose the checkpoint, which judge the result.
+
+use super::source::{Dataset, Record, Split};
+use crate::{
+    Error, Result,
+    rng::{Purpose, Rng},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Shares of the records that become validation and test; the rest is trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fractions {
+    /// Share for validation; drawn unless the dataset gives a validation split.
+    pub validation: f64,
+    /// Share for the test; drawn only if the dataset gives no split at all.
+    pub test: f64,
+}
+
+impl Default for Fractions {
+    fn default() -> Self {
+        Fractions { validation: 0.15, test: 0.15 }
+    }
+}
+
+impl Fractions {
+    fn check(&self) -> Result<()> {
+        let usable = |f: f64| (0.0..1.0).contains(&f);
+        if usable(self.validation) && usable(self.test) && self.validation + self.test < 1.0 {
+            return Ok(());
+        }
+        Err(Error::unusable(
+            format!(
+                "split fractions of {} for validation and {} for test leave nothing usable",
+                self.validation, self.test
+            ),
+            "fractions of at least 0 that together stay below 1, say 0.15 and 0.15",
+        ))
+    }
+}
+
+/// Gives every record a split.
+///
+/// Splits given by the dataset stay. A missing validation split is drawn from the records given as training or not at
+/// all, a test split only if the dataset gives no split whatever; what is left is trained on. The draw is stratified
+/// by class, keeps every group in one split, and is a function of the seed and the records' names, labels and groups.
+///
+/// Errors: unusable fractions; a class without training images; a wanted validation or test split that got no image.
+pub fn assign(dataset: &mut Dataset, fractions: &Fractions, seed: u64) -> Result<()> {
+    fractions.check()?;
+    let given = |split| dataset.records.iter().any(|r| r.split == Some(split));
+    let [train, validation, test] = Split::ALL.map(given);
+    let wanted_validation = if validation { 0.0 } else { fractions.validation };
+    let wanted_test = if train || validation || test { 0.0 } else { fractions.test };
+    draw(dataset, [1.0 - wanted_validation - wanted_test, wanted_validation, wanted_test], seed);
+
+    for (split, wanted) in [(Split::Validation, wanted_validation), (Split::Test, wanted_test)] {
+        if wanted > 0.0 && dataset.class_counts(Some(split)).iter().sum::<usize>() == 0 {
+            return Err(Error::unusable(
+                format!("{} has too few images (or groups) to draw a {split} split of {wanted}", dataset.origin),
+                "add images, or raise that fraction",
+            ));
+        }
+    }
+    check_training_classes(dataset)
+}
+
+/// An error if a class has no training images.
+pub fn check_training_classes(dataset: &Dataset) -> Result<()> {
+    let missing = dataset.class_counts(Some(Split::Train)).iter().position(|&n| n == 0);
+    match missing {
+        None => Ok(()),
+        Some(class) => Err(Error::unusable(
+            format!("{}: the class {:?} has no training images", dataset.origin, dataset.classes[class]),
+            "add images of it, or leave the class out",
+        )),
+    }
+}
+
+/// Records that go to one split together: a group, or one record without a group.
+struct Unit {
+    members: Vec<usize>,
+    /// Members per class.
+    counts: Vec<f64>,
+}
+
+/// Deals the free records out to train, validation and test in the given shares.
+///
+/// Greedy: units in random order, large ones first, each to the split where it lowers the chi-squared distance
+/// `sum (target - assigned)^2 / target` over classes and splits the most. For records without groups this is the
+/// Sainte-Lague apportionment of each class.
+fn draw(dataset: &mut Dataset, shares: [f64; 3], seed: u64) {
+    let mut units = free_units(dataset, shares[Split::Validation as usize] > 0.0);
+    Rng::new(seed, Purpose::Split, 0, 0).shuffle(&mut units);
+    units.sort_by_key(|unit| std::cmp::Reverse(unit.members.len()));
+
+    let mut class_sizes = vec![0.0; dataset.classes.len()];
+    for unit in &units {
+        class_sizes.iter_mut().zip(&unit.counts).for_each(|(size, n)| *size += n);
+    }
+    let targets = shares.map(|share| class_sizes.iter().map(|size| share * size).collect::<Vec<f64>>());
+    let mut missing = targets.clone();
+    for unit in &units {
+        let gain = |split: Split| -> f64 {
+            let terms = unit.counts.iter().zip(&missing[split as usize]).zip(&targets[split as usize]);
+            terms.filter(|((n, _), _)| **n > 0.0).map(|((n, missing), target)| n * (2.0 * missing - n) / target).sum()
+        };
+        let open = Split::ALL.into_iter().filter(|&s| shares[s as usize] > 0.0);
+        // Of equal gains the first wins, so that a lone image is trained on.
+        let best = open.reduce(|best, s| if gain(s) > gain(best) { s } else { best }).unwrap_or(Split::Train);
+        missing[best as usize].iter_mut().zip(&unit.counts).for_each(|(missing, n)| *missing -= n);
+        for &member in &unit.members {
+            dataset.records[member].split = Some(best);
+        }
+    }
+}
+
+/// The units that are free to be dealt out, after records without a split have joined the split that their group was
+/// given. `redraw_train`: records given as training count as free, unless their group reaches into another split.
+fn free_units(dataset: &mut Dataset, redraw_train: bool) -> Vec<Unit> {
+    let mut given: HashMap<String, Split> = HashMap::new();
+    for record in &dataset.records {
+        if let (Some(group), Some(split)) = (&record.group, record.split) {
+            // The strictest split wins: what is tested on must not be trained on.
+            given.entry(group.clone()).and_modify(|s| *s = split.max(*s)).or_insert(split);
+        }
+    }
+    let mut units: Vec<Unit> = Vec::new();
+    let mut unit_of: HashMap<String, usize> = HashMap::new();
+    for (index, record) in dataset.records.iter_mut().enumerate() {
+        let of_group = record.group.as_ref().and_then(|group| given.get(group).copied());
+        record.split = record.split.or(of_group);
+        let pinned = of_group.is_some_and(|split| split != Split::Train);
+        let free = record.split.is_none() || (redraw_train && record.split == Some(Split::Train) && !pinned);
+        if !free {
+            continue;
+        }
+        let fresh = units.len();
+        let unit = record.group.as_ref().map_or(fresh, |group| *unit_of.entry(group.clone()).or_insert(fresh));
+        if unit == fresh {
+            units.push(Unit { members: Vec::new(), counts: vec![0.0; dataset.classes.len()] });
+        }
+        units[unit].members.push(index);
+        units[unit].counts[record.label as usize] += 1.0;
+    }
+    units
+}
+
+/// What should be known about the splits before they are trusted, one sentence each: identical images in several splits
+/// or under several labels (after [`Dataset::verify`]), groups in several splits, classes that a split lacks.
+pub fn warnings(dataset: &Dataset) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let copies = copies(dataset);
+    let crossing: Vec<_> = copies.iter().filter(|c| distinct(c, |r| r.split) > 1).collect();
+    if !crossing.is_empty() {
+        let images: usize = crossing.iter().map(|c| c.len()).sum();
+        warnings.push(format!(
+            "{} pictures appear in more than one split ({images} files, {}); scores will be too good",
+            crossing.len(),
+            examples(crossing.iter().map(|c| c.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(" = ")))
+        ));
+    }
+    let torn: Vec<_> = copies.iter().filter(|c| distinct(c, |r| r.label) > 1).collect();
+    if !torn.is_empty() {
+        warnings.push(format!(
+            "{} pictures appear under more than one label ({})",
+            torn.len(),
+            examples(torn.iter().map(|c| c.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(" = ")))
+        ));
+    }
+    let leaking = leaking_groups(dataset);
+    if !leaking.is_empty() {
+        warnings.push(format!(
+            "{} groups reach into more than one split ({}); scores will be too good",
+            leaking.len(),
+            examples(leaking.into_iter())
+        ));
+    }
+    for split in Split::ALL {
+        let counts = dataset.class_counts(Some(split));
+        if counts.iter().all(|&n| n == 0) {
+            continue;
+        }
+        for (class, _) in dataset.classes.iter().zip(counts).filter(|(_, n)| *n == 0) {
+            warnings.push(format!("the {split} split has no images of the class {class:?}"));
+        }
+    }
+    warnings
+}
+
+/// Takes out of training every image whose picture is also in validation or test; returns their names. Needs
+/// [`Dataset::verify`] and [`assign`] before it.
+pub fn drop_train_copies(dataset: &mut Dataset) -> Vec<String> {
+    let dropped: BTreeSet<String> = copies(dataset)
+        .iter()
+        .filter(|copies| copies.iter().any(|r| r.split != Some(Split::Train)))
+        .flat_map(|copies| copies.iter().filter(|r| r.split == Some(Split::Train)).map(|r| r.name.clone()))
+        .collect();
+    dataset.records.retain(|r| !dropped.contains(&r.name));
+    dropped.into_iter().collect()
+}
+
+/// Records with the same pixels, where there are at least two, in order of their first names.
+fn copies(dataset: &Dataset) -> Vec<Vec<&Record>> {
+    let mut by_pixels: HashMap<[u8; 32], usize> = HashMap::new();
+    let mut sets: Vec<Vec<&Record>> = Vec::new();
+    for record in &dataset.records {
+        let Some(print) = &record.fingerprint else { continue };
+        let set = *by_pixels.entry(print.pixels).or_insert(sets.len());
+        if set == sets.len() {
+            sets.push(Vec::new());
+        }
+        sets[set].push(record);
+    }
+    sets.retain(|set| set.len() > 1);
+    sets
+}
+
+fn leaking_groups(dataset: &Dataset) -> Vec<String> {
+    let mut splits_of: BTreeMap<&str, BTreeSet<Split>> = BTreeMap::new();
+    for record in &dataset.records {
+        if let (Some(group), Some(split)) = (&record.group, record.split) {
+            splits_of.entry(group).or_default().insert(split);
+        }
+    }
+    splits_of.into_iter().filter(|(_, splits)| splits.len() > 1).map(|(group, _)| group.to_string()).collect()
+}
+
+fn distinct<T: Ord>(records: &[&Record], of: impl Fn(&Record) -> T) -> usize {
+    records.iter().map(|r| of(r)).collect::<BTreeSet<T>>().len()
+}
+
+/// The first three, in words.
+fn examples(all: impl ExactSizeIterator<Item = String>) -> String {
+    let more = if all.len() > 3 { ", ..." } else { "" };
+    format!("say {}{more}", all.take(3).collect::<Vec<_>>().join(", "))
+}

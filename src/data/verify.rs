@@ -1,0 +1,51 @@
+//! Reading every image once before hours are spent on the first of them.
+
+use super::{
+    decode::{Gray, Pixels},
+    source::{Dataset, Fingerprint, Record, Skipped},
+};
+use crate::Result;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+impl Dataset {
+    /// Decodes every record, in parallel, and fills in the fingerprints.
+    ///
+    /// A bad file is an error, the first in order of the records; with `skip_bad` it is taken out of the dataset
+    /// and returned instead. A class that loses all its images stays in [`Dataset::classes`]; the split then refuses it.
+    pub fn verify(&mut self, skip_bad: bool) -> Result<Vec<Skipped>> {
+        let prints: Vec<Result<Fingerprint>> = self.records.par_iter().map(fingerprint).collect();
+        if let Some(Err(e)) = prints.iter().find(|print| print.is_err() && !skip_bad) {
+            return Err(e.clone());
+        }
+        let mut skipped = Vec::new();
+        let mut kept = Vec::with_capacity(self.records.len());
+        for (mut record, print) in std::mem::take(&mut self.records).into_iter().zip(prints) {
+            match print {
+                Ok(print) => {
+                    record.fingerprint = Some(print);
+                    kept.push(record);
+                }
+                Err(e) => skipped.push(Skipped { name: record.name, reason: e.to_string() }),
+            }
+        }
+        self.records = kept;
+        Ok(skipped)
+    }
+}
+
+fn fingerprint(record: &Record) -> Result<Fingerprint> {
+    let bytes = record.read()?;
+    let image = super::decode(&bytes, &record.location())?;
+    Ok(Fingerprint { file: Sha256::digest(&bytes).into(), pixels: digest(&image) })
+}
+
+fn digest(image: &Gray) -> [u8; 32] {
+    let mut sha = Sha256::new();
+    sha.update((image.width as u64).to_le_bytes());
+    match &image.pixels {
+        Pixels::U8(values) => sha.update(values),
+        Pixels::U16(values) => values.iter().for_each(|v| sha.update(v.to_le_bytes())),
+    }
+    sha.finalize().into()
+}

@@ -1,0 +1,153 @@
+//! Memory that is asked for once and handed out again: after the first training step the machine is not asked any more.
+
+use super::Memory;
+use crate::{Error, Result};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+/// Where a pool gets its memory from.
+pub trait Source: Send + Sync {
+    /// Address of `bytes` bytes, aligned for any element; `None` if there are none left.
+    fn get(&self, bytes: usize) -> Option<usize>;
+    /// Gives back what `get` gave.
+    fn put(&self, address: usize, bytes: usize);
+}
+
+/// A caching allocator with size classes.
+pub struct Pool {
+    source: Box<dyn Source>,
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    free: BTreeMap<usize, Vec<usize>>,
+    in_use: usize,
+    peak: usize,
+    held: usize,
+}
+
+/// A piece of device memory, returned to its pool when dropped.
+pub struct Block {
+    address: usize,
+    bytes: usize,
+    pool: Arc<Pool>,
+}
+
+impl Block {
+    /// Address on the device.
+    pub fn address(&self) -> usize {
+        self.address
+    }
+
+    /// Length that was asked for.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let class = size_class(self.bytes);
+        let mut state = self.pool.state();
+        state.in_use -= class;
+        state.free.entry(class).or_default().push(self.address);
+    }
+}
+
+/// Smallest block: one cache line, which is also the alignment of every block.
+const LINE: usize = 64;
+/// Size classes per doubling: at most an eighth of a block is wasted, and blocks of nearly equal size are shared.
+const STEPS: usize = 8;
+
+/// The size that a request of `bytes` really takes.
+fn size_class(bytes: usize) -> usize {
+    let lines = bytes.div_ceil(LINE).max(1);
+    let step = (lines.next_power_of_two() / (2 * STEPS)).max(1);
+    lines.next_multiple_of(step) * LINE
+}
+
+impl Pool {
+    /// A pool over `source` that never holds more than `limit` bytes.
+    pub fn new(source: impl Source + 'static, limit: usize) -> Arc<Pool> {
+        Arc::new(Pool { source: Box::new(source), limit, state: Mutex::default() })
+    }
+
+    /// A block of `bytes`, reused or new.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] naming `at`, when the limit or the machine leaves no room.
+    pub fn take(self: &Arc<Pool>, bytes: usize, at: &'static str) -> Result<Arc<Block>> {
+        let class = size_class(bytes);
+        let mut state = self.state();
+        let address = match state.free.get_mut(&class).and_then(Vec::pop) {
+            Some(address) => address,
+            None => {
+                let fresh = self.fresh(&mut state, class);
+                let out_of_memory = || Error::OutOfMemory { wanted: bytes, free: self.limit - state.held, at };
+                fresh.ok_or_else(out_of_memory)?
+            }
+        };
+        state.in_use += class;
+        state.peak = state.peak.max(state.in_use);
+        Ok(Arc::new(Block { address, bytes, pool: self.clone() }))
+    }
+
+    /// Memory from the source; blocks kept for reuse are given up before the request is refused.
+    fn fresh(&self, state: &mut State, class: usize) -> Option<usize> {
+        if state.held + class > self.limit {
+            self.trim(state);
+        }
+        if state.held + class > self.limit {
+            return None;
+        }
+        let address = self.source.get(class).or_else(|| {
+            self.trim(state);
+            self.source.get(class)
+        })?;
+        state.held += class;
+        Some(address)
+    }
+
+    fn trim(&self, state: &mut State) {
+        for (class, addresses) in std::mem::take(&mut state.free) {
+            state.held -= class * addresses.len();
+            addresses.into_iter().for_each(|address| self.source.put(address, class));
+        }
+    }
+
+    /// What is in use and held.
+    pub fn memory(&self) -> Memory {
+        let state = self.state();
+        Memory { in_use: state.in_use, peak: state.peak, held: state.held, limit: self.limit }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves the counters consistent: nothing inside the lock can panic half-way.
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let mut state = std::mem::take(&mut *self.state());
+        self.trim(&mut state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_waste_at_most_an_eighth() {
+        for bytes in (1..100_000).step_by(37) {
+            let class = size_class(bytes);
+            assert!(class >= bytes && class % LINE == 0);
+            assert!(class <= bytes + LINE + bytes / STEPS, "{bytes} takes {class}");
+        }
+    }
+}

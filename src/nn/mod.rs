@@ -1,0 +1,126 @@
+//! Networks as named parameters and layers over them.
+
+pub mod init;
+pub mod layers;
+mod params;
+
+pub use init::Init;
+pub use params::{Builder, Entry, Id, Kind, Layout, Params};
+
+use crate::{
+    device::{DType, Device},
+    ops::{
+        elementwise,
+        norm::{BatchNorm, Statistics},
+    },
+    tape::{Grads, Tape},
+    tensor::Tensor,
+};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
+
+/// A network: from images `[n, h, w, 3]` to scores `[n, classes]`.
+pub trait Network: Send + Sync {
+    /// Runs it, reading parameters through `pass`.
+    fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor;
+}
+
+/// What a forward pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch statistics; dropout drawn from seed and step, or none at all if there is no seed (for proofs).
+    Train {
+        /// Seed of the run.
+        seed: Option<u64>,
+        /// Step of the run, from 0.
+        step: u32,
+    },
+    /// Running statistics, no dropout.
+    Eval,
+}
+
+/// One forward pass: the tape, the parameters as leaves on it, and the mode.
+pub struct Pass<'a> {
+    tape: Rc<Tape>,
+    params: &'a Params,
+    leaves: RefCell<Vec<Option<Tensor>>>,
+    mode: Mode,
+    dropouts: Cell<u32>,
+}
+
+impl<'a> Pass<'a> {
+    /// A pass over `params` on their device; it records for a backward pass in training mode.
+    pub fn new(params: &'a Params, mode: Mode) -> Pass<'a> {
+        Pass::with_recording(params, mode, matches!(mode, Mode::Train { .. }))
+    }
+
+    /// The same, recording or not whatever the mode.
+    pub fn with_recording(params: &'a Params, mode: Mode, recording: bool) -> Pass<'a> {
+        let tape = Tape::new(params.device(), recording);
+        Pass { tape, params, leaves: RefCell::new(vec![None; params.len()]), mode, dropouts: Cell::new(0) }
+    }
+
+    /// The tape.
+    pub fn tape(&self) -> &Rc<Tape> {
+        &self.tape
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Arc<dyn Device> {
+        self.tape.device()
+    }
+
+    /// Images `[n, h, w, 3]` in the float type of the parameters.
+    #[track_caller]
+    pub fn images(&self, shape: [usize; 4], values: &[f32]) -> Tensor {
+        match self.params.dtype() {
+            DType::F32 => self.tape.upload(&shape, DType::F32, bytemuck::cast_slice(values)),
+            dtype => self.tape.floats(&shape, dtype, &values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
+        }
+    }
+
+    /// Parameter `id` as a tensor; a leaf if it is trained. The same tensor at every call.
+    pub fn param(&self, id: Id) -> Tensor {
+        let mut leaves = self.leaves.borrow_mut();
+        let leaf = leaves[id.index()].get_or_insert_with(|| {
+            let entry = self.params.entry(id);
+            let tensor = self.tape.wrap(&entry.shape, self.params.dtype(), entry.block());
+            if entry.trained() { tensor.leaf() } else { tensor }
+        });
+        leaf.clone()
+    }
+
+    /// The gradient that `grads` holds for parameter `id`, if it was used and trained.
+    pub fn gradient<'g>(&self, grads: &'g Grads, id: Id) -> Option<&'g Tensor> {
+        grads.of(self.leaves.borrow()[id.index()].as_ref()?)
+    }
+
+    /// The tensors of a batch normalisation layer. A frozen layer's statistics are frozen too.
+    pub fn batch_norm(&self, layer: &layers::BatchNorm) -> BatchNorm {
+        let trains = matches!(self.mode, Mode::Train { .. }) && self.params.entry(layer.weight).trained();
+        if trains {
+            self.params.count(layer.batches);
+        }
+        BatchNorm {
+            weight: self.param(layer.weight),
+            bias: self.param(layer.bias),
+            running_mean: self.param(layer.running_mean),
+            running_var: self.param(layer.running_var),
+            eps: layer.eps,
+            momentum: layer.momentum,
+            statistics: if trains { Statistics::Batch } else { Statistics::Running },
+        }
+    }
+
+    /// Dropout with probability `p`, in training.
+    pub fn dropout(&self, x: &Tensor, p: f32) -> Tensor {
+        let place = self.dropouts.replace(self.dropouts.get() + 1);
+        match self.mode {
+            Mode::Train { seed: Some(seed), step } => elementwise::dropout(x, p, seed, step, place),
+            _ => x.clone(),
+        }
+    }
+}

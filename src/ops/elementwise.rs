@@ -1,0 +1,197 @@
+//! Operations that touch each element once: addition, activations, the channel gate of squeeze-and-excitation, dropout.
+
+use super::{
+    Case, Spec,
+    activation::{Act, Activation, with_activation},
+};
+use crate::{
+    device::cpu::parallel,
+    kernel,
+    rng::{Purpose, philox, unit},
+    shape::{int, nhwc},
+    tensor::{Tensor, launch},
+};
+use bytemuck::{Pod, Zeroable};
+
+kernel!(ADD_FWD = "add", |_p: u32, [a, b] -> [y]| {
+    parallel::rows(y, 1, |start, y| {
+        for ((y, &a), &b) in y.iter_mut().zip(&a[start..]).zip(&b[start..]) {
+            *y = a + b;
+        }
+    });
+});
+
+/// a + b, of equal shapes.
+#[track_caller]
+pub fn add(a: &Tensor, b: &Tensor) -> Tensor {
+    assert_eq!(a.shape(), b.shape(), "add: shapes differ");
+    let y = a.like("add");
+    launch(&ADD_FWD, &0u32, &[a, b], &[&y]);
+    y.record("add", &[a, b], |g| vec![Some(g.clone()), Some(g)])
+}
+
+/// Cases of [`add`].
+pub static ADD: Spec = Spec {
+    name: "add",
+    cases: || {
+        let case = |label, shape: &[usize]| Case::new(label, &[shape, shape], |t| add(&t[0], &t[1]));
+        vec![case("seven", &[7]), case("56x56x64", &[8, 56, 56, 64]).real(0)]
+    },
+};
+
+kernel!(ACTIVATE_FWD = "activate_fwd", |act: i32, [x] -> [y]| {
+    with_activation!(*act, A => parallel::rows(y, 1, |start, y| {
+        for (y, &x) in y.iter_mut().zip(&x[start..]) {
+            *y = A::f(x);
+        }
+    }));
+});
+kernel!(ACTIVATE_BWD = "activate_bwd", |act: i32, [x, gy] -> [gx]| {
+    with_activation!(*act, A => parallel::rows(gx, 1, |start, gx| {
+        for ((gx, &x), &gy) in gx.iter_mut().zip(&x[start..]).zip(&gy[start..]) {
+            *gx = gy * A::df(x);
+        }
+    }));
+});
+
+/// The activation of every element.
+pub fn activate(x: &Tensor, act: Act) -> Tensor {
+    let y = x.like("activate");
+    launch(&ACTIVATE_FWD, &(act as i32), &[x], &[&y]);
+    let saved = x.clone();
+    y.record("activate", &[x], move |g| {
+        let gx = saved.like("activate backward");
+        launch(&ACTIVATE_BWD, &(act as i32), &[&saved, &g], &[&gx]);
+        vec![Some(gx)]
+    })
+}
+
+/// Cases of [`activate`].
+pub static ACTIVATE: Spec = Spec {
+    name: "activate",
+    cases: || {
+        let case = |label, shape: &[usize], act| {
+            Case::new(label, &[shape], move |t| activate(&t[0], act)).kinks(&[-3.0, 0.0, 3.0])
+        };
+        vec![
+            case("relu", &[2, 3, 3, 5], Act::Relu),
+            case("hardswish", &[2, 3, 3, 5], Act::HardSwish),
+            case("hardsigmoid", &[2, 3, 3, 5], Act::HardSigmoid),
+            case("hardswish 28x28x72", &[8, 28, 28, 72], Act::HardSwish).real(0),
+        ]
+    },
+};
+
+/// Extents of an image tensor whose height and width are one axis.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Channels {
+    n: i32,
+    hw: i32,
+    c: i32,
+}
+
+kernel!(SCALE_FWD = "scale_channels_fwd", |p: Channels, [x, gate] -> [y]| {
+    let (hw, c) = (p.hw as usize, p.c as usize);
+    parallel::rows(y, c, |row, y| {
+        for (i, (y, x)) in y.chunks_exact_mut(c).zip(x[row * c..].chunks_exact(c)).enumerate() {
+            let gate = &gate[(row + i) / hw * c..][..c];
+            y.iter_mut().zip(x).zip(gate).for_each(|((y, &x), &gate)| *y = x * gate);
+        }
+    });
+});
+kernel!(SCALE_GATE_BWD = "scale_channels_gate_bwd", |p: Channels, [x, gy] -> [ggate]| {
+    let (hw, c) = (p.hw as usize, p.c as usize);
+    parallel::pieces(ggate, c, |n, ggate| {
+        ggate.fill(T::ZERO);
+        let image = n * hw * c..(n + 1) * hw * c;
+        for (x, gy) in x[image.clone()].chunks_exact(c).zip(gy[image].chunks_exact(c)) {
+            ggate.iter_mut().zip(x).zip(gy).for_each(|((sum, &x), &gy)| *sum += x * gy);
+        }
+    });
+});
+
+/// x `[n, h, w, c]` times gate `[n, c]`, broadcast over the image: the last step of squeeze-and-excitation
+/// (Hu et al. 2018).
+#[track_caller]
+pub fn scale_channels(x: &Tensor, gate: &Tensor) -> Tensor {
+    let [n, h, w, c] = nhwc(x.shape(), "scale_channels");
+    assert_eq!(gate.shape(), [n, c], "scale_channels: gate for {:?}", x.shape());
+    let p = Channels { n: int(n), hw: int(h * w), c: int(c) };
+    let y = x.like("scale_channels");
+    launch(&SCALE_FWD, &p, &[x, gate], &[&y]);
+    let (sx, sgate) = (x.clone(), gate.clone());
+    y.record("scale_channels", &[x, gate], move |g| {
+        let gx = sx.wants_grad().then(|| {
+            let gx = sx.like("scale_channels backward");
+            launch(&SCALE_FWD, &p, &[&g, &sgate], &[&gx]);
+            gx
+        });
+        let ggate = sgate.wants_grad().then(|| {
+            let ggate = sgate.like("scale_channels backward");
+            launch(&SCALE_GATE_BWD, &p, &[&sx, &g], &[&ggate]);
+            ggate
+        });
+        vec![gx, ggate]
+    })
+}
+
+/// Cases of [`scale_channels`].
+pub static SCALE_CHANNELS: Spec = Spec {
+    name: "scale_channels",
+    cases: || {
+        let case = |label, x: [usize; 4]| {
+            Case::new(label, &[&x, &[x[0], x[3]]], |t| scale_channels(&t[0], &t[1])).linear_in(&[0, 1])
+        };
+        vec![case("2x3x4x5", [2, 3, 4, 5]), case("14x14x240", [8, 14, 14, 240]).real(0)]
+    },
+};
+
+/// Which elements a dropout keeps: a function of seed, step, place in the network and index, so that the backward pass
+/// and a resumed run draw the same.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Drop {
+    seed: [u32; 2],
+    step: u32,
+    place: u32,
+    p: f32,
+}
+
+kernel!(DROPOUT_FWD = "dropout", |drop: Drop, [x] -> [y]| {
+    let keep = T::of(1.0 / (1.0 - f64::from(drop.p)));
+    // Rows of four: one Philox block gives four words.
+    parallel::rows(y, 4, |block, y| {
+        for (i, (y, x)) in y.chunks_mut(4).zip(x[block * 4..].chunks(4)).enumerate() {
+            let words = philox([(block + i) as u32, drop.step, drop.place, Purpose::Dropout as u32], drop.seed);
+            for ((y, &x), word) in y.iter_mut().zip(x).zip(words) {
+                *y = if unit(word) < drop.p { T::ZERO } else { x * keep };
+            }
+        }
+    });
+});
+
+/// Zeroes each element with probability `p` and scales the others by 1/(1−p) (Srivastava et al. 2014). `place` tells
+/// apart the dropouts of one network.
+#[track_caller]
+pub fn dropout(x: &Tensor, p: f32, seed: u64, step: u32, place: u32) -> Tensor {
+    assert!((0.0..1.0).contains(&p), "dropout: a probability of {p}");
+    let drop = Drop { seed: [seed as u32, (seed >> 32) as u32], step, place, p };
+    let y = x.like("dropout");
+    launch(&DROPOUT_FWD, &drop, &[x], &[&y]);
+    y.record("dropout", &[x], move |g| {
+        let gx = g.like("dropout backward");
+        launch(&DROPOUT_FWD, &drop, &[&g], &[&gx]);
+        vec![Some(gx)]
+    })
+}
+
+/// Cases of [`dropout`].
+pub static DROPOUT: Spec = Spec {
+    name: "dropout",
+    cases: || {
+        let case =
+            |label, shape: &[usize]| Case::new(label, &[shape], |t| dropout(&t[0], 0.4, 5, 1, 2)).linear_in(&[0]);
+        vec![case("odd length", &[3, 7]), case("8x1024", &[8, 1024]).real(0)]
+    },
+};

@@ -1,0 +1,87 @@
+//! The fully connected layer.
+
+use super::{Case, Spec};
+use crate::{
+    device::cpu::{
+        gemm::{Shape, gemm},
+        parallel,
+    },
+    kernel,
+    shape::int,
+    tensor::{Tensor, launch},
+};
+use bytemuck::{Pod, Zeroable};
+
+/// y `[n, o]` = x `[n, i]` · w `[o, i]`ᵀ + b `[o]`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Linear {
+    n: i32,
+    i: i32,
+    o: i32,
+}
+
+impl Linear {
+    fn extents(&self) -> (usize, usize, usize) {
+        (self.n as usize, self.i as usize, self.o as usize)
+    }
+}
+
+/// Rows of a weight matrix that one piece of work covers: enough to fill the caches, few enough for many threads.
+const ROWS: usize = 64;
+
+kernel!(LINEAR_FWD = "linear_fwd", |p: Linear, [x, w, b] -> [y]| {
+    let (n, i, o) = p.extents();
+    let y_shape = Shape::new(n, o);
+    y.chunks_exact_mut(o).for_each(|row| row.copy_from_slice(b));
+    gemm((y, y_shape), (x, Shape::new(n, i)), (w, Shape::new(o, i).t()), true);
+});
+kernel!(LINEAR_DGRAD = "linear_dgrad", |p: Linear, [gy, w] -> [gx]| {
+    let (n, i, o) = p.extents();
+    gemm((gx, Shape::new(n, i)), (gy, Shape::new(n, o)), (w, Shape::new(o, i)), false);
+});
+kernel!(LINEAR_WGRAD = "linear_wgrad", |p: Linear, [x, gy] -> [gw, gb]| {
+    let (n, i, o) = p.extents();
+    parallel::pieces(gw, ROWS * i, |piece, gw| {
+        let rows = gw.len() / i;
+        let gy_t = Shape { rows, cols: n, row_stride: 1, col_stride: o };
+        gemm((gw, Shape::new(rows, i)), (&gy[piece * ROWS..], gy_t), (x, Shape::new(n, i)), false);
+    });
+    gb.fill(T::ZERO);
+    for gy in gy.chunks_exact(o) {
+        gb.iter_mut().zip(gy).for_each(|(sum, &g)| *sum += g);
+    }
+});
+
+/// x `[n, i]` · w `[o, i]`ᵀ + b `[o]`.
+#[track_caller]
+pub fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Tensor {
+    let (&[n, i], &[o, wi]) = (x.shape(), w.shape()) else {
+        panic!("linear: wants [n, i] and [o, i], got {:?} and {:?}", x.shape(), w.shape())
+    };
+    assert!(wi == i && b.shape() == [o], "linear: {:?}, weight {:?}, bias {:?}", x.shape(), w.shape(), b.shape());
+    let p = Linear { n: int(n), i: int(i), o: int(o) };
+    let y = x.empty(&[n, o], "linear");
+    launch(&LINEAR_FWD, &p, &[x, w, b], &[&y]);
+    let (sx, sw, sb) = (x.clone(), w.clone(), b.clone());
+    y.record("linear", &[x, w, b], move |g| {
+        let gx = sx.wants_grad().then(|| {
+            let gx = sx.like("linear dgrad");
+            launch(&LINEAR_DGRAD, &p, &[&g, &sw], &[&gx]);
+            gx
+        });
+        let (gw, gb) = (sw.like("linear wgrad"), sb.like("linear wgrad"));
+        launch(&LINEAR_WGRAD, &p, &[&sx, &g], &[&gw, &gb]);
+        vec![gx, Some(gw), Some(gb)]
+    })
+}
+
+/// Cases of [`linear`].
+pub static LINEAR: Spec = Spec {
+    name: "linear",
+    cases: || {
+        let case = |label, n, i, o| Case::new(label, &[&[n, i], &[o, i], &[o]], |t| linear(&t[0], &t[1], &t[2]));
+        let real = |label, n: usize, i: usize, o: usize| case(label, n, i, o).real(2 * (n * i * o) as u64);
+        vec![case("3x7 to 5", 3, 7, 5), case("one", 1, 1, 1), real("8x576 to 1024", 8, 576, 1024)]
+    },
+};

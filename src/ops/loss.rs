@@ -1,0 +1,86 @@
+//! Losses, each with its gradient in the same launch.
+
+use super::{Case, Spec};
+use crate::{
+    device::DType,
+    kernel,
+    shape::int,
+    tensor::{Tensor, launch},
+};
+use bytemuck::{Pod, Zeroable};
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct CrossEntropy {
+    n: i32,
+    classes: i32,
+    smoothing: f32,
+}
+
+kernel!(CROSS_ENTROPY = "softmax_cross_entropy", |p: CrossEntropy, [logits, labels: u32, weights] -> [loss, glogits]| {
+    let (classes, smoothing) = (p.classes as usize, f64::from(p.smoothing));
+    let total: f64 = labels.iter().map(|&label| weights[label as usize].f64()).sum();
+    let mut sum = 0.0;
+    for ((z, g), &label) in logits.chunks_exact(classes).zip(glogits.chunks_exact_mut(classes)).zip(labels) {
+        let label = label as usize;
+        let max = z.iter().fold(f64::NEG_INFINITY, |max, z| max.max(z.f64()));
+        let log_sum = max + z.iter().map(|z| (z.f64() - max).exp()).sum::<f64>().ln();
+        // Weight of each class in this sample's loss: the label's share, and the smoothed share of all.
+        let share = |c: usize| {
+            let hard = if c == label { 1.0 - smoothing } else { 0.0 };
+            (hard + smoothing / classes as f64) * weights[c].f64()
+        };
+        let mass: f64 = (0..classes).map(share).sum();
+        sum += (0..classes).map(|c| share(c) * (log_sum - z[c].f64())).sum::<f64>();
+        for (c, (g, z)) in g.iter_mut().zip(z).enumerate() {
+            *g = T::of((mass * (z.f64() - log_sum).exp() - share(c)) / total);
+        }
+    }
+    loss[0] = T::of(sum / total);
+});
+
+kernel!(SCALE_BY = "scale_by", |_p: u32, [x, factor] -> [y]| {
+    y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * factor[0]);
+});
+
+/// Mean cross-entropy of softmax(logits `[n, classes]`) against `labels` `[n]` (u32), as a tensor of one element.
+///
+/// `weights` `[classes]` are the class weights (ones for none). With label smoothing ε the target of class c is
+/// (1−ε)·[c = label] + ε/classes (Szegedy et al. 2016). As in PyTorch the mean divides by the sum of the labels' weights.
+#[track_caller]
+pub fn softmax_cross_entropy(logits: &Tensor, labels: &Tensor, weights: &Tensor, smoothing: f32) -> Tensor {
+    let &[n, classes] = logits.shape() else {
+        panic!("softmax_cross_entropy: wants logits of shape [n, classes], got {:?}", logits.shape())
+    };
+    assert!(
+        labels.shape() == [n] && labels.dtype() == DType::U32 && weights.shape() == [classes],
+        "softmax_cross_entropy: logits {:?}, labels {labels:?}, weights {weights:?}",
+        logits.shape()
+    );
+    assert!((0.0..1.0).contains(&smoothing), "softmax_cross_entropy: a smoothing of {smoothing}");
+    let p = CrossEntropy { n: int(n), classes: int(classes), smoothing };
+    let (loss, glogits) = (logits.empty(&[1], "softmax_cross_entropy"), logits.like("softmax_cross_entropy"));
+    launch(&CROSS_ENTROPY, &p, &[logits, labels, weights], &[&loss, &glogits]);
+    loss.record("softmax_cross_entropy", &[logits], move |g| {
+        let gx = glogits.like("softmax_cross_entropy backward");
+        launch(&SCALE_BY, &0u32, &[&glogits, &g], &[&gx]);
+        vec![Some(gx)]
+    })
+}
+
+/// Cases of [`softmax_cross_entropy`].
+pub static SOFTMAX_CROSS_ENTROPY: Spec = Spec {
+    name: "softmax_cross_entropy",
+    cases: || {
+        let case = |label, n: usize, classes: usize, smoothing: f32| {
+            Case::new(label, &[&[n, classes]], move |t| {
+                let labels: Vec<u32> = (0..n as u32).map(|i| (7 * i + 3) % classes as u32).collect();
+                let labels = t[0].tape().upload(&[n], DType::U32, bytemuck::cast_slice(&labels));
+                let weights: Vec<f64> = (0..classes).map(|c| 0.5 + c as f64).collect();
+                let weights = t[0].tape().floats(&[classes], t[0].dtype(), &weights);
+                softmax_cross_entropy(&t[0], &labels, &weights, smoothing)
+            })
+        };
+        vec![case("weighted", 5, 4, 0.0), case("smoothed", 3, 7, 0.1), case("batch 32", 32, 10, 0.1).real(0)]
+    },
+};

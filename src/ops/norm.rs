@@ -1,0 +1,388 @@
+//! Batch normalisation (Ioffe and Szegedy 2015) with the activation and residual addition that follow it in one pass,
+//! and the convolution in front of it giving the statistics: the fused block that networks are written in.
+//!
+//! Forward, per channel: u = (y − μ)·γ·r + β with r = 1/√(σ² + ε), then z = act(u), or relu(u + residual).
+//! Backward: gβ = Σ gᵤ, gγ = Σ gᵤ·ŷ with ŷ = (y − μ)·r, and gy = γ·r·(gᵤ − gβ/m − ŷ·gγ/m); with running statistics
+//! the two means fall away.
+
+use super::{
+    Case, Spec,
+    activation::{Act, Activation, Relu, with_activation},
+    conv::{self, conv2d_with_moments},
+    depthwise::depthwise_with_moments,
+};
+use crate::{
+    device::{Real, cpu::parallel},
+    kernel,
+    shape::{Window, int},
+    tensor::{Tensor, launch},
+};
+use bytemuck::{Pod, Zeroable};
+use conv::cpu::{MOMENT_BLOCK, channel_moments};
+
+/// Where the mean and variance come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    /// From the batch, which also moves the running ones: training.
+    Batch,
+    /// The running ones: evaluation, and fine-tuning with a frozen backbone.
+    Running,
+}
+
+/// What a batch normalisation over `c` channels reads; all tensors are `[c]`.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    /// γ
+    pub weight: Tensor,
+    /// β
+    pub bias: Tensor,
+    /// Moved in place by [`Statistics::Batch`].
+    pub running_mean: Tensor,
+    /// Moved in place by [`Statistics::Batch`]; unbiased, as in PyTorch.
+    pub running_var: Tensor,
+    /// Added to the variance.
+    pub eps: f64,
+    /// Share of the batch in the running statistics.
+    pub momentum: f64,
+    /// Source of the statistics.
+    pub statistics: Statistics,
+}
+
+/// `m` pixels of `c` channels.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Norm {
+    m: i64,
+    eps: f64,
+    momentum: f64,
+    c: i32,
+    act: i32,
+    /// 1 if the statistics are the batch's, so that gradients flow through them.
+    batch: i32,
+    unused: i32,
+}
+
+/// Pixels whose sums are one partial result: enough that partials cost nothing, few enough for many threads.
+const BLOCK: usize = 256;
+
+kernel!(MOMENTS = "channel_moments", |p: Norm, [y] -> [moments]| {
+    channel_moments(p.c as usize, y, moments);
+});
+
+kernel!(BATCH_STATS = "bn_batch_stats", |p: Norm, [moments] -> [stats, running_mean, running_var]| {
+    let (m, c) = (p.m as usize, p.c as usize);
+    let (mean, rstd) = stats.split_at_mut(c);
+    for i in 0..c {
+        // Chan, Golub and LeVeque 1983: the moments of two parts give those of the whole without cancellation.
+        let (mut count, mut mu, mut m2) = (0.0, 0.0, 0.0);
+        for (block, part) in moments.chunks_exact(2 * c).enumerate() {
+            let part_count = MOMENT_BLOCK.min(m - block * MOMENT_BLOCK) as f64;
+            let delta = part[i].f64() - mu;
+            let sum = count + part_count;
+            mu += delta * part_count / sum;
+            m2 += part[c + i].f64() + delta * delta * count * part_count / sum;
+            count = sum;
+        }
+        mean[i] = T::of(mu);
+        rstd[i] = T::of(1.0 / (m2 / count + p.eps).sqrt());
+        let unbiased = m2 / (count - 1.0).max(1.0);
+        running_mean[i] = T::of(running_mean[i].f64() * (1.0 - p.momentum) + mu * p.momentum);
+        running_var[i] = T::of(running_var[i].f64() * (1.0 - p.momentum) + unbiased * p.momentum);
+    }
+});
+
+kernel!(RUNNING_STATS = "bn_running_stats", |p: Norm, [running_mean, running_var] -> [stats]| {
+    let (mean, rstd) = stats.split_at_mut(p.c as usize);
+    mean.copy_from_slice(running_mean);
+    for (rstd, var) in rstd.iter_mut().zip(running_var) {
+        *rstd = T::of(1.0 / (var.f64() + p.eps).sqrt());
+    }
+});
+
+/// The affine map of one channel row: u = (y − mean)·scale + bias.
+#[derive(Clone, Copy)]
+struct Affine<'a, T> {
+    mean: &'a [T],
+    rstd: &'a [T],
+    weight: &'a [T],
+    bias: &'a [T],
+}
+
+impl<'a, T: Real> Affine<'a, T> {
+    #[inline(always)]
+    fn new(stats: &'a [T], weight: &'a [T], bias: &'a [T]) -> Self {
+        let c = weight.len();
+        Affine { mean: &stats[..c], rstd: &stats[c..][..c], weight, bias: &bias[..c] }
+    }
+
+    #[inline(always)]
+    fn normal(&self, i: usize, y: T) -> T {
+        (y - self.mean[i]) * self.rstd[i]
+    }
+
+    #[inline(always)]
+    fn u(&self, i: usize, y: T) -> T {
+        self.normal(i, y) * self.weight[i] + self.bias[i]
+    }
+}
+
+kernel!(ACT_FWD = "bn_act_fwd", |p: Norm, [y, stats, weight, bias] -> [z]| {
+    let c = p.c as usize;
+    with_activation!(p.act, A => parallel::rows(z, c, |row, z| {
+        let affine = Affine::new(stats, weight, bias);
+        for (z, y) in z.chunks_exact_mut(c).zip(y[row * c..].chunks_exact(c)) {
+            for i in 0..c {
+                z[i] = A::f(affine.u(i, y[i]));
+            }
+        }
+    }));
+});
+
+kernel!(ADD_RELU_FWD = "bn_add_relu_fwd", |p: Norm, [y, stats, weight, bias, residual] -> [z]| {
+    let c = p.c as usize;
+    parallel::rows(z, c, |row, z| {
+        let affine = Affine::new(stats, weight, bias);
+        let rows = y[row * c..].chunks_exact(c).zip(residual[row * c..].chunks_exact(c));
+        for (z, (y, residual)) in z.chunks_exact_mut(c).zip(rows) {
+            for i in 0..c {
+                z[i] = Relu::f(affine.u(i, y[i]) + residual[i]);
+            }
+        }
+    });
+});
+
+kernel!(ACT_BWD_REDUCE = "bn_act_bwd_reduce", |p: Norm, [y, gz, stats, weight, bias] -> [partials]| {
+    let c = p.c as usize;
+    with_activation!(p.act, A => parallel::pieces(partials, 2 * c, |block, partial| {
+        let affine = Affine::new(stats, weight, bias);
+        let (sum_g, sum_gy) = partial.split_at_mut(c);
+        sum_g.fill(T::ZERO);
+        sum_gy.fill(T::ZERO);
+        let rows = y.chunks_exact(c).zip(gz.chunks_exact(c)).skip(block * BLOCK).take(BLOCK);
+        for (y, gz) in rows {
+            for i in 0..c {
+                let normal = affine.normal(i, y[i]);
+                let g = gz[i] * A::df(normal * weight[i] + bias[i]);
+                sum_g[i] += g;
+                sum_gy[i] += g * normal;
+            }
+        }
+    }));
+});
+
+kernel!(ADD_RELU_BWD_REDUCE = "bn_add_relu_bwd_reduce", |p: Norm, [y, z, gz, stats] -> [gu, partials]| {
+    let c = p.c as usize;
+    let (mean, rstd) = stats.split_at(c);
+    parallel::pieces2((gu, BLOCK * c), (partials, 2 * c), |block, gu, partial| {
+        let (sum_g, sum_gy) = partial.split_at_mut(c);
+        sum_g.fill(T::ZERO);
+        sum_gy.fill(T::ZERO);
+        let skip = block * BLOCK * c;
+        let rows = y[skip..].chunks_exact(c).zip(z[skip..].chunks_exact(c)).zip(gz[skip..].chunks_exact(c));
+        for (gu, ((y, z), gz)) in gu.chunks_exact_mut(c).zip(rows) {
+            for i in 0..c {
+                let g = gz[i] * Relu::df(z[i]);
+                gu[i] = g;
+                sum_g[i] += g;
+                sum_gy[i] += g * (y[i] - mean[i]) * rstd[i];
+            }
+        }
+    });
+});
+
+kernel!(BWD_COMBINE = "bn_bwd_combine", |p: Norm, [partials] -> [gweight, gbias]| {
+    let c = p.c as usize;
+    let sum = |i: usize| partials.chunks_exact(2 * c).map(|partial| partial[i].f64()).sum::<f64>();
+    for i in 0..c {
+        gbias[i] = T::of(sum(i));
+        gweight[i] = T::of(sum(c + i));
+    }
+});
+
+kernel!(ACT_BWD_APPLY = "bn_act_bwd_apply", |p: Norm, [y, gz, stats, weight, bias, gweight, gbias] -> [gy]| {
+    let c = p.c as usize;
+    let through = if p.batch == 1 { 1.0 / p.m as f64 } else { 0.0 };
+    // gy = scale·gᵤ + (y − mean)·slope + offset, with the last two constant over the channel.
+    let scale: Vec<T> = (0..c).map(|i| weight[i] * stats[c + i]).collect();
+    let slope: Vec<T> = (0..c).map(|i| -scale[i] * stats[c + i] * gweight[i] * T::of(through)).collect();
+    let offset: Vec<T> = (0..c).map(|i| -scale[i] * gbias[i] * T::of(through)).collect();
+    with_activation!(p.act, A => parallel::rows(gy, c, |row, gy| {
+        let affine = Affine::new(stats, weight, bias);
+        let (scale, slope, offset) = (&scale[..c], &slope[..c], &offset[..c]);
+        for (gy, (y, gz)) in gy.chunks_exact_mut(c).zip(y[row * c..].chunks_exact(c).zip(gz[row * c..].chunks_exact(c))) {
+            for i in 0..c {
+                let gu = gz[i] * A::df(affine.u(i, y[i]));
+                gy[i] = scale[i] * gu + (y[i] - affine.mean[i]) * slope[i] + offset[i];
+            }
+        }
+    }));
+});
+
+/// Batch normalisation of y `[…, c]`, then the activation.
+#[track_caller]
+pub fn batch_norm(y: &Tensor, bn: &BatchNorm, act: Act) -> Tensor {
+    normalise(y, None, bn, act, None)
+}
+
+/// relu(batch normalisation of y + residual): the end of a residual block.
+#[track_caller]
+pub fn batch_norm_add_relu(y: &Tensor, bn: &BatchNorm, residual: &Tensor) -> Tensor {
+    normalise(y, None, bn, Act::Relu, Some(residual))
+}
+
+/// Convolution, batch normalisation, activation: x `[n, h, w, c]`, w `[k, r, s, c]`.
+#[track_caller]
+pub fn conv_bn_act(x: &Tensor, w: &Tensor, window: Window, bn: &BatchNorm, act: Act) -> Tensor {
+    let (y, moments) = conv2d_with_moments(x, w, window, bn.statistics == Statistics::Batch);
+    normalise(&y, moments, bn, act, None)
+}
+
+/// Convolution, batch normalisation, addition of the residual, ReLU.
+#[track_caller]
+pub fn conv_bn_add_relu(x: &Tensor, w: &Tensor, window: Window, bn: &BatchNorm, residual: &Tensor) -> Tensor {
+    let (y, moments) = conv2d_with_moments(x, w, window, bn.statistics == Statistics::Batch);
+    normalise(&y, moments, bn, Act::Relu, Some(residual))
+}
+
+/// Depthwise convolution, batch normalisation, activation: x `[n, h, w, c]`, w `[c, r, s]`.
+#[track_caller]
+pub fn depthwise_bn_act(x: &Tensor, w: &Tensor, window: Window, bn: &BatchNorm, act: Act) -> Tensor {
+    let (y, moments) = depthwise_with_moments(x, w, window, bn.statistics == Statistics::Batch);
+    normalise(&y, moments, bn, act, None)
+}
+
+#[track_caller]
+fn normalise(y: &Tensor, moments: Option<Tensor>, bn: &BatchNorm, act: Act, residual: Option<&Tensor>) -> Tensor {
+    let c = *y.shape().last().expect("batch_norm: wants a channel axis");
+    let m = y.len() / c;
+    for t in [&bn.weight, &bn.bias, &bn.running_mean, &bn.running_var] {
+        assert_eq!(t.shape(), [c], "batch_norm: input {:?}", y.shape());
+    }
+    let batch = bn.statistics == Statistics::Batch;
+    let p = Norm {
+        m: m as i64,
+        eps: bn.eps,
+        momentum: bn.momentum,
+        c: int(c),
+        act: act as i32,
+        batch: i32::from(batch),
+        unused: 0,
+    };
+    let stats = y.empty(&[2, c], "batch_norm");
+    if batch {
+        let moments = moments.unwrap_or_else(|| {
+            let moments = y.empty(&[m.div_ceil(MOMENT_BLOCK), 2, c], "batch_norm");
+            launch(&MOMENTS, &p, &[y], &[&moments]);
+            moments
+        });
+        launch(&BATCH_STATS, &p, &[&moments], &[&stats, &bn.running_mean, &bn.running_var]);
+    } else {
+        launch(&RUNNING_STATS, &p, &[&bn.running_mean, &bn.running_var], &[&stats]);
+    }
+    let z = y.like("batch_norm");
+    match residual {
+        None => launch(&ACT_FWD, &p, &[y, &stats, &bn.weight, &bn.bias], &[&z]),
+        Some(residual) => {
+            assert_eq!(residual.shape(), y.shape(), "batch_norm: residual of another shape");
+            launch(&ADD_RELU_FWD, &p, &[y, &stats, &bn.weight, &bn.bias, residual], &[&z]);
+        }
+    }
+    let inputs: Vec<&Tensor> = [y, &bn.weight, &bn.bias].into_iter().chain(residual).collect();
+    let wants_residual = residual.is_some();
+    // The residual form needs the sign of its output; the plain one recomputes u from y.
+    let (sy, sz) = (y.clone(), residual.map(|_| z.clone()));
+    let (weight, bias) = (bn.weight.clone(), bn.bias.clone());
+    z.record("batch_norm", &inputs, move |gz| {
+        let partials = sy.empty(&[m.div_ceil(BLOCK), 2, c], "batch_norm backward");
+        let (gu, p) = match sz {
+            None => {
+                launch(&ACT_BWD_REDUCE, &p, &[&sy, &gz, &stats, &weight, &bias], &[&partials]);
+                (gz, p)
+            }
+            Some(z) => {
+                let gu = sy.like("batch_norm backward");
+                launch(&ADD_RELU_BWD_REDUCE, &p, &[&sy, &z, &gz, &stats], &[&gu, &partials]);
+                (gu, Norm { act: Act::Identity as i32, ..p })
+            }
+        };
+        let (gweight, gbias) = (weight.like("batch_norm backward"), bias.like("batch_norm backward"));
+        launch(&BWD_COMBINE, &p, &[&partials], &[&gweight, &gbias]);
+        let gy = sy.wants_grad().then(|| {
+            let gy = sy.like("batch_norm backward");
+            launch(&ACT_BWD_APPLY, &p, &[&sy, &gu, &stats, &weight, &bias, &gweight, &gbias], &[&gy]);
+            gy
+        });
+        let residual = wants_residual.then_some(Some(gu));
+        [gy, Some(gweight), Some(gbias)].into_iter().chain(residual).collect()
+    })
+}
+
+/// Batch normalisation tensors made from the last two of a case's inputs.
+fn case_norm(weight: &Tensor, bias: &Tensor, statistics: Statistics) -> BatchNorm {
+    let (tape, c, dtype) = (weight.tape(), weight.len(), weight.dtype());
+    let running = |value: fn(usize) -> f64| tape.floats(&[c], dtype, &(0..c).map(value).collect::<Vec<_>>());
+    BatchNorm {
+        weight: weight.clone(),
+        bias: bias.clone(),
+        running_mean: running(|i| 0.1 * i as f64 - 0.2),
+        running_var: running(|i| 0.5 + 0.3 * i as f64),
+        eps: 1e-3,
+        momentum: 0.1,
+        statistics,
+    }
+}
+
+/// Cases of [`batch_norm`] and [`batch_norm_add_relu`].
+pub static BATCH_NORM: Spec = Spec {
+    name: "batch_norm",
+    cases: || {
+        use Statistics::{Batch, Running};
+        let case = |label, y: [usize; 4], act, statistics| {
+            let c = y[3];
+            Case::new(label, &[&y, &[c], &[c]], move |t| batch_norm(&t[0], &case_norm(&t[1], &t[2], statistics), act))
+        };
+        let residual = |label, y: [usize; 4], statistics| {
+            let c = y[3];
+            Case::new(label, &[&y, &[c], &[c], &y], move |t| {
+                batch_norm_add_relu(&t[0], &case_norm(&t[1], &t[2], statistics), &t[3])
+            })
+        };
+        vec![
+            case("batch", [2, 3, 4, 5], Act::Identity, Batch),
+            case("batch, many blocks", [2, 13, 11, 1], Act::Identity, Batch),
+            case("batch, relu", [2, 3, 4, 3], Act::Relu, Batch),
+            case("batch, hardswish", [2, 3, 4, 3], Act::HardSwish, Batch),
+            case("running", [2, 3, 2, 5], Act::Identity, Running),
+            case("running, hardswish", [2, 3, 2, 5], Act::HardSwish, Running),
+            residual("batch, residual, relu", [2, 3, 4, 3], Batch),
+            residual("running, residual, relu", [2, 3, 4, 3], Running),
+            case("56x56x64 relu", [8, 56, 56, 64], Act::Relu, Batch).real(0),
+            residual("56x56x64 residual", [8, 56, 56, 64], Batch).real(0),
+            case("28x28x72 hardswish", [8, 28, 28, 72], Act::HardSwish, Batch).real(0),
+        ]
+    },
+};
+
+/// Cases of [`conv_bn_act`], [`conv_bn_add_relu`] and [`depthwise_bn_act`].
+pub static CONV_BN_ACT: Spec = Spec {
+    name: "conv_bn_act",
+    cases: || {
+        let window = Window::square(3, 1, 1);
+        let norm = |t: &[Tensor]| case_norm(&t[2], &t[3], Statistics::Batch);
+        let case = |label, x: [usize; 4], k: usize| {
+            Case::new(label, &[&x, &[k, 3, 3, x[3]], &[k], &[k]], move |t| {
+                conv_bn_act(&t[0], &t[1], window, &norm(t), Act::HardSwish)
+            })
+        };
+        vec![
+            case("hardswish", [2, 4, 3, 2], 3),
+            Case::new("residual, relu", &[&[2, 4, 3, 2], &[3, 3, 3, 2], &[3], &[3], &[2, 4, 3, 3]], move |t| {
+                conv_bn_add_relu(&t[0], &t[1], window, &norm(t), &t[4])
+            }),
+            Case::new("depthwise, relu", &[&[2, 4, 3, 3], &[3, 3, 3], &[3], &[3]], move |t| {
+                depthwise_bn_act(&t[0], &t[1], window, &norm(t), Act::Relu)
+            }),
+            case("56x56x64", [8, 56, 56, 64], 64).real(2 * 8 * 56 * 56 * 64 * 64 * 9),
+        ]
+    },
+};

@@ -1,0 +1,74 @@
+//! Pictures inside the page.
+
+/// An 8-bit gray picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    /// Pixels a row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// `[height, width]`, 0 is black.
+    pub pixels: Vec<u8>,
+}
+
+impl Picture {
+    /// The picture as a PNG in a `data:` address.
+    #[track_caller]
+    pub(super) fn data_uri(&self) -> String {
+        format!("data:image/png;base64,{}", base64(&self.png()))
+    }
+
+    /// The picture as a PNG file.
+    #[track_caller]
+    fn png(&self) -> Vec<u8> {
+        let (width, height) = (self.width, self.height);
+        assert_eq!(self.pixels.len(), (width * height) as usize, "Picture: pixels of {width} x {height}");
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, width, height);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder
+            .write_header()
+            .and_then(|mut writer| writer.write_image_data(&self.pixels))
+            .expect("Picture: a gray image of at least one pixel, written to memory");
+        file
+    }
+}
+
+/// Base 64 with padding (RFC 4648, section 4).
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
+        let word = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for i in 0..4 {
+            let digit = ALPHABET[(word >> (18 - 6 * i)) as usize % 64];
+            text.push(if i <= chunk.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_png_holds_the_pixels() {
+        let picture = Picture { width: 3, height: 2, pixels: vec![0, 50, 100, 150, 200, 255] };
+        let mut reader = png::Decoder::new(std::io::Cursor::new(picture.png())).read_info().unwrap();
+        let mut pixels = vec![0; 6];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        assert_eq!((info.width, info.height, info.color_type), (3, 2, png::ColorType::Grayscale));
+        assert_eq!(pixels, picture.pixels);
+    }
+
+    /// The test vectors of RFC 4648, section 10.
+    #[test]
+    fn base64_gives_the_published_texts() {
+        let texts = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
+        texts.iter().enumerate().for_each(|(n, text)| assert_eq!(base64(&b"foobar"[..n]), *text));
+        assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
+    }
+}

@@ -1,0 +1,215 @@
+//! Everything that determines the result of a run. What does not (threads, workers, where it is written) is not in here.
+
+use super::schedule::Course;
+use crate::{
+    Error, Result,
+    data::{Augment, Fractions, Normalise},
+    models,
+    ops::optim::Rule,
+};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The optimiser by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Adam with decoupled weight decay.
+    AdamW,
+    /// Stochastic gradient descent with momentum 0.9.
+    Sgd,
+}
+
+impl Optimizer {
+    /// Its update rule.
+    pub fn rule(self) -> Rule {
+        match self {
+            Optimizer::AdamW => Rule::ADAMW,
+            Optimizer::Sgd => Rule::SGD,
+        }
+    }
+}
+
+/// How much each class counts in the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassWeights {
+    /// All the same.
+    None,
+    /// n / (classes · n of the class) over the training images, as scikit-learn's `balanced`.
+    Balanced,
+}
+
+/// What tells the best epoch, on the validation split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Monitor {
+    /// The highest macro F1.
+    MacroF1,
+    /// The lowest cross-entropy.
+    Loss,
+}
+
+impl Monitor {
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Monitor::MacroF1 => "validation macro F1",
+            Monitor::Loss => "validation loss",
+        }
+    }
+}
+
+/// A factor on the learning rate of some parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LrFactor {
+    /// Pattern over their names.
+    pub glob: String,
+    /// The factor; the first pattern that matches counts.
+    pub factor: f64,
+}
+
+/// The recipe of a run, as in `config.toml`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Folder or CSV of the data; `None` for the embedded sample.
+    pub data: Option<PathBuf>,
+    /// Backbone.
+    pub model: String,
+    /// Safetensors file to start from; `None` for random weights.
+    pub weights: Option<PathBuf>,
+    /// Side of the square images, in pixels.
+    pub size: usize,
+    /// Epochs at most.
+    pub epochs: u32,
+    /// Images in a step.
+    pub batch: usize,
+    /// Seed of everything random: initial weights, split, order, augmentation, dropout, intervals.
+    pub seed: u64,
+    /// Optimiser.
+    pub optimizer: Optimizer,
+    /// Highest learning rate.
+    pub lr: f64,
+    /// Course of the learning rate.
+    pub schedule: Course,
+    /// Epochs of linear warm-up, for a constant or cosine schedule.
+    pub warmup: f64,
+    /// Learning rate at the end of a cosine schedule.
+    pub lr_min: f64,
+    /// Weight decay of convolution and linear weights.
+    pub weight_decay: f64,
+    /// Whether biases and normalisation parameters decay too.
+    pub decay_all: bool,
+    /// Share of the target that label smoothing spreads over all classes.
+    pub label_smoothing: f32,
+    /// Weights of the classes in the loss.
+    pub class_weights: ClassWeights,
+    /// What tells the best epoch.
+    pub monitor: Monitor,
+    /// Epochs without improvement after which training stops; 0 for never.
+    pub patience: u32,
+    /// Patterns of the parameters that stay as they are.
+    pub freeze: Vec<String>,
+    /// Leave unreadable images out, and say so, instead of refusing the data.
+    pub skip_bad: bool,
+    /// Take images out of training whose picture is also in validation or test.
+    pub drop_copies: bool,
+    /// Shares of the splits that are drawn.
+    pub split: Fractions,
+    /// Scaling of the pixel values.
+    pub normalise: Normalise,
+    /// Variation of the training images.
+    pub augment: Augment,
+    /// Factors on the learning rate.
+    pub lr_factors: Vec<LrFactor>,
+}
+
+impl Default for Config {
+    /// For a user's data: ResNet18 at 224 px, 30 epochs of AdamW, one-cycle at 1e-3.
+    fn default() -> Self {
+        Config {
+            data: None,
+            model: "resnet18".into(),
+            weights: None,
+            size: 224,
+            epochs: 30,
+            batch: 32,
+            seed: 1,
+            optimizer: Optimizer::AdamW,
+            lr: 1e-3,
+            schedule: Course::OneCycle,
+            warmup: 0.0,
+            lr_min: 0.0,
+            weight_decay: 0.01,
+            decay_all: false,
+            label_smoothing: 0.0,
+            class_weights: ClassWeights::None,
+            monitor: Monitor::MacroF1,
+            patience: 0,
+            freeze: vec![],
+            skip_bad: false,
+            drop_copies: false,
+            split: Fractions::default(),
+            normalise: Normalise::none(),
+            augment: Augment::default(),
+            lr_factors: vec![],
+        }
+    }
+}
+
+impl Config {
+    /// For the embedded sample, which is small: less of everything, so that it ends within a minute or so on two cores.
+    pub fn for_sample() -> Self {
+        Config { size: 64, epochs: 12, batch: 16, monitor: Monitor::Loss, ..Config::default() }
+    }
+
+    /// Refuses values that cannot work, naming the key.
+    ///
+    /// # Errors
+    /// The first such value.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |problem: String, remedy: &str| Err(Error::unusable(problem, remedy));
+        let rules = [
+            (self.size >= 1, "size", self.size.to_string(), "at least 1"),
+            (self.epochs >= 1, "epochs", self.epochs.to_string(), "at least 1"),
+            (self.batch >= 2, "batch", self.batch.to_string(), "at least 2: batch normalisation needs a spread"),
+            (self.lr.is_finite() && self.lr > 0.0, "lr", self.lr.to_string(), "a number above 0, say 1e-3"),
+            (self.lr_min.is_finite() && self.lr_min >= 0.0, "lr_min", self.lr_min.to_string(), "at least 0"),
+            (self.warmup.is_finite() && self.warmup >= 0.0, "warmup", self.warmup.to_string(), "epochs, at least 0"),
+            (
+                self.weight_decay.is_finite() && self.weight_decay >= 0.0,
+                "weight_decay",
+                self.weight_decay.to_string(),
+                "at least 0",
+            ),
+            (
+                (0.0..1.0).contains(&self.label_smoothing),
+                "label_smoothing",
+                self.label_smoothing.to_string(),
+                "at least 0 and below 1",
+            ),
+        ];
+        if let Some((_, key, value, remedy)) = rules.into_iter().find(|(holds, ..)| !holds) {
+            return refuse(format!("{key} cannot be {value}"), remedy);
+        }
+        if !models::names().any(|name| name == self.model) {
+            let names: Vec<_> = models::names().collect();
+            return refuse(format!("there is no backbone called {}", self.model), &names.join(", "));
+        }
+        if self.schedule == Course::OneCycle && self.warmup > 0.0 {
+            return refuse(
+                "warmup does not go with the one-cycle schedule, which warms up over 30 % of its steps".into(),
+                "--warmup 0, or --schedule cosine",
+            );
+        }
+        if f64::from(self.epochs) <= self.warmup {
+            return refuse(
+                format!("a warmup of {} leaves none of {} epochs", self.warmup, self.epochs),
+                "fewer epochs",
+            );
+        }
+        Ok(())
+    }
+}

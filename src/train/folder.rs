@@ -1,0 +1,136 @@
+//! The folder of a run: what is in it, and how it is made.
+
+use crate::{Error, Result, files, report::EpochRecord};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A run's folder.
+#[derive(Clone, Debug)]
+pub struct RunFolder(PathBuf);
+
+/// Every file that a run writes.
+const FILES: [&str; 9] = [
+    "config.toml",
+    "manifest.csv",
+    "metrics.jsonl",
+    "best.safetensors",
+    "best.json",
+    "last.safetensors",
+    "last.json",
+    "predictions.csv",
+    "report.html",
+];
+
+impl RunFolder {
+    /// Makes `path` the folder of a new run. With `force` the files of a run that is there are removed first.
+    ///
+    /// # Errors
+    /// A folder that already holds a run, or cannot be made or written to.
+    pub fn create(path: &Path, force: bool) -> Result<RunFolder> {
+        fs::create_dir_all(path).map_err(|e| Error::io("make the folder", path, e))?;
+        let folder = RunFolder(path.into());
+        let present = FILES.iter().find(|name| folder.0.join(name).exists());
+        match present {
+            Some(name) if !force => {
+                return Err(Error::unusable(
+                    format!("{} already holds a run (its {name} is there)", path.display()),
+                    "another --out, --resume to go on with it, or --force to replace it",
+                ));
+            }
+            _ => {
+                for name in FILES {
+                    let file = folder.0.join(name);
+                    if file.exists() {
+                        fs::remove_file(&file).map_err(|e| Error::io("remove", &file, e))?;
+                    }
+                }
+            }
+        }
+        files::remove_temporaries(path);
+        Ok(folder)
+    }
+
+    /// The first of `runs/<model>-1`, `runs/<model>-2`, … that is not there yet.
+    pub fn next(model: &str) -> PathBuf {
+        let candidate = |n: u32| Path::new("runs").join(format!("{model}-{n}"));
+        (1..).map(candidate).find(|path| !path.exists()).expect("one of 2^32 names is free")
+    }
+
+    /// The folder of an interrupted run.
+    ///
+    /// # Errors
+    /// A folder without a checkpoint.
+    pub fn resume(path: &Path) -> Result<RunFolder> {
+        let folder = RunFolder(path.into());
+        if !folder.last().is_file() {
+            return Err(Error::unusable(
+                format!("{} holds no last.safetensors to go on from", path.display()),
+                "the folder of a run that got as far as its first checkpoint; else start anew",
+            ));
+        }
+        files::remove_temporaries(path);
+        Ok(folder)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// One of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        debug_assert!(FILES.contains(&name), "{name} is no file of a run");
+        self.0.join(name)
+    }
+
+    /// The checkpoint of the best epoch.
+    pub fn best(&self) -> PathBuf {
+        self.file("best.safetensors")
+    }
+
+    /// The checkpoint to go on from.
+    pub fn last(&self) -> PathBuf {
+        self.file("last.safetensors")
+    }
+
+    /// The splits.
+    pub fn manifest(&self) -> PathBuf {
+        self.file("manifest.csv")
+    }
+
+    /// Writes the history, one line an epoch.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write_history(&self, history: &[EpochRecord]) -> Result<()> {
+        let line = |record| serde_json::to_string(record).expect("a record is plain data") + "\n";
+        files::write_atomic(&self.file("metrics.jsonl"), history.iter().map(line).collect::<String>().as_bytes())
+    }
+
+    /// The first `epochs` lines of the history.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or has fewer.
+    pub fn read_history(&self, epochs: u32) -> Result<Vec<EpochRecord>> {
+        if epochs == 0 {
+            return Ok(vec![]);
+        }
+        let path = self.file("metrics.jsonl");
+        let text = fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?;
+        let records: Vec<EpochRecord> =
+            text.lines().map_while(|line| serde_json::from_str(line).ok()).take(epochs as usize).collect();
+        if records.len() < epochs as usize {
+            return Err(Error::unusable(
+                format!(
+                    "{} has {} whole lines, but the checkpoint has seen {epochs} epochs",
+                    path.display(),
+                    records.len()
+                ),
+                "restore that file from where the run was copied from",
+            ));
+        }
+        Ok(records)
+    }
+}

@@ -1,0 +1,313 @@
+//! Training: from a recipe to a run folder with checkpoints, metrics and a report.
+//!
+//! [`Session`] is a run in memory. It is begun from a [`Config`] or taken up from a checkpoint, [`Session::train`] takes it
+//! epoch by epoch to the end or to an interruption, and [`Session::finish`] evaluates what it kept.
+
+pub mod checkpoint;
+mod config;
+mod finish;
+mod folder;
+mod glob;
+mod optimiser;
+mod prepare;
+pub mod schedule;
+mod state;
+pub mod step;
+
+pub use checkpoint::Checkpoint;
+pub use config::{ClassWeights, Config, LrFactor, Monitor, Optimizer};
+pub use finish::{Finished, write_predictions};
+pub use folder::RunFolder;
+pub use optimiser::Optimiser;
+pub use prepare::Prepared;
+pub use state::{Best, Partial, RunState};
+
+use crate::{
+    Error, Result,
+    data::{Loader, Split},
+    device::{DType, Device},
+    metrics::Summary,
+    models::Model,
+    report::EpochRecord,
+    weights::{self, Archive, Matched},
+};
+use schedule::Schedule;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+use step::Objective;
+
+/// Hears how training goes.
+pub trait Observer {
+    /// A step is done.
+    fn step(&mut self, progress: &StepProgress);
+    /// An epoch is done; `best` if it is the best so far.
+    fn epoch(&mut self, record: &EpochRecord, best: bool);
+    /// Something else to tell.
+    fn note(&mut self, text: &str);
+}
+
+/// Where training is after a step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepProgress {
+    /// Epoch under way, from 1.
+    pub epoch: u32,
+    /// Steps done in it.
+    pub step: usize,
+    /// Steps in an epoch.
+    pub steps: usize,
+    /// Images in this step.
+    pub images: usize,
+    /// Mean training loss of the epoch so far.
+    pub loss: f64,
+    /// Learning rate of this step.
+    pub lr: f64,
+}
+
+/// How training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All epochs are done, or patience ran out.
+    Complete,
+    /// It was interrupted and can be taken up again.
+    Interrupted,
+}
+
+/// A run in memory.
+pub struct Session {
+    /// Its folder.
+    pub folder: RunFolder,
+    /// Its data.
+    pub prepared: Prepared,
+    /// Its network.
+    pub model: Model,
+    /// Where it is.
+    pub state: RunState,
+    /// What each completed epoch measured.
+    pub history: Vec<EpochRecord>,
+    optimiser: Optimiser,
+    objective: Objective,
+    schedule: Schedule,
+    training: Loader,
+    validation: Option<Loader>,
+    workers: usize,
+}
+
+impl Session {
+    /// Begins a run in `folder`. Also tells what became of `config.weights`, if given.
+    ///
+    /// # Errors
+    /// Anything about the data, the weights, the recipe or the device that cannot work.
+    pub fn begin(
+        config: Config,
+        folder: RunFolder,
+        device: &Arc<dyn Device>,
+        workers: usize,
+    ) -> Result<(Session, Option<Matched>)> {
+        let prepared = Prepared::new(&config, None, Some(&folder.manifest()))?;
+        let classes = prepared.dataset.classes.clone();
+        let model = Model::new(&config.model, classes.len(), device, DType::F32, config.seed)?;
+        let matched = match &config.weights {
+            Some(path) => Some(weights::load_matching(&model.params, &Archive::read(path)?)?),
+            None => None,
+        };
+        let state = RunState::new(config, classes, prepared.fingerprint.clone());
+        Ok((Session::new(folder, prepared, model, state, vec![], workers)?, matched))
+    }
+
+    /// Takes up the run that `checkpoint`, the last of `folder`, belongs to. Its recipe counts, with the data where
+    /// `checkpoint.state.config.data` says.
+    ///
+    /// # Errors
+    /// As [`Session::begin`]; data or a network that are not those of the checkpoint.
+    pub fn resume(
+        checkpoint: &Checkpoint,
+        folder: RunFolder,
+        device: &Arc<dyn Device>,
+        workers: usize,
+    ) -> Result<Session> {
+        let state = checkpoint.state.clone();
+        let prepared = Prepared::again(&state, Some(&folder.manifest()))?;
+        let model = checkpoint.model(device)?;
+        let history = folder.read_history(state.epoch)?;
+        let session = Session::new(folder, prepared, model, state, history, workers)?;
+        checkpoint.restore_optimiser(&session.model, &session.optimiser)?;
+        Ok(session)
+    }
+
+    fn new(
+        folder: RunFolder,
+        prepared: Prepared,
+        mut model: Model,
+        state: RunState,
+        history: Vec<EpochRecord>,
+        workers: usize,
+    ) -> Result<Session> {
+        let config = &state.config;
+        if config.size < model.least_size {
+            return Err(Error::unusable(
+                format!("{} cannot take images of {} px", model.name, config.size),
+                format!("--size {} or more", model.least_size),
+            ));
+        }
+        let training = prepared.training_loader(config, workers);
+        if training.records().len() < 2 {
+            return Err(Error::unusable("there is only one training image", "more data"));
+        }
+        let steps = training.batches() as u64;
+        let schedule = Schedule {
+            course: config.schedule,
+            rate: config.lr,
+            least: config.lr_min,
+            total: steps * u64::from(config.epochs),
+            warmup: (config.warmup * steps as f64).round() as u64,
+        };
+        let objective =
+            Objective { class_weights: prepared.class_weights(config), label_smoothing: config.label_smoothing };
+        let validation = prepared.loader(Split::Validation, config, workers);
+        let optimiser = Optimiser::new(&mut model, config)?;
+        Ok(Session {
+            folder,
+            prepared,
+            model,
+            state,
+            history,
+            optimiser,
+            objective,
+            schedule,
+            training,
+            validation,
+            workers,
+        })
+    }
+
+    /// Trains to the end, or until `interrupt` is raised; then finishes the step and saves.
+    ///
+    /// # Errors
+    /// A diverging loss, an image that has become unreadable, a checkpoint that cannot be written, a failure of the device.
+    /// The last checkpoint on disk stays whole.
+    pub fn train(&mut self, observer: &mut dyn Observer, interrupt: &AtomicBool) -> Result<Outcome> {
+        while !self.state.over() {
+            let validated = match self.epoch(observer, interrupt)? {
+                Outcome::Complete => self.validate(interrupt)?,
+                Outcome::Interrupted => None,
+            };
+            let Some((validation, seconds)) = validated else {
+                self.save_last()?;
+                return Ok(Outcome::Interrupted);
+            };
+            self.close_epoch(validation, seconds, observer)?;
+        }
+        if self.state.out_of_patience() && self.state.epoch < self.state.config.epochs {
+            observer.note(&format!("no improvement in {} epochs: stopped", self.state.config.patience));
+        }
+        Ok(Outcome::Complete)
+    }
+
+    /// The steps of the current epoch that are left.
+    fn epoch(&mut self, observer: &mut dyn Observer, interrupt: &AtomicBool) -> Result<Outcome> {
+        let (start, before) = (Instant::now(), self.state.partial.seconds);
+        let (epoch, steps) = (self.state.epoch, self.training.batches());
+        for batch in self.training.epoch(epoch, self.state.step_in_epoch) {
+            let batch = batch?;
+            let state = &mut self.state;
+            let lr = self.schedule.at(state.step);
+            let place = (state.config.seed, state.step, lr);
+            let result = step::train(&self.model, &self.optimiser, &self.objective, &batch, place)?;
+            state.step += 1;
+            state.step_in_epoch += 1;
+            state.partial.loss += result.loss * batch.len() as f64;
+            state.partial.right += result.right;
+            state.partial.images += batch.len() as u64;
+            state.partial.seconds = before + start.elapsed().as_secs_f64();
+            observer.step(&StepProgress {
+                epoch: epoch + 1,
+                step: state.step_in_epoch,
+                steps,
+                images: batch.len(),
+                loss: state.partial.loss / state.partial.images as f64,
+                lr,
+            });
+            if interrupt.load(Ordering::Relaxed) {
+                return Ok(Outcome::Interrupted);
+            }
+        }
+        Ok(Outcome::Complete)
+    }
+
+    /// Metrics on the validation split, if there is one, and the seconds it took; `None` if interrupted.
+    fn validate(&self, interrupt: &AtomicBool) -> Result<Option<(Option<Summary>, f64)>> {
+        let start = Instant::now();
+        let Some(loader) = &self.validation else { return Ok(Some((None, 0.0))) };
+        let scores = step::evaluate(&self.model, loader, &self.state.classes, interrupt)?;
+        Ok(scores.map(|scores| (Some(Summary::new(&scores)), start.elapsed().as_secs_f64())))
+    }
+
+    /// Records the epoch, moves on to the next, and saves.
+    fn close_epoch(&mut self, validation: Option<Summary>, seconds: f64, observer: &mut dyn Observer) -> Result<()> {
+        let state = &mut self.state;
+        let partial = std::mem::take(&mut state.partial);
+        state.epoch += 1;
+        state.step_in_epoch = 0;
+        let record = EpochRecord {
+            epoch: state.epoch,
+            train_loss: partial.loss / partial.images as f64,
+            train_accuracy: Some(partial.right as f64 / partial.images as f64),
+            validation_loss: validation.as_ref().map(|v| v.log_loss),
+            validation_accuracy: validation.as_ref().map(|v| v.accuracy),
+            validation_macro_f1: validation.as_ref().map(|v| v.macro_f1),
+            learning_rate: self.schedule.at(state.step - 1),
+            seconds: partial.seconds + seconds,
+            images_per_second: partial.images as f64 / partial.seconds,
+        };
+        let better = improves(state.config.monitor, &record, state.best.as_ref());
+        if better {
+            state.best = Some(Best { epoch: state.epoch, value: monitored(state.config.monitor, &record) });
+        }
+        self.history.push(record);
+        self.folder.write_history(&self.history)?;
+        if better {
+            checkpoint::save(&self.folder.best(), &self.model, None, &self.state)?;
+        }
+        self.save_last()?;
+        observer.epoch(&self.history[self.history.len() - 1], better);
+        Ok(())
+    }
+
+    fn save_last(&self) -> Result<()> {
+        checkpoint::save(&self.folder.last(), &self.model, Some(&self.optimiser), &self.state)
+    }
+
+    /// Rate of every step of the run.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Steps in an epoch.
+    pub fn steps(&self) -> usize {
+        self.training.batches()
+    }
+}
+
+fn monitored(monitor: Monitor, record: &EpochRecord) -> Option<f64> {
+    match monitor {
+        Monitor::MacroF1 => record.validation_macro_f1,
+        Monitor::Loss => record.validation_loss,
+    }
+}
+
+/// Whether `record` is better than the best so far. Of equals the first stays.
+fn improves(monitor: Monitor, record: &EpochRecord, best: Option<&Best>) -> bool {
+    let value = monitored(monitor, record);
+    match (value, best.and_then(|best| best.value)) {
+        (Some(value), Some(best)) => match monitor {
+            Monitor::MacroF1 => value > best,
+            Monitor::Loss => value < best,
+        },
+        _ => true,
+    }
+}

@@ -1,0 +1,115 @@
+//! Which parameters are trained, how fast, with what decay; and the optimiser's memory of each.
+
+use super::{config::Config, glob};
+use crate::{
+    Error, Result,
+    device::Block,
+    models::Model,
+    nn::{Id, Kind, Pass},
+    ops::optim::{self, Rule, Update},
+    tape::Grads,
+};
+use std::sync::Arc;
+
+/// An update rule with its state for every trained parameter.
+pub struct Optimiser {
+    rule: Rule,
+    slots: Vec<Slot>,
+}
+
+/// One trained parameter.
+pub struct Slot {
+    /// The parameter.
+    pub id: Id,
+    /// Its state, in the order of [`Rule::state`].
+    pub state: Vec<Arc<Block>>,
+    lr_factor: f64,
+    decay: f64,
+}
+
+impl Optimiser {
+    /// Freezes what `config` says in `model`, and makes the state, all zero, of everything else that is trained.
+    ///
+    /// # Errors
+    /// A pattern that matches no parameter, everything frozen, or a failure of the device.
+    pub fn new(model: &mut Model, config: &Config) -> Result<Optimiser> {
+        freeze(model, &config.freeze)?;
+        for factor in &config.lr_factors {
+            check_glob(model, &factor.glob)?;
+        }
+        let rule = config.optimizer.rule();
+        let params = &model.params;
+        let trained = params.iter().filter(|(_, entry)| entry.trained());
+        let slots: Vec<Slot> = trained
+            .map(|(id, entry)| {
+                let zero = |_: &&str| {
+                    let block = params.device().alloc(entry.block().bytes(), "optimiser state")?;
+                    params.device().upload(&vec![0; block.bytes()], &block)?;
+                    Ok(block)
+                };
+                let lr_factor = config.lr_factors.iter().find(|f| glob::matches(&f.glob, &entry.name));
+                let decays = config.decay_all || entry.kind == Kind::Weight;
+                Ok(Slot {
+                    id,
+                    state: rule.state().iter().map(zero).collect::<Result<_>>()?,
+                    lr_factor: lr_factor.map_or(1.0, |f| f.factor),
+                    decay: if decays { config.weight_decay } else { 0.0 },
+                })
+            })
+            .collect::<Result<_>>()?;
+        if slots.is_empty() {
+            return Err(Error::unusable("everything is frozen, so there is nothing to train", "a narrower --freeze"));
+        }
+        Ok(Optimiser { rule, slots })
+    }
+
+    /// The rule.
+    pub fn rule(&self) -> Rule {
+        self.rule
+    }
+
+    /// The trained parameters, in the network's order.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Moves every parameter that got a gradient. `step` counts from 1.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn update(&self, model: &Model, pass: &Pass, grads: &Grads, lr: f64, step: u64) -> Result<()> {
+        let params = &model.params;
+        let updates = self.slots.iter().filter_map(|slot| {
+            let gradient = pass.gradient(grads, slot.id)?.block().expect("the backward pass succeeded");
+            Some(Update {
+                value: params.entry(slot.id).block(),
+                state: slot.state.iter().map(|block| &**block).collect(),
+                gradient,
+                lr: lr * slot.lr_factor,
+                decay: slot.decay,
+            })
+        });
+        let updates: Vec<Update> = updates.collect();
+        optim::update(&**params.device(), self.rule, step, params.dtype(), &updates)
+    }
+}
+
+fn freeze(model: &mut Model, globs: &[String]) -> Result<()> {
+    for pattern in globs {
+        check_glob(model, pattern)?;
+        let hit = |(id, entry): (Id, &crate::nn::Entry)| glob::matches(pattern, &entry.name).then_some(id);
+        let ids: Vec<Id> = model.params.iter().filter_map(hit).collect();
+        ids.into_iter().for_each(|id| model.params.entry_mut(id).frozen = true);
+    }
+    Ok(())
+}
+
+fn check_glob(model: &Model, pattern: &str) -> Result<()> {
+    if model.params.iter().any(|(_, entry)| glob::matches(pattern, &entry.name)) {
+        return Ok(());
+    }
+    Err(Error::unusable(
+        format!("the pattern {pattern:?} matches no parameter of {}", model.name),
+        format!("`roentgen inspect {}` lists their names", model.name),
+    ))
+}

@@ -1,0 +1,85 @@
+//! Everything about a run that is not a tensor and has to survive it.
+
+use super::config::Config;
+use serde::{Deserialize, Serialize};
+
+/// The state of a run, kept as JSON in the metadata of its checkpoints. It holds no times of day and nothing about the
+/// machine, so that an interrupted and resumed run writes the same bytes as an uninterrupted one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Version of this structure.
+    pub format: u32,
+    /// The recipe.
+    pub config: Config,
+    /// Class names; the network's outputs are in this order.
+    pub classes: Vec<String>,
+    /// Digest of the data: names, labels, splits and contents of all images.
+    pub data: String,
+    /// Epochs completed, which is also the length of the history.
+    pub epoch: u32,
+    /// Steps done in the epoch that is under way.
+    pub step_in_epoch: usize,
+    /// Steps done in all: the place in the schedule, and the count of the optimiser.
+    pub step: u64,
+    /// Sums over the epoch under way.
+    pub partial: Partial,
+    /// The best epoch so far.
+    pub best: Option<Best>,
+}
+
+/// The version of [`RunState`] that this program reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// Sums over the steps of an epoch; all zero between epochs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Partial {
+    /// Of the losses, each times its number of images.
+    pub loss: f64,
+    /// Images predicted rightly.
+    pub right: u64,
+    /// Images.
+    pub images: u64,
+    /// Wall time of training.
+    pub seconds: f64,
+}
+
+/// The epoch whose weights are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Its number, from 1.
+    pub epoch: u32,
+    /// Its monitored value; `None` without a validation split, where the latest epoch is the best.
+    pub value: Option<f64>,
+}
+
+impl RunState {
+    /// Before the first step.
+    pub fn new(config: Config, classes: Vec<String>, data: String) -> RunState {
+        RunState {
+            format: FORMAT,
+            config,
+            classes,
+            data,
+            epoch: 0,
+            step_in_epoch: 0,
+            step: 0,
+            partial: Partial::default(),
+            best: None,
+        }
+    }
+
+    /// Epochs since the best one.
+    pub fn since_best(&self) -> u32 {
+        self.epoch - self.best.map_or(0, |best| best.epoch)
+    }
+
+    /// Whether patience has run out.
+    pub fn out_of_patience(&self) -> bool {
+        self.config.patience > 0 && self.since_best() >= self.config.patience
+    }
+
+    /// Whether no epoch is left to train.
+    pub fn over(&self) -> bool {
+        self.epoch >= self.config.epochs || self.out_of_patience()
+    }
+}

@@ -1,0 +1,180 @@
+//! Batches depend on seed, epoch and index, and on nothing else.
+
+use crate::{png_bytes, write};
+use roentgen::data::{Augment, Batch, Dataset, Loader, LoaderOptions, Normalise, read_image};
+use std::time::{Duration, Instant};
+
+/// 25 images in two classes, one of them broken if asked for.
+fn folder(broken: bool) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for i in 0..25 {
+        let bytes = if broken && i == 7 { b"not an image".to_vec() } else { png_bytes(i) };
+        write(folder.path().join(["a", "b"][i % 2]).join(format!("{i:02}.png")), bytes);
+    }
+    folder
+}
+
+fn options() -> LoaderOptions {
+    LoaderOptions {
+        size: 12,
+        batch: 4,
+        seed: 9,
+        workers: 2,
+        augment: Augment::default(),
+        normalise: Normalise::imagenet(),
+        shuffle: true,
+        ..LoaderOptions::default()
+    }
+}
+
+fn loader(folder: &tempfile::TempDir, options: LoaderOptions) -> Loader {
+    Loader::new(Dataset::open(folder.path()).unwrap().records, options)
+}
+
+fn epoch(loader: &Loader, epoch: u32) -> Vec<Batch> {
+    loader.epoch(epoch, 0).map(|batch| batch.unwrap()).collect()
+}
+
+#[test]
+fn workers_and_cache_change_nothing() {
+    let folder = folder(false);
+    let reference = loader(&folder, LoaderOptions { workers: 0, cache_bytes: 0, ..options() });
+    let (first, second) = (epoch(&reference, 0), epoch(&reference, 1));
+    assert_ne!(first, second);
+    for workers in [0, 1, 2, 4, 16] {
+        for cache_bytes in [0, 1000, 1 << 20] {
+            let loader = loader(&folder, LoaderOptions { workers, cache_bytes, ..options() });
+            for _ in 0..2 {
+                assert_eq!(epoch(&loader, 0), first, "{workers} workers, {cache_bytes} bytes of cache");
+            }
+            assert_eq!(epoch(&loader, 1), second, "{workers} workers, {cache_bytes} bytes of cache");
+        }
+    }
+    let other = loader(&folder, LoaderOptions { seed: 10, ..options() });
+    assert_ne!(epoch(&other, 0), first);
+}
+
+#[test]
+fn an_epoch_shows_every_image_once() {
+    let folder = folder(false);
+    let loader = loader(&folder, options());
+    let batches = epoch(&loader, 3);
+    assert!(batches[0].indices != epoch(&loader, 4)[0].indices, "epochs differ in their order");
+    assert_eq!(loader.batches(), 7);
+    assert_eq!(batches.iter().map(Batch::len).collect::<Vec<_>>(), [4, 4, 4, 4, 4, 4, 1]);
+    let mut seen: Vec<u32> = batches.iter().flat_map(|b| b.indices.clone()).collect();
+    assert_ne!(seen, (0..25).collect::<Vec<_>>());
+    seen.sort();
+    assert_eq!(seen, (0..25).collect::<Vec<_>>());
+    for batch in &batches {
+        assert_eq!((batch.images.len(), batch.size), (batch.len() * 12 * 12 * 3, 12));
+        let labels = batch.indices.iter().map(|&i| loader.records()[i as usize].label);
+        assert!(batch.labels.iter().copied().eq(labels));
+    }
+}
+
+#[test]
+fn full_batches_only_if_asked() {
+    let folder = folder(false);
+    let loader = loader(&folder, LoaderOptions { drop_last: true, ..options() });
+    assert_eq!(loader.batches(), 6);
+    assert!(epoch(&loader, 0).iter().all(|batch| batch.len() == 4));
+}
+
+#[test]
+fn an_epoch_taken_up_again_is_the_tail_of_the_whole() {
+    let folder = folder(false);
+    let loader = loader(&folder, options());
+    let whole = epoch(&loader, 2);
+    for from in 0..=8 {
+        let tail: Vec<Batch> = loader.epoch(2, from).map(|batch| batch.unwrap()).collect();
+        assert_eq!(tail, whole[from.min(7)..], "from batch {from}");
+    }
+}
+
+#[test]
+fn without_variation_a_batch_holds_the_files_as_read() {
+    let folder = folder(false);
+    let loader = loader(&folder, LoaderOptions { augment: Augment::none(), shuffle: false, ..options() });
+    for batch in epoch(&loader, 5) {
+        for (image, &index) in batch.images.chunks_exact(12 * 12 * 3).zip(&batch.indices) {
+            let path = folder.path().join(&loader.records()[index as usize].name);
+            assert_eq!(image, read_image(&path, 12, &Normalise::imagenet()).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_bad_file_ends_the_epoch_in_its_place() {
+    let folder = folder(true);
+    for workers in [0, 1, 3] {
+        let loader = loader(&folder, LoaderOptions { shuffle: false, workers, ..options() });
+        // Class a holds 13 images, so b/07.png is record 16, in batch 4.
+        let results: Vec<_> = loader.epoch(0, 0).collect();
+        assert_eq!(results.len(), 5);
+        assert!(results[..4].iter().all(Result::is_ok));
+        let error = results[4].as_ref().unwrap_err().to_string();
+        assert!(error.contains("b/07.png holds text"), "{error}");
+    }
+}
+
+#[test]
+fn bad_files_are_left_out_and_noted_if_asked() {
+    let folder = folder(true);
+    let reference = loader(&folder, LoaderOptions { skip_bad: true, workers: 0, ..options() });
+    let batches = epoch(&reference, 0);
+    assert_eq!(batches.iter().map(Batch::len).sum::<usize>(), 24);
+    for workers in [1, 4] {
+        let loader = loader(&folder, LoaderOptions { skip_bad: true, workers, ..options() });
+        assert_eq!(epoch(&loader, 0), batches);
+        epoch(&loader, 1);
+        let skipped = loader.skipped();
+        assert_eq!(skipped.len(), 1);
+        assert!(skipped[0].name == "b/07.png" && skipped[0].reason.contains("holds text"), "{skipped:?}");
+    }
+    // A batch of which nothing is left is passed over.
+    let lone = loader(&folder, LoaderOptions { skip_bad: true, batch: 1, ..options() });
+    assert_eq!(epoch(&lone, 0).len(), 24);
+}
+
+#[test]
+fn dropping_an_epoch_early_stops_its_workers() {
+    let folder = folder(false);
+    let loader = loader(&folder, LoaderOptions { workers: 4, batch: 1, ..options() });
+    let start = Instant::now();
+    for taken in 0..25 {
+        assert_eq!(loader.epoch(0, 0).take(taken).count(), taken);
+    }
+    assert!(start.elapsed() < Duration::from_secs(20), "dropping took {:?}", start.elapsed());
+}
+
+#[test]
+fn variations_have_the_asked_moments() {
+    let augment = Augment::default();
+    let draws: Vec<_> = (0..4000).map(|i| augment.draw(1, 2, i)).collect();
+    let mean = |of: &dyn Fn(usize) -> f32| (0..draws.len()).map(of).sum::<f32>() / draws.len() as f32;
+    let near = |got: f32, want: f32, tolerance: f32| assert!((got - want).abs() < tolerance, "{got} for {want}");
+    near(mean(&|i| f32::from(u8::from(draws[i].flip))), 0.5, 0.03);
+    near(mean(&|i| draws[i].degrees), 0.0, 0.6);
+    near(mean(&|i| draws[i].degrees.powi(2)), 75.0, 3.0);
+    near(mean(&|i| draws[i].brightness), 1.0, 0.01);
+    near(mean(&|i| draws[i].contrast), 1.05, 0.01);
+    assert!(draws.iter().all(|d| d.degrees.abs() <= 15.0 && (0.8..=1.3).contains(&d.contrast)));
+    assert_ne!(augment.draw(1, 2, 3), augment.draw(1, 3, 3));
+    assert_eq!(Augment::none().draw(1, 2, 3).apply(&[0.25; 9], 3), [0.25; 9]);
+}
+
+#[test]
+fn senseless_augmentation_is_refused() {
+    let default = Augment::default();
+    assert!(default.check().is_ok() && Augment::none().check().is_ok());
+    for (augment, part) in [
+        (Augment { flip: 1.5, ..default }, "flip = 1.5"),
+        (Augment { rotation: -1.0, ..default }, "rotation = -1"),
+        (Augment { brightness: [1.2, 0.8], ..default }, "brightness = [1.2, 0.8]"),
+        (Augment { contrast: [0.8, f32::NAN], ..default }, "contrast = [0.8, NaN]"),
+    ] {
+        let error = augment.check().unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("\n  try: "), "{error}");
+    }
+}

@@ -1,0 +1,356 @@
+//! The networks against torchvision, and single operations against PyTorch, on fixtures made by `scripts/make_golden.py`.
+
+use roentgen::{
+    device::{Block, DType, cpu::Cpu},
+    models::Model,
+    nn::{Entry, Id, Mode, Pass},
+    ops::{
+        activation::Act,
+        elementwise::activate,
+        loss::softmax_cross_entropy,
+        optim::{Rule, Update, update},
+        pool::{avg_pool, max_pool},
+    },
+    shape::Window,
+    tape::Tape,
+    tensor::Tensor,
+};
+use serde::Deserialize;
+use serde_json::Value;
+use std::{collections::BTreeMap, sync::Arc};
+
+const CLASSES: usize = 10;
+
+#[derive(Deserialize)]
+struct Golden {
+    net: String,
+    input_name: String,
+    parameters: usize,
+    state_dict: Vec<String>,
+    cases: Vec<GoldenCase>,
+    training: Vec<Training>,
+}
+
+#[derive(Deserialize)]
+struct GoldenCase {
+    mode: String,
+    height: usize,
+    width: usize,
+    batch: usize,
+    logits: Vec<f64>,
+    loss: f64,
+    loss_smoothed: f64,
+    gradients: BTreeMap<String, Summary>,
+    #[serde(default)]
+    norms: BTreeMap<String, Summary>,
+}
+
+#[derive(Deserialize)]
+struct Summary {
+    l2: f64,
+    at: Vec<usize>,
+    values: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Training {
+    optimiser: String,
+    rate: f64,
+    weight_decay: f64,
+    batch: usize,
+    height: usize,
+    width: usize,
+    losses: Vec<f64>,
+}
+
+fn fixture<T: for<'a> Deserialize<'a>>(name: &str) -> T {
+    let path = format!("{}/tests/fixtures/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Value `i` of the tensor called `name`, in [−1, 1): the integer hash that the fixtures were made with.
+fn hash_values(name: &str, n: usize) -> Vec<f32> {
+    let fnv = name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01B3));
+    let value = |i: u64| {
+        let mut z = fnv.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        2.0 * (z >> 40) as f32 / (1 << 24) as f32 - 1.0
+    };
+    (0..n as u64).map(value).collect()
+}
+
+fn hash_weights(entry: &Entry) -> Vec<f32> {
+    let fan_in: usize = entry.file_shape.iter().skip(1).product();
+    let spread = (3.0 / fan_in as f32).sqrt();
+    let (offset, scale) = match entry.file_shape.len() {
+        4 => (0.0, 1.4 * spread),
+        2 => (0.0, spread),
+        _ if entry.name.ends_with(".weight") || entry.name.ends_with(".running_var") => (1.0, 0.1),
+        _ => (0.0, 0.1),
+    };
+    hash_values(&entry.name, entry.len()).into_iter().map(|v| offset + scale * v).collect()
+}
+
+fn hash_model(net: &str, dtype: DType) -> Model {
+    let model = Model::new(net, CLASSES, &Cpu::new(4 << 30), dtype, 0).unwrap();
+    for (id, entry) in model.params.iter() {
+        if entry.counter().is_none() {
+            model.params.set(id, &hash_weights(entry)).unwrap();
+        }
+    }
+    model
+}
+
+/// The fixture's images in NHWC, `[n, h, w, 3]`.
+fn images(name: &str, n: usize, h: usize, w: usize) -> Vec<f32> {
+    let nchw = hash_values(name, n * 3 * h * w);
+    let at = |i: usize| {
+        let (image, pixel, c) = (i / (h * w * 3), i / 3 % (h * w), i % 3);
+        nchw[(image * 3 + c) * h * w + pixel]
+    };
+    (0..nchw.len()).map(at).collect()
+}
+
+fn labels(pass: &Pass, n: usize) -> Tensor {
+    let labels: Vec<u32> = (0..n as u32).map(|i| (7 * i + 3) % CLASSES as u32).collect();
+    pass.tape().upload(&[n], DType::U32, bytemuck::cast_slice(&labels))
+}
+
+fn ones(pass: &Pass, dtype: DType) -> Tensor {
+    pass.tape().floats(&[CLASSES], dtype, &[1.0; CLASSES])
+}
+
+#[track_caller]
+fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), want.len(), "{what}: length");
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+    let gap = norm(&mut got.iter().zip(want).map(|(a, b)| a - b)) / norm(&mut want.iter().copied()).max(1e-12);
+    assert!(gap <= tolerance, "{what}: relative gap {gap:.1e} > {tolerance:.0e}\n got {got:?}\nwant {want:?}");
+}
+
+fn assert_summary(what: &str, got: &[f64], want: &Summary, tolerance: f64) {
+    let l2 = got.iter().map(|x| x * x).sum::<f64>().sqrt();
+    assert_close(&format!("{what}, norm"), &[l2], &[want.l2], tolerance);
+    // A few elements have a norm far below the tensor's typical one; compare on the scale of the whole.
+    let scale = (want.l2 / (got.len() as f64).sqrt() * (want.at.len() as f64).sqrt()).max(1e-12);
+    let squares = want.at.iter().zip(&want.values).map(|(&at, value)| (got[at] - value).powi(2));
+    let gap = squares.sum::<f64>().sqrt() / scale;
+    assert!(gap <= tolerance, "{what}, elements: gap {gap:.1e} > {tolerance:.0e}");
+}
+
+fn single(values: Vec<f32>) -> Vec<f64> {
+    values.into_iter().map(f64::from).collect()
+}
+
+fn check_case(golden: &Golden, case: &GoldenCase, dtype: DType, tolerance: f64) {
+    let model = hash_model(&golden.net, dtype);
+    let mode = if case.mode == "train" { Mode::Train { seed: None, step: 0 } } else { Mode::Eval };
+    let pass = Pass::with_recording(&model.params, mode, true);
+    let (n, h, w) = (case.batch, case.height, case.width);
+    let x = pass.images([n, h, w, 3], &images(&golden.input_name, n, h, w)).leaf();
+    let logits = model.forward(&pass, &x);
+    let loss = softmax_cross_entropy(&logits, &labels(&pass, n), &ones(&pass, dtype), 0.0);
+    let weights: Vec<f64> = (0..CLASSES).map(|c| 0.5 + c as f64 / 9.0).collect();
+    let weights = pass.tape().floats(&[CLASSES], dtype, &weights);
+    let smoothed = softmax_cross_entropy(&logits, &labels(&pass, n), &weights, 0.1);
+
+    let name = format!("{} {} {h}x{w} {dtype:?}", golden.net, case.mode);
+    assert_close(&format!("{name} logits"), &logits.to_vec().unwrap(), &case.logits, tolerance);
+    assert_close(&format!("{name} loss"), &loss.to_vec().unwrap(), &[case.loss], tolerance);
+    assert_close(&format!("{name} smoothed loss"), &smoothed.to_vec().unwrap(), &[case.loss_smoothed], tolerance);
+
+    let grads = pass.tape().backward(&loss).unwrap();
+    for (parameter, want) in &case.gradients {
+        let got = if parameter == "input" {
+            let nhwc = grads.of(&x).unwrap().to_vec().unwrap();
+            let at = |i: usize| {
+                let (image, c, pixel) = (i / (3 * h * w), i / (h * w) % 3, i % (h * w));
+                nhwc[(image * h * w + pixel) * 3 + c]
+            };
+            (0..nhwc.len()).map(at).collect()
+        } else {
+            let id = model.params.find(parameter).unwrap();
+            let gradient = pass.gradient(&grads, id).unwrap_or_else(|| panic!("{name}: {parameter} has no gradient"));
+            single(model.params.read(id, gradient.block().unwrap()).unwrap())
+        };
+        assert_summary(&format!("{name} gradient of {parameter}"), &got, want, tolerance);
+    }
+    for (buffer, want) in &case.norms {
+        let got = single(model.params.get(model.params.find(buffer).unwrap()).unwrap());
+        assert_summary(&format!("{name} {buffer}"), &got, want, tolerance);
+    }
+}
+
+/// Losses of the fixture's training run, before each step.
+fn train(golden: &Golden, run: &Training, dtype: DType) -> Vec<f64> {
+    let model = hash_model(&golden.net, dtype);
+    let device = model.params.device().clone();
+    let rule = match run.optimiser.as_str() {
+        "sgd" => Rule::SGD,
+        "adamw" => Rule::ADAMW,
+        other => panic!("no optimiser {other}"),
+    };
+    let zeros = |bytes: usize| -> Arc<Block> {
+        let block = device.alloc(bytes, "test").unwrap();
+        device.upload(&vec![0; bytes], &block).unwrap();
+        block
+    };
+    let trained: Vec<(Id, &Entry)> = model.params.iter().filter(|(_, entry)| entry.trained()).collect();
+    let states: Vec<Vec<Arc<Block>>> =
+        trained.iter().map(|(_, entry)| rule.state().iter().map(|_| zeros(entry.block().bytes())).collect()).collect();
+    let (n, h, w) = (run.batch, run.height, run.width);
+    let images = images(&golden.input_name, n, h, w);
+    let mut losses = vec![];
+    for step in 1..=run.losses.len() {
+        let pass = model.pass(Mode::Train { seed: None, step: step as u32 });
+        let logits = model.forward(&pass, &pass.images([n, h, w, 3], &images));
+        let loss = softmax_cross_entropy(&logits, &labels(&pass, n), &ones(&pass, dtype), 0.0);
+        losses.push(loss.to_vec().unwrap()[0]);
+        let grads = pass.tape().backward(&loss).unwrap();
+        let gradients: Vec<_> = trained.iter().map(|(id, _)| pass.gradient(&grads, *id).unwrap()).collect();
+        let updates = trained.iter().zip(&states).zip(&gradients).map(|(((_, entry), state), gradient)| Update {
+            value: entry.block(),
+            state: state.iter().map(|block| &**block).collect(),
+            gradient: gradient.block().unwrap(),
+            lr: run.rate,
+            decay: run.weight_decay,
+        });
+        update(&*device, rule, step as u64, dtype, &updates.collect::<Vec<_>>()).unwrap();
+    }
+    losses
+}
+
+fn check(net: &str) {
+    let golden: Golden = fixture(net);
+    let model = Model::new(net, CLASSES, &Cpu::new(4 << 30), DType::F32, 0).unwrap();
+    assert_eq!(model.params.parameter_count(), golden.parameters);
+    let shape = |entry: &Entry| {
+        let axes: Vec<_> = entry.file_shape.iter().map(usize::to_string).collect();
+        if axes.is_empty() { "scalar".to_string() } else { axes.join("x") }
+    };
+    let names: Vec<_> = model.params.iter().map(|(_, entry)| format!("{} {}", entry.name, shape(entry))).collect();
+    assert_eq!(names, golden.state_dict);
+    for case in &golden.cases {
+        // Weights are stored in f32, so f64 agrees to their rounding.
+        check_case(&golden, case, DType::F64, 1e-5);
+        check_case(&golden, case, DType::F32, 1e-4);
+    }
+    for run in &golden.training {
+        for (dtype, tolerance) in [(DType::F64, 1e-6), (DType::F32, 1e-3)] {
+            let losses = train(&golden, run, dtype);
+            for (step, (got, want)) in losses.iter().zip(&run.losses).enumerate() {
+                let gap = (got - want).abs() / want.abs();
+                let what = format!("{net} {} {dtype:?} step {step}", run.optimiser);
+                assert!(gap < tolerance, "{what}: loss {got} instead of {want}");
+            }
+        }
+    }
+}
+
+#[test]
+fn resnet18_equals_torchvision() {
+    check("resnet18");
+}
+
+#[test]
+fn mobilenet_v3_small_equals_torchvision() {
+    check("mobilenet_v3_small");
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(numbers).collect(),
+        Value::Number(number) => vec![number.as_f64().unwrap()],
+        Value::Bool(_) | Value::Null | Value::String(_) | Value::Object(_) => vec![],
+    }
+}
+
+/// Values and input gradient of `f` at `x`, with 1, 2, 3, … or the given number as gradient of its result.
+fn value_and_gradient(
+    shape: &[usize],
+    x: &[f64],
+    counting: bool,
+    f: impl Fn(&Tensor) -> Tensor,
+) -> (Vec<f64>, Vec<f64>) {
+    let tape = Tape::new(&Cpu::new(1 << 20), true);
+    let x = tape.floats(shape, DType::F64, x).leaf();
+    let y = f(&x);
+    let gy: Vec<f64> = (0..y.len()).map(|i| if counting { (i + 1) as f64 } else { 1.0 }).collect();
+    let value = y.to_vec().unwrap();
+    let grads = tape.backward_from(&y, tape.floats(y.shape(), DType::F64, &gy)).unwrap();
+    (value, grads.of(&x).unwrap().to_vec().unwrap())
+}
+
+#[test]
+fn operations_follow_pytorch_at_kinks_ties_and_borders() {
+    let ops: Value = fixture("ops");
+    for (name, act) in [("relu", Act::Relu), ("hardswish", Act::HardSwish), ("hardsigmoid", Act::HardSigmoid)] {
+        let x = numbers(&ops[name]["x"]);
+        let (y, gx) = value_and_gradient(&[x.len()], &x, false, |x| activate(x, act));
+        assert_close(name, &y, &numbers(&ops[name]["y"]), 1e-9);
+        // PyTorch keeps the slope 1/6 of its hard sigmoid in single precision.
+        assert_close(&format!("{name} gradient"), &gx, &numbers(&ops[name]["gradient"]), 1e-6);
+    }
+    let pool = |case: &Value, f: &dyn Fn(&Tensor) -> Tensor| {
+        let rows = case["x"].as_array().unwrap().len();
+        let x = numbers(&case["x"]);
+        let (y, gx) = value_and_gradient(&[1, rows, x.len() / rows, 1], &x, true, f);
+        let note = case["note"].as_str().unwrap();
+        assert_close(note, &y, &numbers(&case["y"]), 1e-9);
+        assert_close(note, &gx, &numbers(&case["gradient"]), 1e-9);
+    };
+    pool(&ops["max_pool"][0], &|x| max_pool(x, Window::square(2, 2, 0)));
+    pool(&ops["max_pool"][1], &|x| max_pool(x, Window::square(3, 2, 1)));
+    pool(&ops["avg_pool"][0], &|x| avg_pool(x, Window::square(3, 2, 1), true));
+    pool(&ops["avg_pool"][1], &|x| avg_pool(x, Window::square(3, 2, 1), false));
+}
+
+#[test]
+fn cross_entropy_follows_pytorch() {
+    let ops: Value = fixture("ops");
+    for case in ops["cross_entropy"].as_array().unwrap() {
+        let labels: Vec<u32> = numbers(&case["labels"]).iter().map(|&x| x as u32).collect();
+        let logits = numbers(&case["logits"]);
+        let classes = logits.len() / labels.len();
+        let weights = numbers(&case["class_weights"]);
+        let weights = if weights.is_empty() { vec![1.0; classes] } else { weights };
+        let smoothing = case["label_smoothing"].as_f64().unwrap() as f32;
+        let (loss, gradient) = value_and_gradient(&[labels.len(), classes], &logits, false, |x| {
+            let labels = x.tape().upload(&[labels.len()], DType::U32, bytemuck::cast_slice(&labels));
+            softmax_cross_entropy(x, &labels, &x.tape().floats(&[classes], DType::F64, &weights), smoothing)
+        });
+        assert_close("loss", &loss, &numbers(&case["loss"]), 1e-7);
+        assert_close("gradient of the logits", &gradient, &numbers(&case["gradient"]), 1e-7);
+    }
+}
+
+#[test]
+fn optimisers_follow_pytorch() {
+    let ops: Value = fixture("ops");
+    for case in ops["optimisers"].as_array().unwrap() {
+        let rule = match case["optimiser"].as_str().unwrap() {
+            "sgd" => Rule::Sgd { momentum: case["momentum"].as_f64().unwrap() },
+            _ => Rule::ADAMW,
+        };
+        let device = Cpu::new(1 << 20);
+        let tape = Tape::new(&device, false);
+        let vector = |values: &[f64]| tape.floats(&[values.len()], DType::F64, values);
+        let weights = vector(&numbers(&case["start"]));
+        let states: Vec<_> = rule.state().iter().map(|_| vector(&vec![0.0; weights.len()])).collect();
+        let steps = case["gradients"].as_array().unwrap().iter().zip(case["after"].as_array().unwrap());
+        for (step, (gradient, after)) in steps.enumerate() {
+            let gradient = vector(&numbers(gradient));
+            let one = Update {
+                value: weights.block().unwrap(),
+                state: states.iter().map(|state| &**state.block().unwrap()).collect(),
+                gradient: gradient.block().unwrap(),
+                lr: case["rate"].as_f64().unwrap(),
+                decay: case["weight_decay"].as_f64().unwrap(),
+            };
+            update(&*device, rule, step as u64 + 1, DType::F64, &[one]).unwrap();
+            assert_close(&format!("{rule:?} step {step}"), &weights.to_vec().unwrap(), &numbers(after), 1e-10);
+        }
+    }
+}
