@@ -14,7 +14,7 @@ use crate::{
 use bytemuck::{Pod, Zeroable};
 
 kernel!(ADD_FWD = "add", |_p: u32, [a, b] -> [y]| {
-    parallel::rows(y, 1, |start, y| {
+    parallel::rows(y, 1, #[inline(always)] |start, y| {
         for ((y, &a), &b) in y.iter_mut().zip(&a[start..]).zip(&b[start..]) {
             *y = a + b;
         }
@@ -40,14 +40,14 @@ pub static ADD: Spec = Spec {
 };
 
 kernel!(ACTIVATE_FWD = "activate_fwd", |act: i32, [x] -> [y]| {
-    with_activation!(*act, A => parallel::rows(y, 1, |start, y| {
+    with_activation!(*act, A => parallel::rows(y, 1, #[inline(always)] |start, y| {
         for (y, &x) in y.iter_mut().zip(&x[start..]) {
             *y = A::f(x);
         }
     }));
 });
 kernel!(ACTIVATE_BWD = "activate_bwd", |act: i32, [x, gy] -> [gx]| {
-    with_activation!(*act, A => parallel::rows(gx, 1, |start, gx| {
+    with_activation!(*act, A => parallel::rows(gx, 1, #[inline(always)] |start, gx| {
         for ((gx, &x), &gy) in gx.iter_mut().zip(&x[start..]).zip(&gy[start..]) {
             *gx = gy * A::df(x);
         }
@@ -93,7 +93,7 @@ struct Channels {
 
 kernel!(SCALE_FWD = "scale_channels_fwd", |p: Channels, [x, gate] -> [y]| {
     let (hw, c) = (p.hw as usize, p.c as usize);
-    parallel::rows(y, c, |row, y| {
+    parallel::rows(y, c, #[inline(always)] |row, y| {
         for (i, (y, x)) in y.chunks_exact_mut(c).zip(x[row * c..].chunks_exact(c)).enumerate() {
             let gate = &gate[(row + i) / hw * c..][..c];
             y.iter_mut().zip(x).zip(gate).for_each(|((y, &x), &gate)| *y = x * gate);
@@ -102,7 +102,7 @@ kernel!(SCALE_FWD = "scale_channels_fwd", |p: Channels, [x, gate] -> [y]| {
 });
 kernel!(SCALE_GATE_BWD = "scale_channels_gate_bwd", |p: Channels, [x, gy] -> [ggate]| {
     let (hw, c) = (p.hw as usize, p.c as usize);
-    parallel::pieces(ggate, c, |n, ggate| {
+    parallel::pieces(ggate, c, #[inline(always)] |n, ggate| {
         ggate.fill(T::ZERO);
         let image = n * hw * c..(n + 1) * hw * c;
         for (x, gy) in x[image.clone()].chunks_exact(c).zip(gy[image].chunks_exact(c)) {
@@ -161,7 +161,7 @@ struct Drop {
 kernel!(DROPOUT_FWD = "dropout", |drop: Drop, [x] -> [y]| {
     let keep = T::of(1.0 / (1.0 - f64::from(drop.p)));
     // Rows of four: one Philox block gives four words.
-    parallel::rows(y, 4, |block, y| {
+    parallel::rows(y, 4, #[inline(always)] |block, y| {
         for (i, (y, x)) in y.chunks_mut(4).zip(x[block * 4..].chunks(4)).enumerate() {
             let words = philox([(block + i) as u32, drop.step, drop.place, Purpose::Dropout as u32], drop.seed);
             for ((y, &x), word) in y.iter_mut().zip(x).zip(words) {

@@ -42,7 +42,7 @@ kernel!(LINEAR_DGRAD = "linear_dgrad", |p: Linear, [gy, w] -> [gx]| {
 });
 kernel!(LINEAR_WGRAD = "linear_wgrad", |p: Linear, [x, gy] -> [gw, gb]| {
     let (n, i, o) = p.extents();
-    parallel::pieces(gw, ROWS * i, |piece, gw| {
+    parallel::pieces(gw, ROWS * i, #[inline(always)] |piece, gw| {
         let rows = gw.len() / i;
         let gy_t = Shape { rows, cols: n, row_stride: 1, col_stride: o };
         gemm((gw, Shape::new(rows, i)), (&gy[piece * ROWS..], gy_t), (x, Shape::new(n, i)), false);

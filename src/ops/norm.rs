@@ -128,7 +128,7 @@ impl<'a, T: Real> Affine<'a, T> {
 
 kernel!(ACT_FWD = "bn_act_fwd", |p: Norm, [y, stats, weight, bias] -> [z]| {
     let c = p.c as usize;
-    with_activation!(p.act, A => parallel::rows(z, c, |row, z| {
+    with_activation!(p.act, A => parallel::rows(z, c, #[inline(always)] |row, z| {
         let affine = Affine::new(stats, weight, bias);
         for (z, y) in z.chunks_exact_mut(c).zip(y[row * c..].chunks_exact(c)) {
             for i in 0..c {
@@ -140,7 +140,7 @@ kernel!(ACT_FWD = "bn_act_fwd", |p: Norm, [y, stats, weight, bias] -> [z]| {
 
 kernel!(ADD_RELU_FWD = "bn_add_relu_fwd", |p: Norm, [y, stats, weight, bias, residual] -> [z]| {
     let c = p.c as usize;
-    parallel::rows(z, c, |row, z| {
+    parallel::rows(z, c, #[inline(always)] |row, z| {
         let affine = Affine::new(stats, weight, bias);
         let rows = y[row * c..].chunks_exact(c).zip(residual[row * c..].chunks_exact(c));
         for (z, (y, residual)) in z.chunks_exact_mut(c).zip(rows) {
@@ -153,7 +153,7 @@ kernel!(ADD_RELU_FWD = "bn_add_relu_fwd", |p: Norm, [y, stats, weight, bias, res
 
 kernel!(ACT_BWD_REDUCE = "bn_act_bwd_reduce", |p: Norm, [y, gz, stats, weight, bias] -> [partials]| {
     let c = p.c as usize;
-    with_activation!(p.act, A => parallel::pieces(partials, 2 * c, |block, partial| {
+    with_activation!(p.act, A => parallel::pieces(partials, 2 * c, #[inline(always)] |block, partial| {
         let affine = Affine::new(stats, weight, bias);
         let (sum_g, sum_gy) = partial.split_at_mut(c);
         sum_g.fill(T::ZERO);
@@ -173,7 +173,7 @@ kernel!(ACT_BWD_REDUCE = "bn_act_bwd_reduce", |p: Norm, [y, gz, stats, weight, b
 kernel!(ADD_RELU_BWD_REDUCE = "bn_add_relu_bwd_reduce", |p: Norm, [y, z, gz, stats] -> [gu, partials]| {
     let c = p.c as usize;
     let (mean, rstd) = stats.split_at(c);
-    parallel::pieces2((gu, BLOCK * c), (partials, 2 * c), |block, gu, partial| {
+    parallel::pieces2((gu, BLOCK * c), (partials, 2 * c), #[inline(always)] |block, gu, partial| {
         let (sum_g, sum_gy) = partial.split_at_mut(c);
         sum_g.fill(T::ZERO);
         sum_gy.fill(T::ZERO);
@@ -206,7 +206,7 @@ kernel!(ACT_BWD_APPLY = "bn_act_bwd_apply", |p: Norm, [y, gz, stats, weight, bia
     let scale: Vec<T> = (0..c).map(|i| weight[i] * stats[c + i]).collect();
     let slope: Vec<T> = (0..c).map(|i| -scale[i] * stats[c + i] * gweight[i] * T::of(through)).collect();
     let offset: Vec<T> = (0..c).map(|i| -scale[i] * gbias[i] * T::of(through)).collect();
-    with_activation!(p.act, A => parallel::rows(gy, c, |row, gy| {
+    with_activation!(p.act, A => parallel::rows(gy, c, #[inline(always)] |row, gy| {
         let affine = Affine::new(stats, weight, bias);
         let (scale, slope, offset) = (&scale[..c], &slope[..c], &offset[..c]);
         for (gy, (y, gz)) in gy.chunks_exact_mut(c).zip(y[row * c..].chunks_exact(c).zip(gz[row * c..].chunks_exact(c))) {

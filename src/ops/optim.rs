@@ -94,19 +94,28 @@ fn packed<T: Real>(args: &mut Args, states: usize, step: impl Fn(&Group, &mut [T
             })
         })
         .collect();
-    parallel::items(work, |(group, value, first, second, gradient)| step(group, value, first, second, gradient));
+    parallel::items(
+        work,
+        #[inline(always)]
+        |(group, value, first, second, gradient)| step(group, value, first, second, gradient),
+    );
 }
 
 fn sgd_body<T: Real>(args: &mut Args) {
     let constants: Constants = bytemuck::pod_read_unaligned(&args.params[..size_of::<Constants>()]);
     let momentum = T::of(constants.a);
-    packed::<T>(args, 1, |group, value, velocity, _, gradient| {
-        let (lr, decay) = (T::of(group.lr), T::of(group.decay));
-        for ((w, v), &g) in value.iter_mut().zip(velocity).zip(gradient) {
-            *v = momentum * *v + (g + decay * *w);
-            *w = *w - lr * *v;
-        }
-    });
+    packed::<T>(
+        args,
+        1,
+        #[inline(always)]
+        |group, value, velocity, _, gradient| {
+            let (lr, decay) = (T::of(group.lr), T::of(group.decay));
+            for ((w, v), &g) in value.iter_mut().zip(velocity).zip(gradient) {
+                *v = momentum * *v + (g + decay * *w);
+                *w = *w - lr * *v;
+            }
+        },
+    );
 }
 
 fn adamw_body<T: Real>(args: &mut Args) {
@@ -116,14 +125,19 @@ fn adamw_body<T: Real>(args: &mut Args) {
     let unbias2 = 1.0 / (1.0 - beta2.powf(step));
     let (keep1, keep2, eps) = (T::of(beta1), T::of(beta2), T::of(eps));
     let (new1, new2, unbias2) = (T::of(1.0 - beta1), T::of(1.0 - beta2), T::of(unbias2));
-    packed::<T>(args, 2, |group, value, mean, square, gradient| {
-        let (rate, shrink) = (T::of(group.lr * unbias1), T::of(1.0 - group.lr * group.decay));
-        for (((w, m), s), &g) in value.iter_mut().zip(mean).zip(square).zip(gradient) {
-            *m = keep1 * *m + new1 * g;
-            *s = keep2 * *s + new2 * g * g;
-            *w = *w * shrink - rate * *m / ((*s * unbias2).sqrt() + eps);
-        }
-    });
+    packed::<T>(
+        args,
+        2,
+        #[inline(always)]
+        |group, value, mean, square, gradient| {
+            let (rate, shrink) = (T::of(group.lr * unbias1), T::of(1.0 - group.lr * group.decay));
+            for (((w, m), s), &g) in value.iter_mut().zip(mean).zip(square).zip(gradient) {
+                *m = keep1 * *m + new1 * g;
+                *s = keep2 * *s + new2 * g * g;
+                *w = *w * shrink - rate * *m / ((*s * unbias2).sqrt() + eps);
+            }
+        },
+    );
 }
 
 static SGD: Kernel = Kernel { name: "sgd_step", cpu: kernel!(@dispatch sgd_body) };

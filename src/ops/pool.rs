@@ -80,7 +80,7 @@ impl Pool {
 
 kernel!(MAX_FWD = "max_pool_fwd", |p: Pool, [x] -> [y, argmax: u8]| {
     let (rows, cols, c) = (p.rows(), p.cols(), p.c as usize);
-    parallel::pieces2((y, cols.out * c), (argmax, cols.out * c), |line, y, argmax| {
+    parallel::pieces2((y, cols.out * c), (argmax, cols.out * c), #[inline(always)] |line, y, argmax| {
         let (n, oh) = (line / rows.out, line % rows.out);
         // As wide as the floats while they are compared, so that both fill the same vectors.
         let mut winner = vec![T::ZERO; c];
@@ -107,7 +107,7 @@ kernel!(MAX_FWD = "max_pool_fwd", |p: Pool, [x] -> [y, argmax: u8]| {
 
 kernel!(MAX_BWD = "max_pool_bwd", |p: Pool, [gy, argmax: u8] -> [gx]| {
     let (rows, cols, c) = (p.rows(), p.cols(), p.c as usize);
-    parallel::pieces(gx, cols.size * c, |line, gx| {
+    parallel::pieces(gx, cols.size * c, #[inline(always)] |line, gx| {
         let (n, ih) = (line / rows.size, line % rows.size);
         gx.fill(T::ZERO);
         for oh in rows.windows(ih) {
@@ -128,7 +128,7 @@ kernel!(MAX_BWD = "max_pool_bwd", |p: Pool, [gy, argmax: u8] -> [gx]| {
 
 kernel!(AVG_FWD = "avg_pool_fwd", |p: Pool, [x] -> [y]| {
     let (rows, cols, c) = (p.rows(), p.cols(), p.c as usize);
-    parallel::pieces(y, cols.out * c, |line, y| {
+    parallel::pieces(y, cols.out * c, #[inline(always)] |line, y| {
         let (n, oh) = (line / rows.out, line % rows.out);
         for (ow, y) in y.chunks_exact_mut(c).enumerate() {
             y.fill(T::ZERO);
@@ -147,7 +147,7 @@ kernel!(AVG_FWD = "avg_pool_fwd", |p: Pool, [x] -> [y]| {
 
 kernel!(AVG_BWD = "avg_pool_bwd", |p: Pool, [gy] -> [gx]| {
     let (rows, cols, c) = (p.rows(), p.cols(), p.c as usize);
-    parallel::pieces(gx, cols.size * c, |line, gx| {
+    parallel::pieces(gx, cols.size * c, #[inline(always)] |line, gx| {
         let (n, ih) = (line / rows.size, line % rows.size);
         gx.fill(T::ZERO);
         for oh in rows.windows(ih) {
@@ -218,7 +218,7 @@ struct Global {
 
 kernel!(GLOBAL_FWD = "global_avg_pool_fwd", |p: Global, [x] -> [y]| {
     let (hw, c) = (p.hw as usize, p.c as usize);
-    parallel::pieces(y, c, |n, y| {
+    parallel::pieces(y, c, #[inline(always)] |n, y| {
         y.fill(T::ZERO);
         for x in x[n * hw * c..][..hw * c].chunks_exact(c) {
             y.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x);
@@ -230,7 +230,7 @@ kernel!(GLOBAL_FWD = "global_avg_pool_fwd", |p: Global, [x] -> [y]| {
 kernel!(GLOBAL_BWD = "global_avg_pool_bwd", |p: Global, [gy] -> [gx]| {
     let (hw, c) = (p.hw as usize, p.c as usize);
     let factor = T::of(1.0 / hw as f64);
-    parallel::rows(gx, c, |row, gx| {
+    parallel::rows(gx, c, #[inline(always)] |row, gx| {
         for (i, gx) in gx.chunks_exact_mut(c).enumerate() {
             let gy = &gy[(row + i) / hw * c..][..c];
             gx.iter_mut().zip(gy).for_each(|(gx, &g)| *gx = g * factor);

@@ -10,17 +10,26 @@ const GRAIN: usize = 1 << 14;
 /// Runs `body` on pieces of `out` that hold whole rows of `row` elements: `body(first_row, rows_of_out)`.
 pub fn rows<T: Send>(out: &mut [T], row: usize, body: impl Fn(usize, &mut [T]) + Sync) {
     let per_piece = GRAIN.div_ceil(row.max(1));
-    pieces(out, row * per_piece, |piece, out| body(piece * per_piece, out));
+    pieces(
+        out,
+        row * per_piece,
+        #[inline(always)]
+        |piece, out| body(piece * per_piece, out),
+    );
 }
 
 /// Runs `body(index, piece)` on consecutive pieces of `out` of `len` elements each (the last may be shorter).
 pub fn pieces<T: Send>(out: &mut [T], len: usize, body: impl Fn(usize, &mut [T]) + Sync) {
-    if out.len() <= len {
-        if !out.is_empty() {
-            vectorised(|| body(0, out));
-        }
-    } else {
-        out.par_chunks_mut(len).enumerate().for_each(|(i, piece)| vectorised(|| body(i, piece)));
+    let run = |i: usize, piece: &mut [T]| {
+        vectorised(
+            #[inline(always)]
+            || body(i, piece),
+        )
+    };
+    match out.len() {
+        0 => {}
+        short if short <= len => run(0, out),
+        _ => out.par_chunks_mut(len).enumerate().for_each(|(i, piece)| run(i, piece)),
     }
 }
 
@@ -31,26 +40,39 @@ pub fn pieces2<A: Send, B: Send>(
     body: impl Fn(usize, &mut [A], &mut [B]) + Sync,
 ) {
     assert_eq!(a.len().div_ceil(a_len), b.len().div_ceil(b_len), "pieces2: outputs cut into different counts");
-    if a.len() <= a_len {
-        vectorised(|| body(0, a, b));
-    } else {
-        let pieces = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len));
-        pieces.enumerate().for_each(|(i, (a, b))| vectorised(|| body(i, a, b)));
-    }
+    let pieces = a.par_chunks_mut(a_len).zip(b.par_chunks_mut(b_len));
+    pieces.enumerate().for_each(|(i, (a, b))| {
+        vectorised(
+            #[inline(always)]
+            || body(i, a, b),
+        )
+    });
 }
 
 /// Runs `body` on every item, in parallel.
 pub fn items<I: Send>(items: Vec<I>, body: impl Fn(I) + Sync) {
-    items.into_par_iter().for_each(|item| vectorised(|| body(item)));
+    items.into_par_iter().for_each(|item| {
+        vectorised(
+            #[inline(always)]
+            || body(item),
+        )
+    });
 }
 
 /// Runs `body` on every index of `range`, in parallel.
 pub fn each(range: Range<usize>, body: impl Fn(usize) + Sync) {
-    range.into_par_iter().for_each(|i| vectorised(|| body(i)));
+    range.into_par_iter().for_each(|i| {
+        vectorised(
+            #[inline(always)]
+            || body(i),
+        )
+    });
 }
 
 /// Calls `f` compiled for AVX2 and FMA where the processor has them, else for the baseline. Wider vectors gain nothing
 /// where memory is the bound, and each more doubles the code; tiles that are bound by arithmetic choose their own.
+///
+/// Only what is inlined into it is compiled so: bodies are closures marked `#[inline(always)]`.
 #[inline(always)]
 pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
