@@ -2,8 +2,8 @@
 
     python benches/peer/brain_tumor.py --data FOLDER --manifest RUN/manifest.csv [--seed 0] [--epochs 12] [--steps 0]
 
-The manifest is the one that a run of ours on FOLDER left: the same images for training, validation and test. As ours does, an epoch
-ends with the validation images, and the weights of the best epoch are tested.
+The manifest is the one that a run of ours on FOLDER left: the same images for training, validation and test. As in ours, an epoch
+ends with the validation images, and the weights of the best epoch are tested; without any, those of the last.
 Images become gray, fit 112 x 112 with aspect kept (antialiased bilinear, centred zero padding), are repeated to three channels and
 stay in [0, 1] (--imagenet: normalised with ImageNet's statistics). Training images are flipped (p 0.5), rotated by up to 15 degrees
 (bilinear, black outside), brightened (0.8 to 1.2) and changed in contrast (0.8 to 1.3 about the mean), in this order, by Pillow on 8 bits,
@@ -122,10 +122,10 @@ def main():
                 print(json.dumps({"steps": done, "loss": round(loss.item(), 4), "seconds": round(time.perf_counter() - start, 2)}))
                 return
         trained = time.perf_counter()
-        right = accuracy(model, validation_loader)
+        right = accuracy(model, validation_loader) if len(validation) else epoch
         if right > best:
             best, weights = right, copy.deepcopy(model.state_dict())
-        print(json.dumps({"epoch": epoch + 1, "loss": round(total / len(training), 4), "validation_accuracy": round(right, 4),
+        print(json.dumps({"epoch": epoch + 1, "loss": round(total / len(training), 4), "validation_accuracy": round(right, 4) if len(validation) else None,
                           "train_seconds": round(trained - start, 2), "validation_seconds": round(time.perf_counter() - trained, 2)}), flush=True)
     model.load_state_dict(weights)
     print(json.dumps({"seed": options.seed, "epochs": options.epochs, "test_accuracy": round(accuracy(model, test_loader), 4),

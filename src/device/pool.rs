@@ -146,7 +146,7 @@ mod tests {
     fn classes_waste_at_most_an_eighth() {
         for bytes in (1..100_000).step_by(37) {
             let class = size_class(bytes);
-            assert!(class >= bytes && class % LINE == 0);
+            assert!(class >= bytes && class.is_multiple_of(LINE));
             assert!(class <= bytes + LINE + bytes / STEPS, "{bytes} takes {class}");
         }
     }

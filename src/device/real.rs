@@ -31,10 +31,10 @@ pub trait Real:
     fn of(x: f64) -> Self;
     /// The value in double precision.
     fn f64(self) -> f64;
-    /// `e` to the power of the value.
-    fn exp(self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// Whether it is not a number.
+    fn is_nan(self) -> bool;
     /// The larger of two numbers.
     fn max(self, other: Self) -> Self;
     /// The smaller of two numbers.
@@ -55,12 +55,12 @@ macro_rules! real {
                 f64::from(self)
             }
             #[inline(always)]
-            fn exp(self) -> Self {
-                self.exp()
-            }
-            #[inline(always)]
             fn sqrt(self) -> Self {
                 self.sqrt()
+            }
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                self.is_nan()
             }
             #[inline(always)]
             fn max(self, other: Self) -> Self {

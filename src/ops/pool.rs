@@ -94,7 +94,7 @@ kernel!(MAX_FWD = "max_pool_fwd", |p: Pool, [x] -> [y, argmax: u8]| {
                     let tap = T::of((r * cols.kernel + s) as f64);
                     for ((y, winner), &x) in y.iter_mut().zip(&mut winner).zip(x) {
                         // The first maximum wins, and NaN beats everything: both as in PyTorch.
-                        let take = !(x <= *y) & (*y == *y);
+                        let take = (x > *y) | (x.is_nan() & !y.is_nan());
                         *winner = if take { tap } else { *winner };
                         *y = if take { x } else { *y };
                     }

@@ -25,6 +25,7 @@ pub struct Cpu {
 
 impl Cpu {
     /// A CPU device that may hold `limit` bytes of tensors.
+    #[allow(clippy::new_ret_no_self)] // A device is always used through the trait.
     pub fn new(limit: usize) -> Arc<dyn Device> {
         Arc::new(Cpu { pool: Pool::new(Host, limit), times: Mutex::default() })
     }

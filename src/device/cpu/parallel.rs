@@ -1,4 +1,4 @@
-//! How CPU bodies use the machine: work split over threads in fixed pieces, each piece compiled for the widest vectors
+//! How CPU bodies use the machine: work split over threads in fixed pieces, each piece compiled for the vectors
 //! the processor has. What a piece computes never depends on the number of threads.
 
 use rayon::prelude::*;
@@ -49,10 +49,15 @@ pub fn each(range: Range<usize>, body: impl Fn(usize) + Sync) {
     range.into_par_iter().for_each(|i| vectorised(|| body(i)));
 }
 
-/// Calls `f` compiled for the widest vector instructions found at run time (AVX-512, AVX2+FMA, NEON or none).
+/// Calls `f` compiled for AVX2 and FMA where the processor has them, else for the baseline. Wider vectors gain nothing
+/// where memory is the bound, and each more doubles the code; tiles that are bound by arithmetic choose their own.
 #[inline(always)]
 pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(f)
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx2) = pulp::x86::V3::try_new() {
+        return avx2.vectorize(f);
+    }
+    f()
 }
 
 /// Name of the vector instructions in use.
