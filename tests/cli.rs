@@ -41,7 +41,12 @@ fn a_run_is_trained_evaluated_predicted_and_inspected() {
 
     let output = succeed(&mut roentgen(["inspect", text(&run)]));
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(listed.contains("classifier.3.weight") && listed.contains("left, right"), "{listed}");
+    assert!(
+        listed.contains("classifier.3.weight")
+            && listed.contains("1519906 parameters")
+            && listed.contains("left, right"),
+        "{listed}"
+    );
 
     // Classes are matched by name, and unknown ones refused.
     let other = dir.path().join("other");
@@ -69,6 +74,11 @@ fn inspect_lists_a_backbone() {
     let output = succeed(&mut roentgen(["inspect", "resnet18"]));
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(listed.contains("layer4.1.conv2.weight") && listed.contains("11689512 parameters"), "{listed}");
+}
+
+#[test]
+fn inspect_says_what_it_knows() {
+    fail(&mut roentgen(["inspect", "resnet81"]), 1, &["resnet81", "resnet18"]);
 }
 
 #[test]
@@ -133,7 +143,10 @@ fn bad_images_are_left_out_on_request_and_counted() {
     let output = succeed(&mut roentgen(args));
     assert!(stderr(&output).contains("words.png"), "{}", stderr(&output));
     let report = fs::read_to_string(out.join("report.html")).unwrap();
-    assert!(report.contains("a/words.png") && report.contains("1 images cannot be read"), "not in the report");
+    assert!(
+        report.contains("a/words.png") && report.contains("images that cannot be read and were left out: 1"),
+        "not in the report"
+    );
 }
 
 #[test]
@@ -147,6 +160,7 @@ fn bad_settings_get_one_clear_error() {
     with(&["--model", "vgg99"], 1, &["vgg99", "resnet18"]);
     with(&["--optimizer", "adamax"], 2, &["adamax", "sgd"]);
     with(&["--lr", "nan"], 1, &["lr"]);
+    with(&["--validation", "0.6", "--test", "0.5"], 1, &["0.6", "0.5"]);
     with(&["--size", "8"], 1, &["8 px", "--size 32"]);
     with(&["--freeze", "layer9.*"], 1, &["layer9.*", "inspect"]);
     with(&["--freeze", "*"], 1, &["everything is frozen"]);

@@ -4,11 +4,15 @@ mod common;
 
 use common::{make_images, quick, roentgen, succeed};
 use roentgen::{
-    device::cpu::Cpu,
+    data::Augment,
+    device::{DType, cpu::Cpu},
+    models::Model,
     report::EpochRecord,
     train::{
-        Checkpoint, ClassWeights, Config, LrFactor, Observer, Optimizer, Outcome, RunFolder, Session, StepProgress,
+        Checkpoint, ClassWeights, Config, LrFactor, Observer, Optimiser, Optimizer, Outcome, RunFolder, Session,
+        StepProgress,
         schedule::{Course, Schedule},
+        step::{self, Objective},
     },
     weights,
 };
@@ -260,11 +264,39 @@ fn balanced_weights_are_those_of_scikit_learn() {
 }
 
 #[test]
+fn an_epoch_is_recorded_as_its_steps_went() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    make_images(&data, &["a", "b"], 20);
+    let config = Config { epochs: 1, schedule: Course::Constant, label_smoothing: 0.1, ..recipe(&data) };
+    let mut session = begin(&config, &dir.path().join("run"), 1);
+    // The same steps by hand, on a network of its own.
+    let mut model = Model::new(&config.model, 2, &Cpu::new(1 << 30), DType::F32, config.seed).unwrap();
+    let optimiser = Optimiser::new(&mut model, &config).unwrap();
+    let objective = Objective { class_weights: vec![1.0; 2], label_smoothing: 0.1 };
+    let (mut losses, mut right) = (vec![], 0);
+    for (i, batch) in session.prepared.training_loader(&config, 0).epoch(0, 0).enumerate() {
+        let place = (config.seed, i as u64, config.lr);
+        let result = step::train(&model, &optimiser, &objective, &batch.unwrap(), place).unwrap();
+        losses.push(result.loss);
+        right += result.right;
+    }
+    let flag = AtomicBool::new(false);
+    session.train(&mut Stop { after: ALL, flag: &flag }, &flag).unwrap();
+    let record = &session.history[0];
+    let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+    assert!((record.train_loss - mean).abs() < 1e-12, "{} is not the mean of {losses:?}", record.train_loss);
+    assert_eq!(record.train_accuracy, Some(right as f64 / (losses.len() * config.batch) as f64));
+    assert_eq!(record.learning_rate, config.lr);
+    assert_eq!(weights::tensors(&session.model.params).unwrap(), weights::tensors(&model.params).unwrap());
+}
+
+#[test]
 fn it_learns() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    make_images(&data, &["a", "b", "c"], 24);
-    let config = Config { model: "resnet18".into(), epochs: 5, ..recipe(&data) };
+    make_images(&data, &["a", "b", "c"], 40);
+    let config = Config { model: "resnet18".into(), epochs: 5, augment: Augment::none(), ..recipe(&data) };
     let mut session = begin(&config, &dir.path().join("run"), 2);
     let flag = AtomicBool::new(false);
     session.train(&mut Stop { after: ALL, flag: &flag }, &flag).unwrap();

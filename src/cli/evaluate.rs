@@ -57,7 +57,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     prepared.tell(&mut |line| say(line));
     let split = chosen(&prepared, args.split)?;
-    let loader = prepared.loader(split, &state.config, args.threads.workers).expect("the split has images");
+    let loader = prepared.loader(split, &state.config, args.threads.workers()).expect("the split has images");
     say(format!("evaluating {} on {} {split} images", checkpoint.path().display(), loader.records().len()));
     let scores = step::evaluate(&model, &loader, &state.classes, &AtomicBool::new(false))?;
     let scores = scores.expect("nothing interrupts it");

@@ -80,7 +80,7 @@ fn begin(args: &Args) -> Result<Session> {
     if config.data.is_none() {
         say("no --data given: training on the small sample inside the program");
     }
-    let (session, matched) = Session::begin(config, folder, &device, args.threads.workers)?;
+    let (session, matched) = Session::begin(config, folder, &device, args.threads.workers())?;
     introduce(&session, &device);
     if let Some(matched) = matched {
         tell_matched(&matched, session.state.config.weights.as_deref());
@@ -103,7 +103,7 @@ fn resume(args: &Args, path: &Path) -> Result<Session> {
         checkpoint.state.config.data = Some(data.clone());
     }
     let device = args.threads.device()?;
-    let session = Session::resume(&checkpoint, folder, &device, args.threads.workers)?;
+    let session = Session::resume(&checkpoint, folder, &device, args.threads.workers())?;
     introduce(&session, &device);
     let state = &session.state;
     say(format!("going on after epoch {}, step {}", state.epoch, state.step_in_epoch));

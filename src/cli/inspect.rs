@@ -2,7 +2,7 @@
 
 use super::output::print;
 use crate::{
-    Result,
+    Error, Result,
     device::{DType, cpu::Cpu},
     metrics::decimals,
     models::{self, Model},
@@ -26,20 +26,43 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut text = String::new();
     if models::names().any(|name| name == args.what) {
-        let model = Model::new(&args.what, args.classes as usize, &Cpu::new(usize::MAX), DType::F32, 0)?;
-        list(&mut text, &tensors(&model.params)?, model.params.iter().map(|(_, entry)| entry.name.as_str()));
+        let model = network(&args.what, args.classes as usize)?;
+        list(&mut text, &tensors(&model.params)?, names(&model));
         let _ = writeln!(text, "\n{} parameters", model.params.parameter_count());
     } else {
-        let archive = Archive::read(&checkpoint::file_of(Path::new(&args.what)))?;
-        list(&mut text, &archive.tensors, archive.tensors.keys().map(String::as_str));
+        let path = checkpoint::file_of(Path::new(&args.what));
+        if !path.exists() {
+            let names: Vec<_> = models::names().collect();
+            return Err(Error::unusable(
+                format!("{} is neither a backbone nor a file", args.what),
+                format!("a path, or one of: {}", names.join(", ")),
+            ));
+        }
+        let archive = Archive::read(&path)?;
+        let state: Option<RunState> = archive.state.as_deref().and_then(|state| serde_json::from_str(state).ok());
+        let model = state.as_ref().map(|state| network(&state.config.model, state.classes.len())).transpose()?;
+        // In the network's order where it is known, then what else there is.
+        let known: Vec<&str> =
+            model.iter().flat_map(names).filter(|name| archive.tensors.contains_key(*name)).collect();
+        let others = archive.tensors.keys().map(String::as_str).filter(|name| !known.contains(name));
+        list(&mut text, &archive.tensors, known.iter().copied().chain(others));
         let values: usize = archive.tensors.values().map(|stored| stored.shape.iter().product::<usize>()).sum();
         let _ = writeln!(text, "\n{} tensors, {values} values", archive.tensors.len());
-        if let Some(state) = archive.state.as_deref().and_then(|state| serde_json::from_str(state).ok()) {
-            describe(&mut text, &state);
+        if let (Some(state), Some(model)) = (&state, &model) {
+            let _ = writeln!(text, "{} parameters\n", model.params.parameter_count());
+            describe(&mut text, state);
         }
     }
     print(text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn network(name: &str, classes: usize) -> Result<Model> {
+    Model::new(name, classes, &Cpu::new(usize::MAX), DType::F32, 0)
+}
+
+fn names(model: &Model) -> impl Iterator<Item = &str> {
+    model.params.iter().map(|(_, entry)| entry.name.as_str())
 }
 
 fn list<'a>(text: &mut String, tensors: &Tensors, names: impl Iterator<Item = &'a str>) {

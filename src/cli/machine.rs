@@ -14,14 +14,19 @@ use std::{fs, sync::Arc};
 #[command(next_help_heading = "Machine")]
 pub struct Threads {
     /// Threads that load images; changes no result
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    pub workers: usize,
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(..=256))]
+    workers: u16,
     /// Threads that compute; changes no result [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }
 
 impl Threads {
+    /// Threads that load images.
+    pub fn workers(&self) -> usize {
+        usize::from(self.workers)
+    }
+
     /// The CPU as a device, computing on this many threads.
     ///
     /// # Errors

@@ -77,6 +77,14 @@ pub struct Recipe {
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     drop_copies: bool,
+    /// Share of the images drawn for validation, unless the data give it; 0 for none [default: 0.15]
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip)]
+    validation: Option<f64>,
+    /// Share of the images drawn for the test, unless the data give splits; 0 for none [default: 0.15]
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip)]
+    test: Option<f64>,
     /// Scaling of pixel values: none, or imagenet for weights pretrained there [default: none]
     #[arg(long, value_name = "NAME", value_parser = normalise)]
     normalise: Option<Normalise>,
@@ -128,6 +136,11 @@ impl Recipe {
         };
         if let Some(augment) = augment {
             table.insert("augment".into(), Value::try_from(augment).expect("plain data"));
+        }
+        let shares = [("validation", self.validation), ("test", self.test)];
+        let shares: Table = shares.into_iter().filter_map(|(key, share)| Some((key.into(), share?.into()))).collect();
+        if !shares.is_empty() {
+            table.insert("split".into(), Value::Table(shares));
         }
         Ok(table)
     }

@@ -60,7 +60,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let scores = state.classes.iter().map(|class| format!("score_{class}"));
     let header = ["path", "predicted"].map(String::from).into_iter().chain(scores);
     table.write_record(header).expect(in_memory);
-    if let Some(loader) = prepared.loader(Split::Test, &state.config, args.threads.workers) {
+    if let Some(loader) = prepared.loader(Split::Test, &state.config, args.threads.workers()) {
         let scores = step::evaluate(&model, &loader, &state.classes, &AtomicBool::new(false))?;
         let scores = scores.expect("nothing interrupts it");
         for (i, record) in loader.records().iter().enumerate() {

@@ -57,15 +57,15 @@ impl Progress {
 
 impl Observer for Progress {
     fn step(&mut self, p: &StepProgress) {
-        let rate = self.rate.after(p.images);
+        let rate = decimals(self.rate.after(p.images), 1);
         let text = format!(
-            "epoch {}/{}  step {}/{}  {rate:.1} images/s  loss {:.4}  lr {:.2e}",
+            "epoch {}/{}  step {}/{}  {rate} images/s  loss {:.4}  lr {:.2e}",
             p.epoch, self.epochs, p.step, p.steps, p.loss, p.lr
         );
         match &self.bar {
             Some(bar) => {
-                bar.set_message(text);
                 bar.inc(1);
+                bar.set_message(text);
             }
             None if self.last_line.elapsed() > PLAIN_INTERVAL => self.line(&text),
             None => {}
@@ -104,16 +104,15 @@ impl Observer for Progress {
 #[derive(Default)]
 struct Rate {
     last: Option<Instant>,
-    seconds_per_image: f64,
+    seconds_per_image: Option<f64>,
 }
 
 impl Rate {
-    fn after(&mut self, images: usize) -> f64 {
-        if let Some(last) = self.last.replace(Instant::now()) {
-            let now = last.elapsed().as_secs_f64() / images as f64;
-            let old = self.seconds_per_image;
-            self.seconds_per_image = if old > 0.0 { 0.9 * old + 0.1 * now } else { now };
-        }
-        if self.seconds_per_image > 0.0 { 1.0 / self.seconds_per_image } else { 0.0 }
+    /// The rate after a step of so many images; `None` after the first.
+    fn after(&mut self, images: usize) -> Option<f64> {
+        let now = self.last.replace(Instant::now())?.elapsed().as_secs_f64() / images as f64;
+        let smooth = self.seconds_per_image.map_or(now, |old| 0.9 * old + 0.1 * now);
+        self.seconds_per_image = Some(smooth);
+        Some(1.0 / smooth)
     }
 }

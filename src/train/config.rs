@@ -171,24 +171,46 @@ impl Config {
     /// The first such value.
     pub fn check(&self) -> Result<()> {
         let refuse = |problem: String, remedy: &str| Err(Error::unusable(problem, remedy));
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        let not_negative = |x: f64| x.is_finite() && x >= 0.0;
+        let ordered = |[low, high]: [f32; 2]| 0.0 <= low && low <= high && high.is_finite();
+        let Augment { flip, rotation, brightness, contrast } = self.augment;
+        let Normalise { mean, std } = self.normalise;
         let rules = [
-            (self.size >= 1, "size", self.size.to_string(), "at least 1"),
+            ((1..=4096).contains(&self.size), "size", self.size.to_string(), "1 to 4096 pixels"),
             (self.epochs >= 1, "epochs", self.epochs.to_string(), "at least 1"),
-            (self.batch >= 2, "batch", self.batch.to_string(), "at least 2: batch normalisation needs a spread"),
-            (self.lr.is_finite() && self.lr > 0.0, "lr", self.lr.to_string(), "a number above 0, say 1e-3"),
-            (self.lr_min.is_finite() && self.lr_min >= 0.0, "lr_min", self.lr_min.to_string(), "at least 0"),
-            (self.warmup.is_finite() && self.warmup >= 0.0, "warmup", self.warmup.to_string(), "epochs, at least 0"),
-            (
-                self.weight_decay.is_finite() && self.weight_decay >= 0.0,
-                "weight_decay",
-                self.weight_decay.to_string(),
-                "at least 0",
-            ),
+            // Batch normalisation needs a spread.
+            ((2..=65536).contains(&self.batch), "batch", self.batch.to_string(), "2 to 65536 images"),
+            (positive(self.lr), "lr", self.lr.to_string(), "a number above 0, say 1e-3"),
+            (not_negative(self.lr_min), "lr_min", self.lr_min.to_string(), "a number of at least 0"),
+            (not_negative(self.warmup), "warmup", self.warmup.to_string(), "a number of epochs, at least 0"),
+            (not_negative(self.weight_decay), "weight_decay", self.weight_decay.to_string(), "a number of at least 0"),
             (
                 (0.0..1.0).contains(&self.label_smoothing),
                 "label_smoothing",
                 self.label_smoothing.to_string(),
                 "at least 0 and below 1",
+            ),
+            (
+                self.lr_factors.iter().all(|f| not_negative(f.factor)),
+                "lr_factors",
+                format!("{:?}", self.lr_factors),
+                "factors of at least 0",
+            ),
+            (
+                (0.0..=1.0).contains(&flip)
+                    && (0.0..=180.0).contains(&rotation)
+                    && ordered(brightness)
+                    && ordered(contrast),
+                "augment",
+                format!("{:?}", self.augment),
+                "flip from 0 to 1, rotation from 0 to 180, and ranges of two rising numbers",
+            ),
+            (
+                mean.iter().all(|x| x.is_finite()) && std.iter().all(|&x| positive(f64::from(x))),
+                "normalise",
+                format!("{:?}", self.normalise),
+                "finite means, and deviations above 0",
             ),
         ];
         if let Some((_, key, value, remedy)) = rules.into_iter().find(|(holds, ..)| !holds) {

@@ -47,8 +47,7 @@ impl Prepared {
         if config.drop_copies {
             let dropped = split::drop_train_copies(&mut dataset);
             if !dropped.is_empty() {
-                warnings
-                    .push(format!("{} training images are copies of held-out ones and were left out", dropped.len()));
+                warnings.push(format!("training images left out as copies of held-out ones: {}", dropped.len()));
             }
             split::check_training_classes(&dataset)?;
         }
@@ -103,11 +102,11 @@ impl Prepared {
     /// The same, with the warnings that follow from what is known.
     fn warned(mut self) -> Prepared {
         if !self.skipped.is_empty() {
-            self.warnings.push(format!("{} images cannot be read and were left out", self.skipped.len()));
+            self.warnings.push(format!("images that cannot be read and were left out: {}", self.skipped.len()));
         }
         if self.dataset.ignored > 0 {
             self.warnings
-                .push(format!("{} files are no images by their suffix and were ignored", self.dataset.ignored));
+                .push(format!("files that are no images by their suffix and were ignored: {}", self.dataset.ignored));
         }
         self.warnings.extend(split::warnings(&self.dataset));
         self
