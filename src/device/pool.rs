@@ -87,7 +87,7 @@ impl Pool {
             Some(address) => address,
             None => {
                 let fresh = self.fresh(&mut state, class);
-                let out_of_memory = || Error::OutOfMemory { wanted: bytes, free: self.limit - state.held, at };
+                let out_of_memory = || Error::OutOfMemory { wanted: class, free: self.limit - state.held, at };
                 fresh.ok_or_else(out_of_memory)?
             }
         };

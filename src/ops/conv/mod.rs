@@ -4,6 +4,7 @@ pub mod cpu;
 
 use super::{Case, Spec};
 use crate::{
+    device::Kernel,
     kernel,
     shape::{Window, int, nhwc},
     tensor::{Tensor, launch},
@@ -72,6 +73,16 @@ kernel!(WGRAD = "conv2d_wgrad", |p: Conv, [x, gy] -> [gw]| {
     cpu::conv2d_wgrad(p, x, gy, gw);
 });
 
+/// The kernels of a kind of convolution.
+pub(crate) struct Kernels {
+    pub fwd: &'static Kernel,
+    pub moments_fwd: &'static Kernel,
+    pub dgrad: &'static Kernel,
+    pub wgrad: &'static Kernel,
+}
+
+static DENSE: Kernels = Kernels { fwd: &FWD, moments_fwd: &MOMENTS_FWD, dgrad: &DGRAD, wgrad: &WGRAD };
+
 /// x `[n, h, w, c]` ∗ w `[k, r, s, c]`.
 #[track_caller]
 pub fn conv2d(x: &Tensor, w: &Tensor, window: Window) -> Tensor {
@@ -84,26 +95,33 @@ pub(crate) fn conv2d_with_moments(x: &Tensor, w: &Tensor, window: Window, wanted
     let [k, r, s, c] = nhwc(w.shape(), "conv2d weight");
     let x_shape = nhwc(x.shape(), "conv2d");
     assert!((r, s) == window.kernel && c == x_shape[3], "conv2d: {:?}, weight {:?}, {window:?}", x.shape(), w.shape());
-    let p = Conv::new(x_shape, k, window, "conv2d");
-    let y = x.empty(&p.output(), "conv2d");
-    let moments = wanted.then(|| x.empty(&p.moments(), "conv2d"));
+    convolve(&DENSE, x, w, Conv::new(x_shape, k, window, "conv2d"), wanted)
+}
+
+/// Runs and records a convolution of either kind.
+pub(crate) fn convolve(
+    kernels: &'static Kernels,
+    x: &Tensor,
+    w: &Tensor,
+    p: Conv,
+    moments_wanted: bool,
+) -> (Tensor, Option<Tensor>) {
+    let y = x.empty(&p.output(), kernels.fwd.name);
+    let moments = moments_wanted.then(|| x.empty(&p.moments(), kernels.moments_fwd.name));
     match &moments {
-        None => launch(&FWD, &p, &[x, w], &[&y]),
-        Some(moments) => launch(&MOMENTS_FWD, &p, &[x, w], &[&y, moments]),
+        None => launch(kernels.fwd, &p, &[x, w], &[&y]),
+        Some(moments) => launch(kernels.moments_fwd, &p, &[x, w], &[&y, moments]),
     }
     let (sx, sw) = (x.clone(), w.clone());
-    let y = y.record("conv2d", &[x, w], move |g| {
-        let gx = sx.wants_grad().then(|| {
-            let gx = sx.like("conv2d dgrad");
-            launch(&DGRAD, &p, &[&g, &sw], &[&gx]);
-            gx
-        });
-        let gw = sw.wants_grad().then(|| {
-            let gw = sw.like("conv2d wgrad");
-            launch(&WGRAD, &p, &[&sx, &g], &[&gw]);
-            gw
-        });
-        vec![gx, gw]
+    let y = y.record(kernels.fwd.name, &[x, w], move |g| {
+        let gradient = |of: &Tensor, kernel: &'static Kernel, ins: [&Tensor; 2]| {
+            of.wants_grad().then(|| {
+                let gradient = of.like(kernel.name);
+                launch(kernel, &p, &ins, &[&gradient]);
+                gradient
+            })
+        };
+        vec![gradient(&sx, kernels.dgrad, [&g, &sw]), gradient(&sw, kernels.wgrad, [&sx, &g])]
     });
     (y, moments)
 }

@@ -2,11 +2,14 @@
 
 pub mod cpu;
 
-use super::{Case, Spec, conv::Conv};
+use super::{
+    Case, Spec,
+    conv::{Conv, Kernels, convolve},
+};
 use crate::{
     kernel,
     shape::{Window, nhwc},
-    tensor::{Tensor, launch},
+    tensor::Tensor,
 };
 
 kernel!(FWD = "depthwise_fwd", |p: Conv, [x, w] -> [y]| {
@@ -22,6 +25,8 @@ kernel!(WGRAD = "depthwise_wgrad", |p: Conv, [x, gy] -> [gw]| {
     cpu::depthwise_wgrad(p, x, gy, gw);
 });
 
+static KERNELS: Kernels = Kernels { fwd: &FWD, moments_fwd: &MOMENTS_FWD, dgrad: &DGRAD, wgrad: &WGRAD };
+
 /// x `[n, h, w, c]` ∗ w `[c, r, s]`, channel by channel.
 #[track_caller]
 pub fn depthwise(x: &Tensor, w: &Tensor, window: Window) -> Tensor {
@@ -34,28 +39,7 @@ pub(crate) fn depthwise_with_moments(x: &Tensor, w: &Tensor, window: Window, wan
     let x_shape = nhwc(x.shape(), "depthwise");
     let (r, s) = window.kernel;
     assert_eq!(w.shape(), [x_shape[3], r, s], "depthwise: weight for {:?}, {window:?}", x.shape());
-    let p = Conv::new(x_shape, x_shape[3], window, "depthwise");
-    let y = x.empty(&p.output(), "depthwise");
-    let moments = wanted.then(|| x.empty(&p.moments(), "depthwise"));
-    match &moments {
-        None => launch(&FWD, &p, &[x, w], &[&y]),
-        Some(moments) => launch(&MOMENTS_FWD, &p, &[x, w], &[&y, moments]),
-    }
-    let (sx, sw) = (x.clone(), w.clone());
-    let y = y.record("depthwise", &[x, w], move |g| {
-        let gx = sx.wants_grad().then(|| {
-            let gx = sx.like("depthwise dgrad");
-            launch(&DGRAD, &p, &[&g, &sw], &[&gx]);
-            gx
-        });
-        let gw = sw.wants_grad().then(|| {
-            let gw = sw.like("depthwise wgrad");
-            launch(&WGRAD, &p, &[&sx, &g], &[&gw]);
-            gw
-        });
-        vec![gx, gw]
-    });
-    (y, moments)
+    convolve(&KERNELS, x, w, Conv::new(x_shape, x_shape[3], window, "depthwise"), wanted)
 }
 
 /// Cases of [`depthwise`].
