@@ -6,6 +6,9 @@
 #pragma once
 #include "ptx.cuh"
 
+using bf16 = __nv_bfloat16;
+using f16 = __half;
+
 // Height of the tile of pixels that a convolution writes; `PARTIAL_ROWS` in src/device/cuda/mod.rs must agree.
 constexpr int PARTIAL_ROWS = 128;
 // Threads of a block where nothing asks for another number; `Grid::THREADS` in src/device/mod.rs must agree.
@@ -80,8 +83,7 @@ __device__ inline uint4 philox(uint4 counter, uint2 key) {
 // A number in [0, 1) of 24 random bits, as `unit` in src/rng.rs.
 __device__ __forceinline__ float unit(unsigned word) { return (word >> 8) * (1.0f / 16777216.0f); }
 
-// EXPORT(name, template, (declared parameters), (passed arguments)) would hide what a reader looks for, so each file
-// writes its signatures once, in a macro over the type T, and lists the types here.
+// Each file writes the signature of a kernel once, in a macro over the type T, and applies it to one of these lists.
 #define FOR_FLOATS(KERNEL) KERNEL(float, f32) KERNEL(double, f64) KERNEL(bf16, bf16) KERNEL(f16, f16)
 // For kernels whose tensors are all of the wide type.
 #define FOR_WIDE(KERNEL) KERNEL(float, f32) KERNEL(double, f64)
