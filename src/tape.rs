@@ -98,14 +98,7 @@ impl Tape {
     /// A float tensor from `f64` values, rounded to `dtype`.
     #[track_caller]
     pub fn floats(self: &Rc<Self>, shape: &[usize], dtype: DType, data: &[f64]) -> Tensor {
-        match dtype {
-            DType::F32 => {
-                let single: Vec<f32> = data.iter().map(|&x| x as f32).collect();
-                self.upload(shape, dtype, bytemuck::cast_slice(&single))
-            }
-            DType::F64 => self.upload(shape, dtype, bytemuck::cast_slice(data)),
-            other => panic!("{other:?} is not a float type"),
-        }
+        self.upload(shape, dtype, &dtype.encode(data))
     }
 
     /// The first error sticks: every later operation is a no-op, and the next read reports it.

@@ -69,6 +69,11 @@ impl Tensor {
         self.tape.empty(shape, self.dtype, at)
     }
 
+    /// An unwritten tensor of the given shape in the type that sums of this one are kept in.
+    pub fn empty_wide(&self, shape: &[usize], at: &'static str) -> Tensor {
+        self.tape.empty(shape, self.dtype.wide(), at)
+    }
+
     /// An unwritten tensor of the same shape and type.
     pub fn like(&self, at: &'static str) -> Tensor {
         self.empty(&self.shape, at)
@@ -109,12 +114,7 @@ impl Tensor {
         let block = self.block.as_ref().expect("nothing failed, so there is memory");
         let mut bytes = vec![0; block.bytes()];
         self.tape.device().download(block, &mut bytes)?;
-        Ok(match self.dtype {
-            DType::F32 => bytemuck::pod_collect_to_vec::<u8, f32>(&bytes).into_iter().map(f64::from).collect(),
-            DType::F64 => bytemuck::pod_collect_to_vec(&bytes),
-            DType::U32 => bytemuck::pod_collect_to_vec::<u8, u32>(&bytes).into_iter().map(f64::from).collect(),
-            DType::U8 => bytes.into_iter().map(f64::from).collect(),
-        })
+        Ok(self.dtype.decode(&bytes))
     }
 }
 
@@ -124,8 +124,11 @@ impl fmt::Debug for Tensor {
     }
 }
 
-/// Runs a kernel in the float type of its first output. Does nothing after a device failure.
+/// Runs a kernel in the narrowest float type of its tensors: what it stores, sums being kept in [`DType::wide`]. Does
+/// nothing after a device failure.
 pub fn launch<P: bytemuck::Pod>(kernel: &Kernel, params: &P, ins: &[&Tensor], outs: &[&Tensor]) {
     let first = outs.first().expect("a kernel has an output");
-    first.tape.launch(kernel, first.dtype, bytemuck::bytes_of(params), ins, outs);
+    let floats = ins.iter().chain(outs).map(|t| t.dtype).filter(|dtype| dtype.is_float());
+    let dtype = floats.min_by_key(|dtype| dtype.size()).expect("a kernel has a float tensor");
+    first.tape.launch(kernel, dtype, bytemuck::bytes_of(params), ins, outs);
 }

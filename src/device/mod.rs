@@ -4,6 +4,7 @@
 //! whatever concerns all kernels (profiling, poisoning, capture) has one place.
 
 pub mod cpu;
+pub mod cuda;
 mod pool;
 mod real;
 
@@ -11,11 +12,16 @@ pub use pool::{Block, Pool, Source};
 pub use real::Real;
 
 use crate::Result;
+use half::{bf16, f16};
 use std::sync::Arc;
 
 /// Type of the elements of a tensor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
+    /// bfloat16: the range of single precision with 8 bits of precision; on a GPU only.
+    BF16,
+    /// IEEE half precision; on a GPU only.
+    F16,
     /// IEEE single precision: for work.
     F32,
     /// IEEE double precision: for proofs.
@@ -31,19 +37,118 @@ impl DType {
     pub const fn size(self) -> usize {
         match self {
             DType::U8 => 1,
+            DType::BF16 | DType::F16 => 2,
             DType::F32 | DType::U32 => 4,
             DType::F64 => 8,
         }
     }
+
+    /// The type that sums of this one are kept in: single precision for the half types, else the type itself.
+    pub const fn wide(self) -> DType {
+        match self {
+            DType::BF16 | DType::F16 => DType::F32,
+            other => other,
+        }
+    }
+
+    /// Whether it holds fractions.
+    pub const fn is_float(self) -> bool {
+        !matches!(self, DType::U32 | DType::U8)
+    }
+
+    /// The bytes of `values` rounded to this float type.
+    #[track_caller]
+    pub fn encode(self, values: &[f64]) -> Vec<u8> {
+        fn bytes<T: bytemuck::NoUninit>(values: &[f64], round: impl Fn(f64) -> T) -> Vec<u8> {
+            bytemuck::cast_slice(&values.iter().map(|&x| round(x)).collect::<Vec<T>>()).to_vec()
+        }
+        match self {
+            DType::BF16 => bytes(values, bf16::from_f64),
+            DType::F16 => bytes(values, f16::from_f64),
+            DType::F32 => bytes(values, |x| x as f32),
+            DType::F64 => bytes(values, |x| x),
+            other => panic!("{other:?} is not a float type"),
+        }
+    }
+
+    /// The values of `bytes` of this type.
+    pub fn decode(self, bytes: &[u8]) -> Vec<f64> {
+        fn values<T: bytemuck::Pod + Into<f64>>(bytes: &[u8]) -> Vec<f64> {
+            bytemuck::pod_collect_to_vec::<u8, T>(bytes).into_iter().map(Into::into).collect()
+        }
+        match self {
+            DType::BF16 => values::<bf16>(bytes),
+            DType::F16 => values::<f16>(bytes),
+            DType::F32 => values::<f32>(bytes),
+            DType::F64 => values::<f64>(bytes),
+            DType::U32 => values::<u32>(bytes),
+            DType::U8 => values::<u8>(bytes),
+        }
+    }
+
+    /// What the names of CUDA kernels in this type end in.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            DType::BF16 => "bf16",
+            DType::F16 => "f16",
+            DType::F32 => "f32",
+            DType::F64 => "f64",
+            DType::U32 => "u32",
+            DType::U8 => "u8",
+        }
+    }
 }
 
-/// A name with two bodies: the Rust function here, and the CUDA function of the same name.
+/// A name with two bodies: the Rust function here, and the CUDA functions `<name>_<dtype>` in `kernels/`.
 #[derive(Debug)]
 pub struct Kernel {
     /// Name of the kernel, shared by both bodies.
     pub name: &'static str,
     /// Body for the CPU.
     pub cpu: fn(&mut Args),
+    /// How the CUDA body is launched.
+    pub cuda: Launch,
+}
+
+/// How a CUDA body is launched: its grid, a function of the bytes of the parameter struct and the float type, and what
+/// it receives.
+#[derive(Clone, Copy, Debug)]
+pub enum Launch {
+    /// The parameter struct by value, then one pointer for each input and output.
+    Pointers(fn(&[u8], DType) -> Grid),
+    /// For a list of tensors of any length: one struct by value, the parameters followed by all addresses.
+    Table(fn(&[u8], DType) -> Grid),
+}
+
+/// Blocks, threads of a block and bytes of dynamic shared memory of a CUDA launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Blocks along x, y and z.
+    pub blocks: [usize; 3],
+    /// Threads of a block.
+    pub threads: usize,
+    /// Dynamic shared memory of a block in bytes.
+    pub shared: usize,
+}
+
+impl Grid {
+    /// Threads of a block where nothing asks for another number: enough to hide latency, few enough for full occupancy.
+    pub const THREADS: usize = 256;
+
+    /// Blocks along x, y and z of so many threads.
+    pub fn new(blocks: [usize; 3], threads: usize) -> Grid {
+        Grid { blocks: blocks.map(|b| b.max(1)), threads, shared: 0 }
+    }
+
+    /// One thread for each of `items`.
+    pub fn threads(items: usize) -> Grid {
+        Grid::new([items.div_ceil(Grid::THREADS), 1, 1], Grid::THREADS)
+    }
+
+    /// One thread for each 16 bytes of `len` elements.
+    pub fn packs(len: usize, dtype: DType) -> Grid {
+        Grid::threads(len.div_ceil(16 / dtype.size()))
+    }
 }
 
 /// What both bodies receive: the float type, a plain-old-data parameter struct, inputs and outputs.
@@ -109,26 +214,50 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// A failure of the device.
     fn launch(&self, kernel: &Kernel, dtype: DType, params: &[u8], ins: &[&Block], outs: &[&Block]) -> Result<()>;
+    /// Rows of pixels that one partial sum over an image covers, where a kernel leaves partial sums: the height of the
+    /// tile that the device's convolutions write.
+    fn partial_rows(&self) -> usize;
     /// Waits for everything launched.
     ///
     /// # Errors
     /// A failure of the device, also of an earlier launch.
     fn sync(&self) -> Result<()>;
-    /// Where the time went, by kernel, since the last call.
+    /// Where the time went, by kernel, since the last call. A device may begin to measure at the first call.
     fn kernel_times(&self) -> Vec<KernelTime>;
+    /// Records what `step` launches and uploads, without running it, to be replayed with little effort of the host; the
+    /// step must read nothing back. `None` if the device does not record.
+    ///
+    /// # Errors
+    /// A failure of the step or of the device.
+    fn capture(&self, step: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Replay>>> {
+        let _ = step;
+        Ok(None)
+    }
+}
+
+/// A recorded step.
+pub trait Replay {
+    /// Runs it again: the same launches on the same memory, uploads with the same content.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    fn replay(&self) -> Result<()>;
 }
 
 /// Declares a kernel by its CPU body, generic over the float `T`:
-/// `kernel!(POOL_FWD = "pool_fwd", |p: Pool, [x] -> [y, argmax: u8]| { … })`.
-/// Inputs and outputs are slices of `T` unless a type is given; `p` is the parameter struct by reference.
+/// `kernel!(POOL_FWD = "pool_fwd", |p: Pool, [x] -> [y, argmax: u8]| { … }, grid |dtype| Grid::threads(p.n as usize))`.
+/// Inputs and outputs are slices of `T` unless a type is given; `p` is the parameter struct by reference, in the body and
+/// in the grid of the CUDA body.
 #[macro_export]
 macro_rules! kernel {
-    ($id:ident = $name:literal, |$p:ident : $P:ty, [$($i:ident $(: $it:ty)?),*] -> [$($o:ident $(: $ot:ty)?),*]| $body:block) => {
+    ($id:ident = $name:literal, |$p:ident : $P:ty, [$($i:ident $(: $it:ty)?),*] -> [$($o:ident $(: $ot:ty)?),*]| $body:block,
+        grid |$dtype:pat_param| $grid:expr) => {
         static $id: $crate::device::Kernel = $crate::device::Kernel {
             name: $name,
             cpu: {
                 fn body<T: $crate::device::Real>(args: &mut $crate::device::Args) {
                     let $p: &$P = &bytemuck::pod_read_unaligned(args.params);
+                    let _ = $p;
                     let mut ins = args.ins.iter();
                     $(let $i: &[$crate::kernel!(@element $($it)?)] = bytemuck::cast_slice(ins.next().expect($name));)*
                     assert!(ins.next().is_none(), concat!($name, ": too many inputs"));
@@ -139,7 +268,15 @@ macro_rules! kernel {
                 }
                 $crate::kernel!(@dispatch body)
             },
+            cuda: $crate::device::Launch::Pointers(|params, $dtype| {
+                let $p: &$P = &bytemuck::pod_read_unaligned(params);
+                let _ = $p;
+                $grid
+            }),
         };
+    };
+    ($id:ident = $name:literal, |$p:ident : $P:ty, [$($i:ident $(: $it:ty)?),*] -> [$($o:ident $(: $ot:ty)?),*]| $body:block) => {
+        $crate::kernel!($id = $name, |$p: $P, [$($i $(: $it)?),*] -> [$($o $(: $ot)?),*]| $body, grid |_| $crate::device::Grid::threads(1));
     };
     (@element) => { T };
     (@element $t:ty) => { $t };

@@ -13,6 +13,14 @@ pub trait Source: Send + Sync {
     fn get(&self, bytes: usize) -> Option<usize>;
     /// Gives back what `get` gave.
     fn put(&self, address: usize, bytes: usize);
+    /// Bytes to leave unused behind every block, where the source watches them.
+    fn guard(&self) -> usize {
+        0
+    }
+    /// A block of `bytes` at `address` was handed out.
+    fn taken(&self, _address: usize, _bytes: usize) {}
+    /// That block came back.
+    fn returned(&self, _address: usize, _bytes: usize) {}
 }
 
 /// A caching allocator with size classes.
@@ -51,7 +59,8 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let class = size_class(self.bytes);
+        self.pool.source.returned(self.address, self.bytes);
+        let class = self.pool.class(self.bytes);
         let mut state = self.pool.state();
         state.in_use -= class;
         state.free.entry(class).or_default().push(self.address);
@@ -81,7 +90,7 @@ impl Pool {
     /// # Errors
     /// [`Error::OutOfMemory`] naming `at`, when the limit or the machine leaves no room.
     pub fn take(self: &Arc<Pool>, bytes: usize, at: &'static str) -> Result<Arc<Block>> {
-        let class = size_class(bytes);
+        let class = self.class(bytes);
         let mut state = self.state();
         let address = match state.free.get_mut(&class).and_then(Vec::pop) {
             Some(address) => address,
@@ -93,26 +102,37 @@ impl Pool {
         };
         state.in_use += class;
         state.peak = state.peak.max(state.in_use);
+        self.source.taken(address, bytes);
         Ok(Arc::new(Block { address, bytes, pool: self.clone() }))
+    }
+
+    /// What a block of `bytes` takes.
+    fn class(&self, bytes: usize) -> usize {
+        size_class(bytes + self.source.guard())
+    }
+
+    /// Gives the blocks kept for reuse back to the source.
+    pub fn trim(&self) {
+        self.release(&mut self.state());
     }
 
     /// Memory from the source; blocks kept for reuse are given up before the request is refused.
     fn fresh(&self, state: &mut State, class: usize) -> Option<usize> {
         if state.held + class > self.limit {
-            self.trim(state);
+            self.release(state);
         }
         if state.held + class > self.limit {
             return None;
         }
         let address = self.source.get(class).or_else(|| {
-            self.trim(state);
+            self.release(state);
             self.source.get(class)
         })?;
         state.held += class;
         Some(address)
     }
 
-    fn trim(&self, state: &mut State) {
+    fn release(&self, state: &mut State) {
         for (class, addresses) in std::mem::take(&mut state.free) {
             state.held -= class * addresses.len();
             addresses.into_iter().for_each(|address| self.source.put(address, class));
@@ -134,7 +154,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         let mut state = std::mem::take(&mut *self.state());
-        self.trim(&mut state);
+        self.release(&mut state);
     }
 }
 

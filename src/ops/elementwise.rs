@@ -5,7 +5,7 @@ use super::{
     activation::{Act, Activation, with_activation},
 };
 use crate::{
-    device::cpu::parallel,
+    device::{Grid, cpu::parallel},
     kernel,
     rng::{Purpose, philox, unit},
     shape::{int, nhwc},
@@ -13,20 +13,20 @@ use crate::{
 };
 use bytemuck::{Pod, Zeroable};
 
-kernel!(ADD_FWD = "add", |_p: u32, [a, b] -> [y]| {
+kernel!(ADD_FWD = "add", |len: i64, [a, b] -> [y]| {
     parallel::rows(y, 1, #[inline(always)] |start, y| {
         for ((y, &a), &b) in y.iter_mut().zip(&a[start..]).zip(&b[start..]) {
             *y = a + b;
         }
     });
-});
+}, grid |dtype| Grid::packs(*len as usize, dtype));
 
 /// a + b, of equal shapes.
 #[track_caller]
 pub fn add(a: &Tensor, b: &Tensor) -> Tensor {
     assert_eq!(a.shape(), b.shape(), "add: shapes differ");
     let y = a.like("add");
-    launch(&ADD_FWD, &0u32, &[a, b], &[&y]);
+    launch(&ADD_FWD, &(y.len() as i64), &[a, b], &[&y]);
     y.record("add", &[a, b], |g| vec![Some(g.clone()), Some(g)])
 }
 
@@ -39,15 +39,24 @@ pub static ADD: Spec = Spec {
     },
 };
 
-kernel!(ACTIVATE_FWD = "activate_fwd", |act: i32, [x] -> [y]| {
-    with_activation!(*act, A => parallel::rows(y, 1, #[inline(always)] |start, y| {
+/// An activation of `len` elements.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Activate {
+    len: i64,
+    act: i32,
+    unused: i32,
+}
+
+kernel!(ACTIVATE_FWD = "activate_fwd", |p: Activate, [x] -> [y]| {
+    with_activation!(p.act, A => parallel::rows(y, 1, #[inline(always)] |start, y| {
         for (y, &x) in y.iter_mut().zip(&x[start..]) {
             *y = A::f(x);
         }
     }));
 });
-kernel!(ACTIVATE_BWD = "activate_bwd", |act: i32, [x, gy] -> [gx]| {
-    with_activation!(*act, A => parallel::rows(gx, 1, #[inline(always)] |start, gx| {
+kernel!(ACTIVATE_BWD = "activate_bwd", |p: Activate, [x, gy] -> [gx]| {
+    with_activation!(p.act, A => parallel::rows(gx, 1, #[inline(always)] |start, gx| {
         for ((gx, &x), &gy) in gx.iter_mut().zip(&x[start..]).zip(&gy[start..]) {
             *gx = gy * A::df(x);
         }
@@ -57,11 +66,12 @@ kernel!(ACTIVATE_BWD = "activate_bwd", |act: i32, [x, gy] -> [gx]| {
 /// The activation of every element.
 pub fn activate(x: &Tensor, act: Act) -> Tensor {
     let y = x.like("activate");
-    launch(&ACTIVATE_FWD, &(act as i32), &[x], &[&y]);
+    let p = Activate { len: x.len() as i64, act: act as i32, unused: 0 };
+    launch(&ACTIVATE_FWD, &p, &[x], &[&y]);
     let saved = x.clone();
     y.record("activate", &[x], move |g| {
         let gx = saved.like("activate backward");
-        launch(&ACTIVATE_BWD, &(act as i32), &[&saved, &g], &[&gx]);
+        launch(&ACTIVATE_BWD, &p, &[&saved, &g], &[&gx]);
         vec![Some(gx)]
     })
 }
@@ -141,7 +151,7 @@ pub static SCALE_CHANNELS: Spec = Spec {
     name: "scale_channels",
     cases: || {
         let case = |label, x: [usize; 4]| {
-            Case::new(label, &[&x, &[x[0], x[3]]], |t| scale_channels(&t[0], &t[1])).linear_in(&[0, 1])
+            Case::new(label, &[&x, &[x[0], x[3]]], |t| scale_channels(&t[0], &t[1])).linear_in(&[0, 1]).wide(&[1])
         };
         vec![case("2x3x4x5", [2, 3, 4, 5]), case("14x14x240", [8, 14, 14, 240]).real(0)]
     },
@@ -156,6 +166,8 @@ struct Drop {
     step: u32,
     place: u32,
     p: f32,
+    unused: u32,
+    len: i64,
 }
 
 kernel!(DROPOUT_FWD = "dropout", |drop: Drop, [x] -> [y]| {
@@ -176,7 +188,7 @@ kernel!(DROPOUT_FWD = "dropout", |drop: Drop, [x] -> [y]| {
 #[track_caller]
 pub fn dropout(x: &Tensor, p: f32, seed: u64, step: u32, place: u32) -> Tensor {
     assert!((0.0..1.0).contains(&p), "dropout: a probability of {p}");
-    let drop = Drop { seed: [seed as u32, (seed >> 32) as u32], step, place, p };
+    let drop = Drop { seed: [seed as u32, (seed >> 32) as u32], step, place, p, unused: 0, len: x.len() as i64 };
     let y = x.like("dropout");
     launch(&DROPOUT_FWD, &drop, &[x], &[&y]);
     y.record("dropout", &[x], move |g| {

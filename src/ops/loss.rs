@@ -39,7 +39,7 @@ kernel!(CROSS_ENTROPY = "softmax_cross_entropy", |p: CrossEntropy, [logits, labe
     loss[0] = T::of(sum / total);
 });
 
-kernel!(SCALE_BY = "scale_by", |_p: u32, [x, factor] -> [y]| {
+kernel!(SCALE_BY = "scale_by", |_len: i64, [x, factor] -> [y]| {
     y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * factor[0]);
 });
 
@@ -59,11 +59,11 @@ pub fn softmax_cross_entropy(logits: &Tensor, labels: &Tensor, weights: &Tensor,
     );
     assert!((0.0..1.0).contains(&smoothing), "softmax_cross_entropy: a smoothing of {smoothing}");
     let p = CrossEntropy { n: int(n), classes: int(classes), smoothing };
-    let (loss, glogits) = (logits.empty(&[1], "softmax_cross_entropy"), logits.like("softmax_cross_entropy"));
+    let (loss, glogits) = (logits.empty_wide(&[1], "softmax_cross_entropy"), logits.like("softmax_cross_entropy"));
     launch(&CROSS_ENTROPY, &p, &[logits, labels, weights], &[&loss, &glogits]);
     loss.record("softmax_cross_entropy", &[logits], move |g| {
         let gx = glogits.like("softmax_cross_entropy backward");
-        launch(&SCALE_BY, &0u32, &[&glogits, &g], &[&gx]);
+        launch(&SCALE_BY, &(gx.len() as i64), &[&glogits, &g], &[&gx]);
         vec![Some(gx)]
     })
 }
@@ -77,7 +77,7 @@ pub static SOFTMAX_CROSS_ENTROPY: Spec = Spec {
                 let labels: Vec<u32> = (0..n as u32).map(|i| (7 * i + 3) % classes as u32).collect();
                 let labels = t[0].tape().upload(&[n], DType::U32, bytemuck::cast_slice(&labels));
                 let weights: Vec<f64> = (0..classes).map(|c| 0.5 + c as f64).collect();
-                let weights = t[0].tape().floats(&[classes], t[0].dtype(), &weights);
+                let weights = t[0].tape().floats(&[classes], t[0].dtype().wide(), &weights);
                 softmax_cross_entropy(&t[0], &labels, &weights, smoothing)
             })
         };

@@ -50,6 +50,8 @@ pub struct Case {
     pub shapes: Vec<Vec<usize>>,
     /// The call.
     pub run: Box<Run>,
+    /// Inputs kept in [`DType::wide`](crate::device::DType::wide) where the others are of a half type.
+    pub wide: &'static [usize],
     /// Inputs in which the operation is linear, the others held fixed: the adjoint test applies to them.
     pub linear_in: &'static [usize],
     /// Values no input may come close to, because the operation has a kink there.
@@ -64,7 +66,12 @@ impl Case {
     /// A small case, not linear, without kinks.
     pub fn new(label: &'static str, shapes: &[&[usize]], run: impl Fn(&[Tensor]) -> Tensor + 'static) -> Case {
         let shapes = shapes.iter().map(|s| s.to_vec()).collect();
-        Case { label, shapes, run: Box::new(run), linear_in: &[], kinks: &[], real: false, flops: 0 }
+        Case { label, shapes, run: Box::new(run), wide: &[], linear_in: &[], kinks: &[], real: false, flops: 0 }
+    }
+
+    /// The same, with the inputs of these positions in the type that sums are kept in.
+    pub fn wide(self, wide: &'static [usize]) -> Case {
+        Case { wide, ..self }
     }
 
     /// The same, linear in the inputs of these positions.

@@ -18,7 +18,7 @@ use crate::{
     tensor::{Tensor, launch},
 };
 use bytemuck::{Pod, Zeroable};
-use conv::cpu::{MOMENT_BLOCK, channel_moments};
+use conv::cpu::channel_moments;
 
 /// Where the mean and variance come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,8 @@ struct Norm {
     act: i32,
     /// 1 if the statistics are the batch's, so that gradients flow through them.
     batch: i32,
-    unused: i32,
+    /// Pixels of one part of the moments.
+    moment_rows: i32,
 }
 
 /// Pixels whose sums are one partial result: enough that partials cost nothing, few enough for many threads.
@@ -70,13 +71,13 @@ kernel!(MOMENTS = "channel_moments", |p: Norm, [y] -> [moments]| {
 });
 
 kernel!(BATCH_STATS = "bn_batch_stats", |p: Norm, [moments] -> [stats, running_mean, running_var]| {
-    let (m, c) = (p.m as usize, p.c as usize);
+    let (m, c, rows) = (p.m as usize, p.c as usize, p.moment_rows as usize);
     let (mean, rstd) = stats.split_at_mut(c);
     for i in 0..c {
         // Chan, Golub and LeVeque 1983: the moments of two parts give those of the whole without cancellation.
         let (mut count, mut mu, mut m2) = (0.0, 0.0, 0.0);
         for (block, part) in moments.chunks_exact(2 * c).enumerate() {
-            let part_count = MOMENT_BLOCK.min(m - block * MOMENT_BLOCK) as f64;
+            let part_count = rows.min(m - block * rows) as f64;
             let delta = part[i].f64() - mu;
             let sum = count + part_count;
             mu += delta * part_count / sum;
@@ -259,6 +260,7 @@ fn normalise(y: &Tensor, moments: Option<Tensor>, bn: &BatchNorm, act: Act, resi
         assert_eq!(t.shape(), [c], "batch_norm: input {:?}", y.shape());
     }
     let batch = bn.statistics == Statistics::Batch;
+    let rows = y.tape().device().partial_rows();
     let p = Norm {
         m: m as i64,
         eps: bn.eps,
@@ -266,12 +268,12 @@ fn normalise(y: &Tensor, moments: Option<Tensor>, bn: &BatchNorm, act: Act, resi
         c: int(c),
         act: act as i32,
         batch: i32::from(batch),
-        unused: 0,
+        moment_rows: int(rows),
     };
-    let stats = y.empty(&[2, c], "batch_norm");
+    let stats = y.empty_wide(&[2, c], "batch_norm");
     if batch {
         let moments = moments.unwrap_or_else(|| {
-            let moments = y.empty(&[m.div_ceil(MOMENT_BLOCK), 2, c], "batch_norm");
+            let moments = y.empty_wide(&[m.div_ceil(rows), 2, c], "batch_norm");
             launch(&MOMENTS, &p, &[y], &[&moments]);
             moments
         });
@@ -293,7 +295,7 @@ fn normalise(y: &Tensor, moments: Option<Tensor>, bn: &BatchNorm, act: Act, resi
     let (sy, sz) = (y.clone(), residual.map(|_| z.clone()));
     let (weight, bias) = (bn.weight.clone(), bn.bias.clone());
     z.record("batch_norm", &inputs, move |gz| {
-        let partials = sy.empty(&[m.div_ceil(BLOCK), 2, c], "batch_norm backward");
+        let partials = sy.empty_wide(&[m.div_ceil(BLOCK), 2, c], "batch_norm backward");
         let (gu, p) = match sz {
             None => {
                 launch(&ACT_BWD_REDUCE, &p, &[&sy, &gz, &stats, &weight, &bias], &[&partials]);
@@ -340,12 +342,14 @@ pub static BATCH_NORM: Spec = Spec {
         let case = |label, y: [usize; 4], act, statistics| {
             let c = y[3];
             Case::new(label, &[&y, &[c], &[c]], move |t| batch_norm(&t[0], &case_norm(&t[1], &t[2], statistics), act))
+                .wide(&[1, 2])
         };
         let residual = |label, y: [usize; 4], statistics| {
             let c = y[3];
             Case::new(label, &[&y, &[c], &[c], &y], move |t| {
                 batch_norm_add_relu(&t[0], &case_norm(&t[1], &t[2], statistics), &t[3])
             })
+            .wide(&[1, 2])
         };
         vec![
             case("batch", [2, 3, 4, 5], Act::Identity, Batch),

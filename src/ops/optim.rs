@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    device::{Args, Block, DType, Device, Kernel, Real, cpu::parallel},
+    device::{Args, Block, DType, Device, Grid, Kernel, Launch, Real, cpu::parallel},
     kernel,
 };
 use bytemuck::{Pod, Zeroable};
@@ -140,8 +140,12 @@ fn adamw_body<T: Real>(args: &mut Args) {
     );
 }
 
-static SGD: Kernel = Kernel { name: "sgd_step", cpu: kernel!(@dispatch sgd_body) };
-static ADAMW: Kernel = Kernel { name: "adamw_step", cpu: kernel!(@dispatch adamw_body) };
+fn grid(_: &[u8], _: DType) -> Grid {
+    Grid::threads(1)
+}
+
+static SGD: Kernel = Kernel { name: "sgd_step", cpu: kernel!(@dispatch sgd_body), cuda: Launch::Table(grid) };
+static ADAMW: Kernel = Kernel { name: "adamw_step", cpu: kernel!(@dispatch adamw_body), cuda: Launch::Table(grid) };
 /// Updates every parameter in one launch. `step` counts from 1.
 ///
 /// # Errors

@@ -212,6 +212,7 @@ pub fn avg_pool(x: &Tensor, window: Window, count_pad: bool) -> Tensor {
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Global {
+    n: i32,
     hw: i32,
     c: i32,
 }
@@ -238,15 +239,16 @@ kernel!(GLOBAL_BWD = "global_avg_pool_bwd", |p: Global, [gy] -> [gx]| {
     });
 });
 
-/// The mean of each channel over the image: `[n, h, w, c]` to `[n, c]`.
+/// The mean of each channel over the image: `[n, h, w, c]` to `[n, c]`, in [`DType::wide`].
 #[track_caller]
 pub fn global_avg_pool(x: &Tensor) -> Tensor {
     let [n, h, w, c] = nhwc(x.shape(), "global_avg_pool");
-    let p = Global { hw: int(h * w), c: int(c) };
-    let y = x.empty(&[n, c], "global_avg_pool");
+    let p = Global { n: int(n), hw: int(h * w), c: int(c) };
+    let y = x.empty_wide(&[n, c], "global_avg_pool");
+    let dtype = x.dtype();
     launch(&GLOBAL_FWD, &p, &[x], &[&y]);
     y.record("global_avg_pool", &[x], move |g| {
-        let gx = g.empty(&[n, h, w, c], "global_avg_pool backward");
+        let gx = g.tape().empty(&[n, h, w, c], dtype, "global_avg_pool backward");
         launch(&GLOBAL_BWD, &p, &[&g], &[&gx]);
         vec![Some(gx)]
     })

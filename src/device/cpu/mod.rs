@@ -31,6 +31,9 @@ impl Cpu {
     }
 }
 
+/// Output pixels whose moments are taken together, while they are hot in cache: two 7×7 maps, so that maps of 7·2ⁱ divide.
+pub const PARTIAL_ROWS: usize = 98;
+
 /// Blocks this large start on a page of 2 MiB, so that the kernel may back them with huge pages: a tensor that is read
 /// once by many rows misses the TLB otherwise.
 const HUGE_PAGE: usize = 2 << 20;
@@ -107,6 +110,10 @@ impl Device for Cpu {
     fn kernel_times(&self) -> Vec<KernelTime> {
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *times).into_values().collect()
+    }
+
+    fn partial_rows(&self) -> usize {
+        PARTIAL_ROWS
     }
 
     fn sync(&self) -> Result<()> {

@@ -48,10 +48,10 @@ impl Conv {
         [self.n, self.oh, self.ow, self.k].map(|x| x as usize)
     }
 
-    /// Shape of the moments of the result's pixel blocks, mean and squared deviations.
-    pub fn moments(&self) -> [usize; 3] {
+    /// Shape of the moments of the result per `rows` pixels, mean and squared deviations.
+    pub fn moments(&self, rows: usize) -> [usize; 3] {
         let [n, oh, ow, k] = self.output();
-        [(n * oh * ow).div_ceil(cpu::MOMENT_BLOCK), 2, k]
+        [(n * oh * ow).div_ceil(rows), 2, k]
     }
 
     /// Multiplications and additions of the forward pass.
@@ -107,21 +107,22 @@ pub(crate) fn convolve(
     moments_wanted: bool,
 ) -> (Tensor, Option<Tensor>) {
     let y = x.empty(&p.output(), kernels.fwd.name);
-    let moments = moments_wanted.then(|| x.empty(&p.moments(), kernels.moments_fwd.name));
+    let rows = x.tape().device().partial_rows();
+    let moments = moments_wanted.then(|| x.empty_wide(&p.moments(rows), kernels.moments_fwd.name));
     match &moments {
         None => launch(kernels.fwd, &p, &[x, w], &[&y]),
         Some(moments) => launch(kernels.moments_fwd, &p, &[x, w], &[&y, moments]),
     }
     let (sx, sw) = (x.clone(), w.clone());
     let y = y.record(kernels.fwd.name, &[x, w], move |g| {
-        let gradient = |of: &Tensor, kernel: &'static Kernel, ins: [&Tensor; 2]| {
+        let gradient = |of: &Tensor, wide: bool, kernel: &'static Kernel, ins: [&Tensor; 2]| {
             of.wants_grad().then(|| {
-                let gradient = of.like(kernel.name);
+                let gradient = if wide { of.empty_wide(of.shape(), kernel.name) } else { of.like(kernel.name) };
                 launch(kernel, &p, &ins, &[&gradient]);
                 gradient
             })
         };
-        vec![gradient(&sx, kernels.dgrad, [&g, &sw]), gradient(&sw, kernels.wgrad, [&sx, &g])]
+        vec![gradient(&sx, false, kernels.dgrad, [&g, &sw]), gradient(&sw, true, kernels.wgrad, [&sx, &g])]
     });
     (y, moments)
 }

@@ -11,8 +11,7 @@ use crate::device::{
 use pulp::{Arch, Simd, WithSimd};
 use std::array;
 
-/// Output pixels whose moments are taken together, while they are hot in cache: two 7×7 maps, so that maps of 7·2ⁱ divide.
-pub const MOMENT_BLOCK: usize = 98;
+pub use crate::device::cpu::PARTIAL_ROWS as MOMENT_BLOCK;
 
 /// Mean and sum of squared deviations of each channel of `x` `[m, c]`, in blocks of `MOMENT_BLOCK` pixels:
 /// `moments` is `[ceil(m / MOMENT_BLOCK), 2, c]`.

@@ -1,0 +1,306 @@
+//! The CUDA device: hand-written kernels from `kernels/`, launched on one stream through the driver.
+//!
+//! Everything runs in stream order, so a block that the pool hands out again is never written before its last reader is
+//! done, and no event has to be tracked.
+
+mod graph;
+mod memory;
+mod profile;
+
+use super::{Block, DType, Device, Grid, Kernel, KernelTime, Launch, Memory, Pool, Replay};
+use crate::{Error, Result};
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result,
+    sys::{self, CUfunction_attribute_enum as FunctionAttribute},
+};
+use memory::{Checks, DeviceMemory, Staging};
+use profile::Profile;
+use std::{
+    collections::HashMap,
+    ffi::c_void,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// What the simulator in `sim/` calls itself.
+const SIMULATOR: &str = "roentgen simulator";
+/// CUDA version that the kernels are compiled with; an older driver cannot load them.
+const DRIVER_VERSION: i32 = 13_000;
+/// Height of the tile of pixels that a convolution writes; `PARTIAL_ROWS` in `kernels/common.cuh` must agree.
+const PARTIAL_ROWS: usize = 128;
+/// Bytes of parameters that a kernel can receive by value (compute capability 7.0 and up).
+const MAX_PARAMETER_BYTES: usize = 32_764;
+/// Dynamic shared memory that a launch may use without asking.
+const DEFAULT_SHARED: usize = 48 << 10;
+/// Share of the free memory that tensors may take: the rest is for the context, the kernels and other programs.
+const MEMORY_SHARE: (usize, usize) = (95, 100);
+
+/// A GPU, or the simulator of one.
+pub struct Cuda {
+    stream: Arc<CudaStream>,
+    modules: Vec<Arc<CudaModule>>,
+    functions: Mutex<HashMap<(&'static str, DType), CudaFunction>>,
+    /// Where new blocks come from: during a capture a pool of the graph's own.
+    pool: Mutex<Arc<Pool>>,
+    staging: Mutex<Staging>,
+    profile: Mutex<Option<Profile>>,
+    checks: Arc<Checks>,
+    name: String,
+}
+
+/// What is known of a GPU before it is used.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its name.
+    pub name: String,
+    /// Compute capability.
+    pub capability: (i32, i32),
+    /// Memory in bytes: free and in all.
+    pub memory: (usize, usize),
+    /// CUDA version of the driver, as 13000 for 13.0.
+    pub driver: i32,
+}
+
+impl Found {
+    /// Whether it is the simulator of the tests and no GPU.
+    pub fn is_simulated(&self) -> bool {
+        self.name == SIMULATOR
+    }
+}
+
+/// What kind of failure a driver call had, in words.
+fn failed(what: &str, e: DriverError) -> Error {
+    Error::Device(format!("{what}: {e}"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What the mutexes guard stays consistent when a holder panics: maps and lists that are only added to.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The context of GPU `index` and what is known of it.
+///
+/// # Errors
+/// No driver, one that is too old, or no such GPU: what is missing and what to do about it.
+fn context(index: usize) -> Result<(Arc<CudaContext>, Found)> {
+    // SAFETY: looks for the library only. cudarc panics at the first call if there is none, so this comes first.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(Error::unusable("there is no NVIDIA driver (libcuda) on this machine", "install one, or --device cpu"));
+    }
+    let mut driver = 0;
+    // SAFETY: writes one integer; the function exists in every driver.
+    unsafe { sys::cuDriverGetVersion(&mut driver).result() }.map_err(|e| failed("asking for the driver's version", e))?;
+    if driver < DRIVER_VERSION {
+        let version = |v: i32| format!("{}.{}", v / 1000, v % 1000 / 10);
+        return Err(Error::unusable(
+            format!("the NVIDIA driver supports CUDA {}, the kernels need {}", version(driver), version(DRIVER_VERSION)),
+            "update the driver (580 or newer), or --device cpu",
+        ));
+    }
+    // Without a device the driver says so in one call or the other.
+    let count = CudaContext::device_count().unwrap_or(0) as usize;
+    if index >= count {
+        let problem = match count {
+            0 => "the NVIDIA driver finds no GPU".into(),
+            1 => format!("there is no GPU {index}: the only one is 0"),
+            n => format!("there is no GPU {index}: they are 0 to {}", n - 1),
+        };
+        return Err(Error::unusable(problem, "--device cpu, or check nvidia-smi and CUDA_VISIBLE_DEVICES"));
+    }
+    let at = |e| failed("opening the GPU", e);
+    let context = CudaContext::new(index).map_err(at)?;
+    // SAFETY: one stream is used, in order; there is nothing to track, and waiting on events would break a capture.
+    unsafe { context.disable_event_tracking() };
+    let found = Found {
+        name: context.name().map_err(at)?,
+        capability: context.compute_capability().map_err(at)?,
+        memory: context.mem_get_info().map_err(at)?,
+        driver,
+    };
+    Ok((context, found))
+}
+
+/// What is known of GPU `index`.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn find(index: usize) -> Result<Found> {
+    Ok(context(index)?.1)
+}
+
+/// The kernels in `context`.
+fn load_kernels(context: &Arc<CudaContext>, found: &Found) -> Result<Vec<Arc<CudaModule>>> {
+    if found.is_simulated() {
+        // The simulator has the kernels in itself, and any image names them.
+        let module = context.load_module(cudarc::nvrtc::Ptx::from_binary(vec![0]));
+        return Ok(vec![module.map_err(|e| failed("loading the kernels", e))?]);
+    }
+    Err(Error::unusable("this program was built without GPU kernels", "scripts/get-nvcc, then build again; or --device cpu"))
+}
+
+impl Cuda {
+    /// GPU `index`.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    #[allow(clippy::new_ret_no_self)] // A device is always used through the trait.
+    pub fn new(index: usize) -> Result<Arc<dyn Device>> {
+        Ok(Arc::new(Cuda::open(index, Checks::new(cfg!(debug_assertions), false))?))
+    }
+
+    /// GPU `index` for tests: new memory is NaN, and a write behind the end of a block is an error of the next
+    /// [`Device::sync`].
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn checked(index: usize) -> Result<Arc<dyn Device>> {
+        Ok(Arc::new(Cuda::open(index, Checks::new(true, true))?))
+    }
+
+    fn open(index: usize, checks: Arc<Checks>) -> Result<Cuda> {
+        let (context, found) = context(index)?;
+        let modules = load_kernels(&context, &found)?;
+        let stream = context.new_stream().map_err(|e| failed("opening the GPU", e))?;
+        let limit = found.memory.0 / MEMORY_SHARE.1 * MEMORY_SHARE.0;
+        let (major, minor) = found.capability;
+        Ok(Cuda {
+            modules,
+            functions: Mutex::default(),
+            pool: Mutex::new(Pool::new(DeviceMemory::new(&stream, &checks), limit)),
+            staging: Mutex::new(Staging::new(&stream)),
+            profile: Mutex::default(),
+            checks,
+            name: format!("{}, compute capability {major}.{minor}", found.name),
+            stream,
+        })
+    }
+
+    /// The CUDA function of a kernel, allowed to use `shared` bytes of dynamic shared memory.
+    fn function(&self, kernel: &Kernel, dtype: DType, shared: usize) -> Result<CudaFunction> {
+        let mut functions = lock(&self.functions);
+        if let Some(function) = functions.get(&(kernel.name, dtype)) {
+            return Ok(function.clone());
+        }
+        let name = format!("{}_{}", kernel.name, dtype.suffix());
+        let function = self.modules.iter().find_map(|module| module.load_function(&name).ok());
+        let function = function.ok_or_else(|| Error::Device(format!("there is no CUDA kernel {name}")))?;
+        if shared > DEFAULT_SHARED {
+            let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(attribute, shared as i32).map_err(|e| failed(&name, e))?;
+        }
+        functions.insert((kernel.name, dtype), function.clone());
+        Ok(function)
+    }
+
+    fn bind(&self) -> Result<()> {
+        self.stream.context().bind_to_thread().map_err(|e| failed("using the GPU from another thread", e))
+    }
+}
+
+/// What the driver copies for a launch: one by-value struct, and pointers or nothing behind it.
+fn arguments(kernel: &Kernel, params: &[u8], ins: &[&Block], outs: &[&Block]) -> (Vec<u64>, Vec<u64>) {
+    let addresses: Vec<u64> = ins.iter().chain(outs).map(|block| block.address() as u64).collect();
+    let words = |bytes: usize| vec![0u64; bytes.div_ceil(8)];
+    match kernel.cuda {
+        Launch::Pointers(_) => {
+            let mut by_value = words(params.len());
+            bytemuck::cast_slice_mut(&mut by_value)[..params.len()].copy_from_slice(params);
+            (by_value, addresses)
+        }
+        Launch::Table(_) => {
+            // The kernel's struct has room for a full table, so the driver reads that far.
+            let mut by_value = words(MAX_PARAMETER_BYTES);
+            let table = params.len() + 8 * addresses.len();
+            assert!(params.len().is_multiple_of(8) && table <= MAX_PARAMETER_BYTES, "{}: {table} bytes", kernel.name);
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut by_value);
+            bytes[..params.len()].copy_from_slice(params);
+            bytes[params.len()..table].copy_from_slice(bytemuck::cast_slice(&addresses));
+            (by_value, vec![])
+        }
+    }
+}
+
+impl Device for Cuda {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn memory(&self) -> Memory {
+        lock(&self.pool).memory()
+    }
+
+    fn alloc(&self, bytes: usize, at: &'static str) -> Result<Arc<Block>> {
+        self.bind()?;
+        let block = lock(&self.pool).take(bytes, at)?;
+        if self.checks.poison {
+            // SAFETY: the block is that long, and nothing else uses it.
+            let filled = unsafe { result::memset_d8_async(block.address() as u64, 0xFF, bytes, self.stream.cu_stream()) };
+            filled.map_err(|e| failed(at, e))?;
+        }
+        Ok(block)
+    }
+
+    fn upload(&self, src: &[u8], dst: &Block) -> Result<()> {
+        assert_eq!(src.len(), dst.bytes(), "upload: lengths differ");
+        self.bind()?;
+        lock(&self.staging).upload(src, dst)
+    }
+
+    fn download(&self, src: &Block, dst: &mut [u8]) -> Result<()> {
+        assert_eq!(src.bytes(), dst.len(), "download: lengths differ");
+        self.bind()?;
+        if graph::recording(&self.stream) {
+            return Err(Error::Device("a step that is being recorded cannot read its own results".into()));
+        }
+        // SAFETY: both are that long, and `sync` waits before anyone reads `dst`.
+        let copied = unsafe { result::memcpy_dtoh_async(dst, src.address() as u64, self.stream.cu_stream()) };
+        copied.map_err(|e| failed("copying from the GPU", e))?;
+        self.sync()
+    }
+
+    fn launch(&self, kernel: &Kernel, dtype: DType, params: &[u8], ins: &[&Block], outs: &[&Block]) -> Result<()> {
+        self.bind()?;
+        let (Launch::Pointers(grid) | Launch::Table(grid)) = kernel.cuda;
+        let Grid { blocks, threads, shared } = grid(params, dtype);
+        let function = self.function(kernel, dtype, shared)?;
+        let (mut by_value, mut pointers) = arguments(kernel, params, ins, outs);
+        let mut values: Vec<*mut c_void> = vec![by_value.as_mut_ptr().cast()];
+        values.extend(pointers.iter_mut().map(|p| std::ptr::from_mut(p).cast::<c_void>()));
+        let [x, y, z] = blocks.map(|b| u32::try_from(b).expect("a grid of over 2³² blocks"));
+        let mut profile = lock(&self.profile);
+        let timer = profile.as_ref().map(|p| p.start(&self.stream)).transpose().map_err(|e| failed(kernel.name, e))?;
+        // SAFETY: the arguments are those of the CUDA function by the convention of `kernels/`, they outlive the call, which
+        // copies them, and the blocks outlive the work because memory is reused in stream order only.
+        let launched = unsafe {
+            let (grid, block) = ((x, y, z), (threads as u32, 1, 1));
+            let stream = self.stream.cu_stream();
+            result::launch_kernel(function.cu_function(), grid, block, shared as u32, stream, &mut values)
+        };
+        launched.map_err(|e| failed(kernel.name, e))?;
+        if let (Some(profile), Some(timer)) = (profile.as_mut(), timer) {
+            profile.stop(&self.stream, kernel.name, timer).map_err(|e| failed(kernel.name, e))?;
+        }
+        Ok(())
+    }
+
+    fn partial_rows(&self) -> usize {
+        PARTIAL_ROWS
+    }
+
+    fn sync(&self) -> Result<()> {
+        if graph::recording(&self.stream) {
+            return Err(Error::Device("a step that is being recorded cannot wait for its own results".into()));
+        }
+        self.stream.synchronize().map_err(|e| failed("running on the GPU", e))?;
+        self.checks.passed()
+    }
+
+    fn kernel_times(&self) -> Vec<KernelTime> {
+        let mut profile = lock(&self.profile);
+        let done = profile.replace(Profile::default());
+        done.map(Profile::times).unwrap_or_default()
+    }
+
+    fn capture(&self, step: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Replay>>> {
+        graph::capture(self, step).map(Some)
+    }
+}
