@@ -226,6 +226,8 @@ pub trait Device: Send + Sync {
     /// Rows of pixels that one partial sum over an image covers, where a kernel leaves partial sums: the height of the
     /// tile that the device's convolutions write.
     fn partial_rows(&self) -> usize;
+    /// Types that its kernels store images in, the best for training first.
+    fn precisions(&self) -> &'static [DType];
     /// Waits for everything launched.
     ///
     /// # Errors

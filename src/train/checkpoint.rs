@@ -3,12 +3,13 @@
 //! The state in the file's metadata is what counts; the JSON written beside it is for people.
 
 use super::{
+    config::Precision,
     optimiser::Optimiser,
     state::{FORMAT, RunState},
 };
 use crate::{
     Error, Result,
-    device::{DType, Device},
+    device::Device,
     files::write_atomic,
     models::Model,
     ops::optim::Progress,
@@ -101,13 +102,15 @@ impl Checkpoint {
         &self.archive.tensors
     }
 
-    /// The network with the checkpoint's weights.
+    /// The network with the checkpoint's weights, in the precision of its run if the device has it, else in its best.
     ///
     /// # Errors
     /// Tensors that are not those of the network, naming the first; a failure of the device.
     pub fn model(&self, device: &Arc<dyn Device>) -> Result<Model> {
         let RunState { config, classes, .. } = &self.state;
-        let model = Model::new(&config.model, classes.len(), device, DType::F32, config.seed)?;
+        let asked = config.precision.filter(|p| device.precisions().contains(&p.dtype()));
+        let dtype = Precision::resolve(asked, &**device)?.dtype();
+        let model = Model::new(&config.model, classes.len(), device, dtype, config.seed)?;
         self.restore(&model)?;
         Ok(model)
     }

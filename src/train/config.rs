@@ -4,6 +4,7 @@ use super::schedule::Course;
 use crate::{
     Error, Result,
     data::{Augment, Fractions, Normalise},
+    device::{DType, Device},
     models,
     ops::optim::Rule,
 };
@@ -30,6 +31,45 @@ impl Optimizer {
             Optimizer::Adam => Rule::ADAM,
             Optimizer::Sgd => Rule::SGD,
         }
+    }
+}
+
+/// The type that images, activations and the filters of convolutions are stored in. Sums, statistics, losses and the
+/// values that the optimiser moves are kept in single precision in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// bfloat16, on a GPU.
+    Bf16,
+    /// Half precision with a loss scale that adapts, on a GPU.
+    F16,
+    /// Single precision.
+    F32,
+}
+
+impl Precision {
+    /// The type of images.
+    pub fn dtype(self) -> DType {
+        match self {
+            Precision::Bf16 => DType::BF16,
+            Precision::F16 => DType::F16,
+            Precision::F32 => DType::F32,
+        }
+    }
+
+    /// What `asked` for means on `device`; its best if nothing was.
+    ///
+    /// # Errors
+    /// A type that the device does not compute in.
+    pub fn resolve(asked: Option<Precision>, device: &dyn Device) -> Result<Precision> {
+        let all = [Precision::Bf16, Precision::F16, Precision::F32];
+        let best = device.precisions()[0];
+        let precision = asked.or_else(|| all.into_iter().find(|p| p.dtype() == best)).unwrap_or(Precision::F32);
+        if device.precisions().contains(&precision.dtype()) {
+            return Ok(precision);
+        }
+        let problem = format!("{} does not compute in {}", device.name(), precision.dtype().suffix());
+        Err(Error::unusable(problem, "--precision f32, or --device cuda"))
     }
 }
 
@@ -91,6 +131,8 @@ pub struct Config {
     pub batch: usize,
     /// Seed of everything random: initial weights, split, order, augmentation, dropout, intervals.
     pub seed: u64,
+    /// Type of images and activations; `None` for the device's best, which the run then keeps.
+    pub precision: Option<Precision>,
     /// Optimiser.
     pub optimizer: Optimizer,
     /// Highest learning rate.
@@ -142,6 +184,7 @@ impl Default for Config {
             epochs: 30,
             batch: 32,
             seed: 1,
+            precision: None,
             optimizer: Optimizer::AdamW,
             lr: 1e-3,
             schedule: Course::OneCycle,

@@ -15,7 +15,7 @@ mod state;
 pub mod step;
 
 pub use checkpoint::Checkpoint;
-pub use config::{ClassWeights, Config, LrFactor, Monitor, Optimizer};
+pub use config::{ClassWeights, Config, LrFactor, Monitor, Optimizer, Precision};
 pub use finish::{Finished, write_predictions};
 pub use folder::RunFolder;
 pub use optimiser::Optimiser;
@@ -25,7 +25,7 @@ pub use state::{Best, Partial, RunState};
 use crate::{
     Error, Result,
     data::{Loader, Split},
-    device::{DType, Device},
+    device::Device,
     metrics::Summary,
     models::Model,
     report::EpochRecord,
@@ -103,14 +103,16 @@ impl Session {
     /// # Errors
     /// Anything about the data, the weights, the recipe or the device that cannot work.
     pub fn begin(
-        config: Config,
+        mut config: Config,
         folder: RunFolder,
         device: &Arc<dyn Device>,
         workers: usize,
     ) -> Result<(Session, Option<Matched>)> {
         let prepared = Prepared::new(&config, None)?;
         let classes = prepared.dataset.classes.clone();
-        let model = Model::new(&config.model, classes.len(), device, DType::F32, config.seed)?;
+        let precision = Precision::resolve(config.precision, &**device)?;
+        config.precision = Some(precision);
+        let model = Model::new(&config.model, classes.len(), device, precision.dtype(), config.seed)?;
         let matched = match &config.weights {
             Some(path) => Some(weights::load_matching(&model.params, &Archive::read(path)?)?),
             None => None,
@@ -133,6 +135,8 @@ impl Session {
         workers: usize,
     ) -> Result<Session> {
         let state = checkpoint.state.clone();
+        // Another precision would be another run.
+        Precision::resolve(state.config.precision, &**device)?;
         let prepared = Prepared::again(&state, Some(&folder.manifest()))?;
         let model = checkpoint.model(device)?;
         let history = folder.read_history(state.epoch)?;

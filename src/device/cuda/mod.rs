@@ -84,8 +84,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// # Errors
 /// No driver, one that is too old, or no such GPU: what is missing and what to do about it.
 fn context(index: usize) -> Result<(Arc<CudaContext>, Found)> {
-    // SAFETY: looks for the library only. cudarc panics at the first call if there is none, so this comes first.
-    if !unsafe { sys::is_culib_present() } {
+    // cudarc panics at the first call without a driver, so this comes first.
+    if !driver_present() {
         return Err(Error::unusable(
             "there is no NVIDIA driver (libcuda) on this machine",
             "install one, or --device cpu",
@@ -127,6 +127,12 @@ fn context(index: usize) -> Result<(Arc<CudaContext>, Found)> {
         driver,
     };
     Ok((context, found))
+}
+
+/// Whether there is an NVIDIA driver.
+pub fn driver_present() -> bool {
+    // SAFETY: looks for the library only.
+    unsafe { sys::is_culib_present() }
 }
 
 /// What is known of GPU `index`.
@@ -307,6 +313,10 @@ impl Device for Cuda {
 
     fn partial_rows(&self) -> usize {
         PARTIAL_ROWS
+    }
+
+    fn precisions(&self) -> &'static [DType] {
+        &[DType::BF16, DType::F16, DType::F32, DType::F64]
     }
 
     fn sync(&self) -> Result<()> {
