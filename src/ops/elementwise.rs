@@ -87,7 +87,10 @@ pub static ACTIVATE: Spec = Spec {
             case("relu", &[2, 3, 3, 5], Act::Relu),
             case("hardswish", &[2, 3, 3, 5], Act::HardSwish),
             case("hardsigmoid", &[2, 3, 3, 5], Act::HardSigmoid),
+            case("silu", &[2, 3, 3, 5], Act::Silu),
+            case("sigmoid", &[2, 3, 3, 5], Act::Sigmoid),
             case("hardswish 28x28x72", &[8, 28, 28, 72], Act::HardSwish).real(0),
+            case("silu 28x28x240", &[8, 28, 28, 240], Act::Silu).real(0),
         ]
     },
 };
