@@ -11,7 +11,7 @@ use crate::{
     rng::{Purpose, Rng},
     train::{
         Config, Optimiser, Optimizer,
-        step::{self, Objective},
+        step::{self, Objective, Steps},
     },
 };
 use serde_json::json;
@@ -68,6 +68,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut model = Model::new(&config.model, CLASSES, &device, DType::F32, config.seed)?;
     let optimiser = Optimiser::new(&mut model, &config)?;
     let objective = Objective { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
+    let mut steps = Steps::new(objective, config.seed);
     let batch = random_batch(args.batch, args.size);
     let (mut times, mut losses) = (vec![], vec![]);
     for step in 0..args.warmup + args.steps {
@@ -75,8 +76,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         if args.forward {
             step::forward(&model, &model.pass(Mode::Eval), &batch).to_vec()?;
         } else {
-            let place = (config.seed, u64::from(step), config.lr);
-            losses.push(step::train(&model, &optimiser, &objective, &batch, place)?.loss);
+            losses.push(steps.train(&model, &optimiser, &batch, (u64::from(step), config.lr))?.loss);
         }
         let seconds = start.elapsed().as_secs_f64();
         if step >= args.warmup {

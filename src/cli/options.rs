@@ -53,6 +53,9 @@ pub struct Recipe {
     /// Weight decay of convolution and linear weights [default: 0.01]
     #[arg(long, value_name = "RATE")]
     weight_decay: Option<f64>,
+    /// Scale the gradients of a step down to this norm if they are longer [default: no limit]
+    #[arg(long, value_name = "NORM")]
+    clip_norm: Option<f64>,
     /// Share of the target spread over all classes [default: 0]
     #[arg(long, value_name = "SHARE")]
     label_smoothing: Option<f32>,

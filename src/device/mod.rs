@@ -71,6 +71,15 @@ impl DType {
         }
     }
 
+    /// The same from single precision.
+    #[track_caller]
+    pub fn encode_single(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            DType::F32 => bytemuck::cast_slice(values).to_vec(),
+            _ => self.encode(&values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
+        }
+    }
+
     /// The values of `bytes` of this type.
     pub fn decode(self, bytes: &[u8]) -> Vec<f64> {
         fn values<T: bytemuck::Pod + Into<f64>>(bytes: &[u8]) -> Vec<f64> {

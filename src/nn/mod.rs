@@ -8,7 +8,7 @@ pub use init::Init;
 pub use params::{Builder, Entry, Id, Kind, Layout, Params};
 
 use crate::{
-    device::{DType, Device},
+    device::Device,
     ops::{
         elementwise,
         norm::{BatchNorm, Statistics},
@@ -49,6 +49,7 @@ pub struct Pass<'a> {
     leaves: RefCell<Vec<Option<Tensor>>>,
     mode: Mode,
     dropouts: Cell<u32>,
+    counted: RefCell<Vec<Id>>,
 }
 
 impl<'a> Pass<'a> {
@@ -60,7 +61,14 @@ impl<'a> Pass<'a> {
     /// The same, recording or not whatever the mode.
     pub fn with_recording(params: &'a Params, mode: Mode, recording: bool) -> Pass<'a> {
         let tape = Tape::new(params.device(), recording);
-        Pass { tape, params, leaves: RefCell::new(vec![None; params.len()]), mode, dropouts: Cell::new(0) }
+        Pass {
+            tape,
+            params,
+            leaves: RefCell::new(vec![None; params.len()]),
+            mode,
+            dropouts: Cell::new(0),
+            counted: RefCell::default(),
+        }
     }
 
     /// The tape.
@@ -76,10 +84,8 @@ impl<'a> Pass<'a> {
     /// Images `[n, h, w, 3]` in the float type of the parameters.
     #[track_caller]
     pub fn images(&self, shape: [usize; 4], values: &[f32]) -> Tensor {
-        match self.params.dtype() {
-            DType::F32 => self.tape.upload(&shape, DType::F32, bytemuck::cast_slice(values)),
-            dtype => self.tape.floats(&shape, dtype, &values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
-        }
+        let dtype = self.params.dtype();
+        self.tape.upload(&shape, dtype, &dtype.encode_single(values))
     }
 
     /// Parameter `id` as a tensor; a leaf if it is trained. The same tensor at every call.
@@ -87,10 +93,18 @@ impl<'a> Pass<'a> {
         let mut leaves = self.leaves.borrow_mut();
         let leaf = leaves[id.index()].get_or_insert_with(|| {
             let entry = self.params.entry(id);
-            let tensor = self.tape.wrap(&entry.shape, self.params.dtype(), entry.block());
+            let tensor = match entry.shadow() {
+                Some(shadow) => self.tape.wrap(&entry.shape, self.params.dtype(), shadow),
+                None => self.tape.wrap(&entry.shape, self.params.dtype().wide(), entry.block()),
+            };
             if entry.trained() { tensor.leaf() } else { tensor }
         });
         leaf.clone()
+    }
+
+    /// The counters that this pass moved: a replay of it has to move them itself.
+    pub fn counted(&self) -> Vec<Id> {
+        self.counted.borrow().clone()
     }
 
     /// The gradient that `grads` holds for parameter `id`, if it was used and trained.
@@ -103,6 +117,7 @@ impl<'a> Pass<'a> {
         let trains = matches!(self.mode, Mode::Train { .. }) && self.params.entry(layer.weight).trained();
         if trains {
             self.params.count(layer.batches);
+            self.counted.borrow_mut().push(layer.batches);
         }
         BatchNorm {
             weight: self.param(layer.weight),

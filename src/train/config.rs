@@ -16,6 +16,8 @@ use std::path::PathBuf;
 pub enum Optimizer {
     /// Adam with decoupled weight decay.
     AdamW,
+    /// Adam with the decay added to the gradient.
+    Adam,
     /// Stochastic gradient descent with momentum 0.9.
     Sgd,
 }
@@ -25,6 +27,7 @@ impl Optimizer {
     pub fn rule(self) -> Rule {
         match self {
             Optimizer::AdamW => Rule::ADAMW,
+            Optimizer::Adam => Rule::ADAM,
             Optimizer::Sgd => Rule::SGD,
         }
     }
@@ -102,6 +105,8 @@ pub struct Config {
     pub weight_decay: f64,
     /// Whether biases and normalisation parameters decay too.
     pub decay_all: bool,
+    /// Largest norm of all gradients of a step together; longer ones are scaled down to it. `None` for no limit.
+    pub clip_norm: Option<f64>,
     /// Share of the target that label smoothing spreads over all classes.
     pub label_smoothing: f32,
     /// Weights of the classes in the loss.
@@ -144,6 +149,7 @@ impl Default for Config {
             lr_min: 0.0,
             weight_decay: 0.01,
             decay_all: false,
+            clip_norm: None,
             label_smoothing: 0.0,
             class_weights: ClassWeights::None,
             monitor: Monitor::MacroF1,
@@ -185,6 +191,7 @@ impl Config {
             (not_negative(self.lr_min), "lr_min", self.lr_min.to_string(), "a number of at least 0"),
             (not_negative(self.warmup), "warmup", self.warmup.to_string(), "a number of epochs, at least 0"),
             (not_negative(self.weight_decay), "weight_decay", self.weight_decay.to_string(), "a number of at least 0"),
+            (self.clip_norm.is_none_or(positive), "clip_norm", format!("{:?}", self.clip_norm), "a number above 0"),
             (
                 (0.0..1.0).contains(&self.label_smoothing),
                 "label_smoothing",

@@ -39,7 +39,7 @@ use std::{
     },
     time::Instant,
 };
-use step::Objective;
+use step::{Objective, Steps};
 
 /// Hears how training goes.
 pub trait Observer {
@@ -90,7 +90,7 @@ pub struct Session {
     /// What each completed epoch measured.
     pub history: Vec<EpochRecord>,
     optimiser: Optimiser,
-    objective: Objective,
+    steps: Steps,
     schedule: Schedule,
     training: Loader,
     validation: Option<Loader>,
@@ -172,6 +172,7 @@ impl Session {
             Objective { class_weights: prepared.class_weights(config), label_smoothing: config.label_smoothing };
         let validation = prepared.loader(Split::Validation, config, workers);
         let optimiser = Optimiser::new(&mut model, config)?;
+        let steps = Steps::new(objective, config.seed);
         Ok(Session {
             folder,
             prepared,
@@ -179,7 +180,7 @@ impl Session {
             state,
             history,
             optimiser,
-            objective,
+            steps,
             schedule,
             training,
             validation,
@@ -218,8 +219,7 @@ impl Session {
             let batch = batch?;
             let state = &mut self.state;
             let lr = self.schedule.at(state.step);
-            let place = (state.config.seed, state.step, lr);
-            let result = step::train(&self.model, &self.optimiser, &self.objective, &batch, place)?;
+            let result = self.steps.train(&self.model, &self.optimiser, &batch, (state.step, lr))?;
             state.step += 1;
             state.step_in_epoch += 1;
             state.partial.loss += result.loss * batch.len() as f64;
