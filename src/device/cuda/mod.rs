@@ -84,15 +84,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn context(index: usize) -> Result<(Arc<CudaContext>, Found)> {
     // SAFETY: looks for the library only. cudarc panics at the first call if there is none, so this comes first.
     if !unsafe { sys::is_culib_present() } {
-        return Err(Error::unusable("there is no NVIDIA driver (libcuda) on this machine", "install one, or --device cpu"));
+        return Err(Error::unusable(
+            "there is no NVIDIA driver (libcuda) on this machine",
+            "install one, or --device cpu",
+        ));
     }
     let mut driver = 0;
     // SAFETY: writes one integer; the function exists in every driver.
-    unsafe { sys::cuDriverGetVersion(&mut driver).result() }.map_err(|e| failed("asking for the driver's version", e))?;
+    unsafe { sys::cuDriverGetVersion(&mut driver).result() }
+        .map_err(|e| failed("asking for the driver's version", e))?;
     if driver < DRIVER_VERSION {
         let version = |v: i32| format!("{}.{}", v / 1000, v % 1000 / 10);
         return Err(Error::unusable(
-            format!("the NVIDIA driver supports CUDA {}, the kernels need {}", version(driver), version(DRIVER_VERSION)),
+            format!(
+                "the NVIDIA driver supports CUDA {}, the kernels need {}",
+                version(driver),
+                version(DRIVER_VERSION)
+            ),
             "update the driver (580 or newer), or --device cpu",
         ));
     }
@@ -134,7 +142,10 @@ fn load_kernels(context: &Arc<CudaContext>, found: &Found) -> Result<Vec<Arc<Cud
         let module = context.load_module(cudarc::nvrtc::Ptx::from_binary(vec![0]));
         return Ok(vec![module.map_err(|e| failed("loading the kernels", e))?]);
     }
-    Err(Error::unusable("this program was built without GPU kernels", "scripts/get-nvcc, then build again; or --device cpu"))
+    Err(Error::unusable(
+        "this program was built without GPU kernels",
+        "scripts/get-nvcc, then build again; or --device cpu",
+    ))
 }
 
 impl Cuda {
@@ -233,7 +244,8 @@ impl Device for Cuda {
         let block = lock(&self.pool).take(bytes, at)?;
         if self.checks.poison {
             // SAFETY: the block is that long, and nothing else uses it.
-            let filled = unsafe { result::memset_d8_async(block.address() as u64, 0xFF, bytes, self.stream.cu_stream()) };
+            let filled =
+                unsafe { result::memset_d8_async(block.address() as u64, 0xFF, bytes, self.stream.cu_stream()) };
             filled.map_err(|e| failed(at, e))?;
         }
         Ok(block)
