@@ -1,0 +1,41 @@
+// CUDA C++ as far as the kernels use it, for an ordinary C++17 compiler. Included ahead of every .cu file.
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#define __global__
+#define __device__
+#define __host__
+#define __constant__ const
+#define __grid_constant__
+#define __restrict__ __restrict
+#define __align__(n) __attribute__((aligned(n)))
+#define __noinline__ __attribute__((noinline))
+#define __forceinline__ inline __attribute__((always_inline))
+// An attribute that no compiler knows: sim/src/compile.rs reads it, since launching more threads fails on hardware. The zero lets
+// the compiler read an expression that begins with a name.
+#define __launch_bounds__(...) __attribute__((sim_launch_bounds(0, __VA_ARGS__)))
+
+// A static variable is one per block if blocks that run at once are on different OS threads. Sanitized builds use one OS thread,
+// and AddressSanitizer wants plain variables, to put red zones between them.
+#if defined(SIM_ASAN)
+#define __shared__ static
+#elif defined(SIM_TSAN)
+#define __shared__ static __attribute__((section("sim_shared")))
+#else
+#define __shared__ static thread_local
+#endif
+
+#include "sim/vectors.h"
+#include "sim/runtime.h"
+#include "sim/half.h"
+#include "sim/intrinsics.h"
+#include "sim/warp.h"
+
+#define threadIdx (sim::thread->index)
+#define blockIdx (sim::thread->block->index)
+#define blockDim (sim::thread->block->size)
+#define gridDim (sim::thread->block->grid)
+constexpr int warpSize = 32;

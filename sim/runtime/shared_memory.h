@@ -1,0 +1,26 @@
+// Shared memory of one block at a time: the __shared__ variables of the kernels, and the dynamic part.
+#pragma once
+#include <cstddef>
+
+namespace sim {
+
+constexpr size_t MAX_DYNAMIC_SHARED = 227 << 10, DEFAULT_DYNAMIC_SHARED = 48 << 10;
+
+class SharedMemory {
+   public:
+    // Makes both parts undefined again: filled with NaN or, for ThreadSanitizer, with all earlier accesses forgotten.
+    void begin_block(size_t dynamic_bytes);
+    void end_block();
+    unsigned char* dynamic() const { return memory; }
+
+   private:
+    unsigned char* memory = nullptr;
+    size_t bytes = 0;
+};
+
+#ifdef SIM_TSAN
+// Zeroed pages in place of `pages` (null: anywhere): ThreadSanitizer forgets what it knows of memory that is mapped anew.
+void* forgotten_pages(void* pages, size_t bytes);
+#endif
+
+}  // namespace sim
