@@ -24,21 +24,17 @@ struct Bias {
 
 /// Pixels whose sum is one partial result; `BIAS_ROWS` in `kernels/bias.cu` must agree.
 const BIAS_ROWS: usize = 256;
-/// Channels that a block of the backward pass covers, in packs of 16 bytes or, where the channels are no whole packs,
-/// alone; `BIAS_LANES` in `kernels/bias.cu` must agree.
-const BIAS_LANES: usize = 8;
-/// Channels that a block of the combination covers; `COMBINE_LANES` in `kernels/bias.cu` must agree.
-const COMBINE_LANES: usize = 32;
+/// Channels that a block of the combination covers; `COMBINE_COLUMNS` in `kernels/bias.cu` must agree.
+const COMBINE_COLUMNS: usize = 8;
 
 impl Bias {
-    /// Elements that one thread moves at once.
-    fn pack(&self, dtype: DType) -> usize {
-        let pack = 16 / dtype.size();
-        if (self.c as usize).is_multiple_of(pack) { pack } else { 1 }
-    }
-
     fn parts(&self) -> usize {
         (self.m as usize).div_ceil(BIAS_ROWS)
+    }
+
+    /// A block for each part of a span of channels.
+    fn grid(&self, dtype: DType) -> Grid {
+        Grid::channels([self.parts(), 1], self.c as usize, dtype)
     }
 }
 
@@ -49,7 +45,7 @@ kernel!(FWD = "bias_act_fwd", |p: Bias, [x, bias] -> [y]| {
             y.iter_mut().zip(x).zip(bias).for_each(|((y, &x), &bias)| *y = A::f(x + bias));
         }
     }));
-}, grid |dtype| Grid::threads(p.m as usize * p.c as usize / p.pack(dtype)));
+}, grid |dtype| p.grid(dtype));
 
 kernel!(BWD = "bias_act_bwd", |p: Bias, [x, gy, bias] -> [gx, partials]| {
     let c = p.c as usize;
@@ -64,17 +60,14 @@ kernel!(BWD = "bias_act_bwd", |p: Bias, [x, gy, bias] -> [gx, partials]| {
             }
         }
     }));
-}, grid |dtype| {
-    let lanes = p.c as usize / p.pack(dtype);
-    Grid::new([p.parts(), lanes.div_ceil(BIAS_LANES), 1], Grid::THREADS)
-});
+}, grid |dtype| p.grid(dtype));
 
 kernel!(BWD_COMBINE = "bias_bwd_combine", |p: Bias, [partials] -> [gbias]| {
     let c = p.c as usize;
     for (i, g) in gbias.iter_mut().enumerate() {
         *g = T::of(partials.chunks_exact(c).map(|sums| sums[i].f64()).sum());
     }
-}, grid |_| Grid::new([(p.c as usize).div_ceil(COMBINE_LANES), 1, 1], Grid::THREADS));
+}, grid |_| Grid::new([(p.c as usize).div_ceil(COMBINE_COLUMNS), 1, 1], Grid::THREADS));
 
 /// act(x + bias) for x `[…, c]` and bias `[c]`, the latter in [`DType::wide`].
 #[track_caller]
@@ -106,7 +99,7 @@ pub static BIAS_ACT: Spec = Spec {
             case("identity", [2, 3, 4, 5], Act::Identity),
             case("many parts", [2, 13, 11, 1], Act::Identity),
             case("relu, whole packs", [2, 3, 2, 16], Act::Relu),
-            case("silu, more lanes than a block has", [1, 3, 2, 11], Act::Silu),
+            case("silu, many spans", [1, 3, 2, 85], Act::Silu),
             case("56x56x256 relu", [8, 56, 56, 256], Act::Relu).real(0),
         ]
     },

@@ -48,14 +48,25 @@ kernel!(DROPOUT = "dropout", |o: Omit, [x, step: u32] -> [y]| {
     });
 }, grid |_| Grid::threads((o.len as usize).div_ceil(4)));
 
+/// Accesses of a thread to each tensor: the draw costs as much as one of them.
+const DEPTH_ACCESSES: usize = 4;
+
 kernel!(STOCHASTIC_DEPTH = "stochastic_depth", |o: Omit, [x, step: u32] -> [y]| {
     let image = o.image as usize;
     parallel::pieces(y, image, #[inline(always)] |n, y| {
         let [word, ..] = o.words(n, step[0], Purpose::Depth);
-        let scale = if unit(word) < o.p { T::ZERO } else { T::of(o.scale()) };
-        y.iter_mut().zip(&x[n * image..]).for_each(|(y, &x)| *y = x * scale);
+        if unit(word) < o.p {
+            y.fill(T::ZERO);
+        } else {
+            let scale = T::of(o.scale());
+            y.iter_mut().zip(&x[n * image..]).for_each(|(y, &x)| *y = x * scale);
+        }
     });
-}, grid |dtype| Grid::packs(o.len as usize, dtype));
+}, grid |dtype| {
+    let (image, pack) = (o.image as usize, 16 / dtype.size());
+    let accesses = if image.is_multiple_of(pack) { image / pack } else { image };
+    Grid::new([o.len as usize / image, accesses.div_ceil(Grid::THREADS * DEPTH_ACCESSES), 1], Grid::THREADS)
+});
 
 #[track_caller]
 fn omit(kernel: &'static Kernel, x: &Tensor, p: f32, seed: u64, step: &Tensor, place: u32) -> Tensor {
