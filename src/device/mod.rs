@@ -63,11 +63,21 @@ impl DType {
             bytemuck::cast_slice(&values.iter().map(|&x| round(x)).collect::<Vec<T>>()).to_vec()
         }
         match self {
-            DType::BF16 => bytes(values, bf16::from_f64),
-            DType::F16 => bytes(values, f16::from_f64),
+            // By way of f32: `half` rounds f64 without looking at its low 32 bits.
+            DType::BF16 => bytes(values, |x| bf16::from_f32(x as f32)),
+            DType::F16 => bytes(values, |x| f16::from_f32(x as f32)),
             DType::F32 => bytes(values, |x| x as f32),
             DType::F64 => bytes(values, |x| x),
             other => panic!("{other:?} is not a float type"),
+        }
+    }
+
+    /// The same from single precision.
+    #[track_caller]
+    pub fn encode_single(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            DType::F32 => bytemuck::cast_slice(values).to_vec(),
+            _ => self.encode(&values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
         }
     }
 
@@ -217,6 +227,8 @@ pub trait Device: Send + Sync {
     /// Rows of pixels that one partial sum over an image covers, where a kernel leaves partial sums: the height of the
     /// tile that the device's convolutions write.
     fn partial_rows(&self) -> usize;
+    /// Types that its kernels store images in, the best for training first.
+    fn precisions(&self) -> &'static [DType];
     /// Waits for everything launched.
     ///
     /// # Errors

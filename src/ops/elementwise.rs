@@ -1,4 +1,4 @@
-//! Operations that touch each element once: addition, activations, the channel gate of squeeze-and-excitation, dropout.
+//! Operations that touch each element once: addition, activations, the channel gate of squeeze-and-excitation.
 
 use super::{
     Case, Spec,
@@ -7,7 +7,6 @@ use super::{
 use crate::{
     device::{Grid, cpu::parallel},
     kernel,
-    rng::{Purpose, philox, unit},
     shape::{int, nhwc},
     tensor::{Tensor, launch},
 };
@@ -87,7 +86,10 @@ pub static ACTIVATE: Spec = Spec {
             case("relu", &[2, 3, 3, 5], Act::Relu),
             case("hardswish", &[2, 3, 3, 5], Act::HardSwish),
             case("hardsigmoid", &[2, 3, 3, 5], Act::HardSigmoid),
+            case("silu", &[2, 3, 3, 5], Act::Silu),
+            case("sigmoid", &[2, 3, 3, 5], Act::Sigmoid),
             case("hardswish 28x28x72", &[8, 28, 28, 72], Act::HardSwish).real(0),
+            case("silu 28x28x240", &[8, 28, 28, 240], Act::Silu).real(0),
         ]
     },
 };
@@ -154,56 +156,5 @@ pub static SCALE_CHANNELS: Spec = Spec {
             Case::new(label, &[&x, &[x[0], x[3]]], |t| scale_channels(&t[0], &t[1])).linear_in(&[0, 1]).wide(&[1])
         };
         vec![case("2x3x4x5", [2, 3, 4, 5]), case("14x14x240", [8, 14, 14, 240]).real(0)]
-    },
-};
-
-/// Which elements a dropout keeps: a function of seed, step, place in the network and index, so that the backward pass
-/// and a resumed run draw the same.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Drop {
-    seed: [u32; 2],
-    step: u32,
-    place: u32,
-    p: f32,
-    unused: u32,
-    len: i64,
-}
-
-kernel!(DROPOUT_FWD = "dropout", |drop: Drop, [x] -> [y]| {
-    let keep = T::of(1.0 / (1.0 - f64::from(drop.p)));
-    // Rows of four: one Philox block gives four words.
-    parallel::rows(y, 4, #[inline(always)] |block, y| {
-        for (i, (y, x)) in y.chunks_mut(4).zip(x[block * 4..].chunks(4)).enumerate() {
-            let words = philox([(block + i) as u32, drop.step, drop.place, Purpose::Dropout as u32], drop.seed);
-            for ((y, &x), word) in y.iter_mut().zip(x).zip(words) {
-                *y = if unit(word) < drop.p { T::ZERO } else { x * keep };
-            }
-        }
-    });
-});
-
-/// Zeroes each element with probability `p` and scales the others by 1/(1−p) (Srivastava et al. 2014). `place` tells
-/// apart the dropouts of one network.
-#[track_caller]
-pub fn dropout(x: &Tensor, p: f32, seed: u64, step: u32, place: u32) -> Tensor {
-    assert!((0.0..1.0).contains(&p), "dropout: a probability of {p}");
-    let drop = Drop { seed: [seed as u32, (seed >> 32) as u32], step, place, p, unused: 0, len: x.len() as i64 };
-    let y = x.like("dropout");
-    launch(&DROPOUT_FWD, &drop, &[x], &[&y]);
-    y.record("dropout", &[x], move |g| {
-        let gx = g.like("dropout backward");
-        launch(&DROPOUT_FWD, &drop, &[&g], &[&gx]);
-        vec![Some(gx)]
-    })
-}
-
-/// Cases of [`dropout`].
-pub static DROPOUT: Spec = Spec {
-    name: "dropout",
-    cases: || {
-        let case =
-            |label, shape: &[usize]| Case::new(label, &[shape], |t| dropout(&t[0], 0.4, 5, 1, 2)).linear_in(&[0]);
-        vec![case("odd length", &[3, 7]), case("8x1024", &[8, 1024]).real(0)]
     },
 };

@@ -356,6 +356,8 @@ pub static BATCH_NORM: Spec = Spec {
             case("batch, many blocks", [2, 13, 11, 1], Act::Identity, Batch),
             case("batch, relu", [2, 3, 4, 3], Act::Relu, Batch),
             case("batch, hardswish", [2, 3, 4, 3], Act::HardSwish, Batch),
+            case("batch, silu", [2, 3, 4, 3], Act::Silu, Batch),
+            case("batch, sigmoid", [2, 3, 4, 3], Act::Sigmoid, Batch),
             case("running", [2, 3, 2, 5], Act::Identity, Running),
             case("running, hardswish", [2, 3, 2, 5], Act::HardSwish, Running),
             residual("batch, residual, relu", [2, 3, 4, 3], Batch),

@@ -1,6 +1,7 @@
 //! 2-D convolution. Activations are NHWC, weights K·R·S·C; all three passes gather, so the bits do not depend on threads.
 
 pub mod cpu;
+pub mod transposed;
 
 use super::{Case, Spec};
 use crate::{
