@@ -217,6 +217,10 @@ pub trait Device: Send + Sync {
     /// Rows of pixels that one partial sum over an image covers, where a kernel leaves partial sums: the height of the
     /// tile that the device's convolutions write.
     fn partial_rows(&self) -> usize;
+    /// Whether long sums for few results are cut into parts, which a second kernel adds up in order, to occupy the machine.
+    fn combines_parts(&self) -> bool {
+        false
+    }
     /// Waits for everything launched.
     ///
     /// # Errors

@@ -286,6 +286,10 @@ impl Device for Cuda {
         PARTIAL_ROWS
     }
 
+    fn combines_parts(&self) -> bool {
+        true
+    }
+
     fn sync(&self) -> Result<()> {
         if graph::recording(&self.stream) {
             return Err(Error::Device("a step that is being recorded cannot wait for its own results".into()));
