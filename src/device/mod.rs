@@ -229,6 +229,10 @@ pub trait Device: Send + Sync {
     fn partial_rows(&self) -> usize;
     /// Types that its kernels store images in, the best for training first.
     fn precisions(&self) -> &'static [DType];
+    /// Whether long sums for few results are cut into parts, which a second kernel adds up in order, to occupy the machine.
+    fn combines_parts(&self) -> bool {
+        false
+    }
     /// Waits for everything launched.
     ///
     /// # Errors
