@@ -5,6 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+using std::isfinite;
+using std::isinf;
+using std::isnan;
+
 #define __global__
 #define __device__
 #define __host__

@@ -71,6 +71,15 @@ impl DType {
         }
     }
 
+    /// The same from single precision.
+    #[track_caller]
+    pub fn encode_single(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            DType::F32 => bytemuck::cast_slice(values).to_vec(),
+            _ => self.encode(&values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
+        }
+    }
+
     /// The values of `bytes` of this type.
     pub fn decode(self, bytes: &[u8]) -> Vec<f64> {
         fn values<T: bytemuck::Pod + Into<f64>>(bytes: &[u8]) -> Vec<f64> {
@@ -149,6 +158,14 @@ impl Grid {
     pub fn packs(len: usize, dtype: DType) -> Grid {
         Grid::threads(len.div_ceil(16 / dtype.size()))
     }
+
+    /// Blocks laid over rows of `c` channels, spans of which count along y; `kernels/channels.cuh` must agree.
+    pub fn channels([x, z]: [usize; 2], c: usize, dtype: DType) -> Grid {
+        const SPAN_BYTES: usize = 128;
+        let pack = if c.is_multiple_of(16 / dtype.size()) { 16 / dtype.size() } else { 1 };
+        let spans = (c / pack).div_ceil(SPAN_BYTES / (pack * dtype.size()));
+        Grid::new([x, spans, z], Grid::THREADS)
+    }
 }
 
 /// What both bodies receive: the float type, a plain-old-data parameter struct, inputs and outputs.
@@ -217,6 +234,8 @@ pub trait Device: Send + Sync {
     /// Rows of pixels that one partial sum over an image covers, where a kernel leaves partial sums: the height of the
     /// tile that the device's convolutions write.
     fn partial_rows(&self) -> usize;
+    /// Types that its kernels store images in, the best for training first.
+    fn precisions(&self) -> &'static [DType];
     /// Waits for everything launched.
     ///
     /// # Errors

@@ -51,6 +51,7 @@ pub struct Pass<'a> {
     omissions: Cell<u32>,
     /// The step as the kernels read it.
     step: OnceCell<Tensor>,
+    counted: RefCell<Vec<Id>>,
 }
 
 impl<'a> Pass<'a> {
@@ -62,8 +63,15 @@ impl<'a> Pass<'a> {
     /// The same, recording or not whatever the mode.
     pub fn with_recording(params: &'a Params, mode: Mode, recording: bool) -> Pass<'a> {
         let tape = Tape::new(params.device(), recording);
-        let leaves = RefCell::new(vec![None; params.len()]);
-        Pass { tape, params, leaves, mode, omissions: Cell::new(0), step: OnceCell::new() }
+        Pass {
+            tape,
+            params,
+            leaves: RefCell::new(vec![None; params.len()]),
+            mode,
+            omissions: Cell::new(0),
+            step: OnceCell::new(),
+            counted: RefCell::default(),
+        }
     }
 
     /// The tape.
@@ -79,10 +87,8 @@ impl<'a> Pass<'a> {
     /// Images `[n, h, w, 3]` in the float type of the parameters.
     #[track_caller]
     pub fn images(&self, shape: [usize; 4], values: &[f32]) -> Tensor {
-        match self.params.dtype() {
-            DType::F32 => self.tape.upload(&shape, DType::F32, bytemuck::cast_slice(values)),
-            dtype => self.tape.floats(&shape, dtype, &values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
-        }
+        let dtype = self.params.dtype();
+        self.tape.upload(&shape, dtype, &dtype.encode_single(values))
     }
 
     /// Parameter `id` as a tensor; a leaf if it is trained. The same tensor at every call.
@@ -90,10 +96,18 @@ impl<'a> Pass<'a> {
         let mut leaves = self.leaves.borrow_mut();
         let leaf = leaves[id.index()].get_or_insert_with(|| {
             let entry = self.params.entry(id);
-            let tensor = self.tape.wrap(&entry.shape, self.params.dtype(), entry.block());
+            let tensor = match entry.shadow() {
+                Some(shadow) => self.tape.wrap(&entry.shape, self.params.dtype(), shadow),
+                None => self.tape.wrap(&entry.shape, self.params.dtype().wide(), entry.block()),
+            };
             if entry.trained() { tensor.leaf() } else { tensor }
         });
         leaf.clone()
+    }
+
+    /// The counters that this pass moved: a replay of it has to move them itself.
+    pub fn counted(&self) -> Vec<Id> {
+        self.counted.borrow().clone()
     }
 
     /// The gradient that `grads` holds for parameter `id`, if it was used and trained.
@@ -106,6 +120,7 @@ impl<'a> Pass<'a> {
         let trains = matches!(self.mode, Mode::Train { .. }) && self.params.entry(layer.weight).trained();
         if trains {
             self.params.count(layer.batches);
+            self.counted.borrow_mut().push(layer.batches);
         }
         BatchNorm {
             weight: self.param(layer.weight),

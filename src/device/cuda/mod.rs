@@ -3,6 +3,7 @@
 //! Everything runs in stream order, so a block that the pool hands out again is never written before its last reader is
 //! done, and no event has to be tracked.
 
+pub mod fatbin;
 mod graph;
 mod memory;
 mod profile;
@@ -13,6 +14,7 @@ use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result,
     sys::{self, CUfunction_attribute_enum as FunctionAttribute},
 };
+use fatbin::FATBINS;
 use memory::{Checks, DeviceMemory, Staging};
 use profile::Profile;
 use std::{
@@ -82,8 +84,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// # Errors
 /// No driver, one that is too old, or no such GPU: what is missing and what to do about it.
 fn context(index: usize) -> Result<(Arc<CudaContext>, Found)> {
-    // SAFETY: looks for the library only. cudarc panics at the first call if there is none, so this comes first.
-    if !unsafe { sys::is_culib_present() } {
+    // cudarc panics at the first call without a driver, so this comes first.
+    if !driver_present() {
         return Err(Error::unusable(
             "there is no NVIDIA driver (libcuda) on this machine",
             "install one, or --device cpu",
@@ -127,6 +129,12 @@ fn context(index: usize) -> Result<(Arc<CudaContext>, Found)> {
     Ok((context, found))
 }
 
+/// Whether there is an NVIDIA driver.
+pub fn driver_present() -> bool {
+    // SAFETY: looks for the library only.
+    unsafe { sys::is_culib_present() }
+}
+
 /// What is known of GPU `index`.
 ///
 /// # Errors
@@ -137,15 +145,24 @@ pub fn find(index: usize) -> Result<Found> {
 
 /// The kernels in `context`.
 fn load_kernels(context: &Arc<CudaContext>, found: &Found) -> Result<Vec<Arc<CudaModule>>> {
+    let load = |image: Vec<u8>| {
+        let module = context.load_module(cudarc::nvrtc::Ptx::from_binary(image));
+        module.map_err(|e| failed("loading the kernels", e))
+    };
     if found.is_simulated() {
         // The simulator has the kernels in itself, and any image names them.
-        let module = context.load_module(cudarc::nvrtc::Ptx::from_binary(vec![0]));
-        return Ok(vec![module.map_err(|e| failed("loading the kernels", e))?]);
+        return Ok(vec![load(vec![0])?]);
     }
-    Err(Error::unusable(
-        "this program was built without GPU kernels",
-        "scripts/get-nvcc, then build again; or --device cpu",
-    ))
+    if FATBINS.is_empty() {
+        let next = "scripts/get-nvcc, then build again; or --device cpu";
+        return Err(Error::unusable("this program was built without GPU kernels", next));
+    }
+    let (major, minor) = found.capability;
+    if fatbin::code_for(major as u32, minor as u32).is_none() {
+        let problem = format!("the kernels are built for {}, this GPU is sm_{major}{minor}", fatbin::ARCHS.join(", "));
+        return Err(Error::unusable(problem, "build again with it in ROENTGEN_CUDA_ARCHS, or --device cpu"));
+    }
+    FATBINS.iter().map(|fatbin| load(fatbin.image.to_vec())).collect()
 }
 
 impl Cuda {
@@ -296,6 +313,10 @@ impl Device for Cuda {
 
     fn partial_rows(&self) -> usize {
         PARTIAL_ROWS
+    }
+
+    fn precisions(&self) -> &'static [DType] {
+        &[DType::BF16, DType::F16, DType::F32, DType::F64]
     }
 
     fn sync(&self) -> Result<()> {
