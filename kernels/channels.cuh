@@ -37,17 +37,50 @@ template <class T, class Body> __device__ __forceinline__ void with_lane(int c, 
 }
 
 // N elements in the type that they are computed with.
-template <int N, class T> __device__ __forceinline__ Pack<Wide<T>, N> read(const T* p) {
-    auto stored = load<N>(p);
+template <int N, class T> __device__ __forceinline__ Pack<Wide<T>, N> widen(const Pack<T, N>& stored) {
     Pack<Wide<T>, N> x;
     for (int i = 0; i < N; i++) x.v[i] = widen(stored.v[i]);
     return x;
 }
 
+template <int N, class T> __device__ __forceinline__ Pack<Wide<T>, N> read(const T* p) { return widen(load<N>(p)); }
+
 template <int N, class T> __device__ __forceinline__ void write(T* p, const Pack<Wide<T>, N>& x) {
     Pack<T, N> stored;
     for (int i = 0; i < N; i++) stored.v[i] = narrow<T>(x.v[i]);
     store<N>(p, stored);
+}
+
+// Rows that a thread loads before it uses the first of them, so that enough bytes are under way.
+constexpr int ROW_BATCH = 2;
+
+template <class T, int N> struct RowBatch {
+    Pack<T, N> row[ROW_BATCH];
+};
+
+// Calls body(at, x...) for each of the thread's rows in a block of `rows`: `at` is the offset of its channels there, which
+// begins with `start` and moves by c a row, and each x the values of one input at it.
+template <int N, class T, class Body, class... In>
+__device__ __forceinline__ void for_rows(const Lane<N>& lane, int rows, long long start, int c, Body body, const T* first,
+                                         const In*... others) {
+    for (int row = lane.row; row < rows; row += ROW_BATCH * lane.step) {
+        auto at = [&](int i) { return start + (long long)(row + i * lane.step) * c; };
+        auto fetch = [&](const T* x) {
+            RowBatch<T, N> batch;
+#pragma unroll
+            for (int i = 0; i < ROW_BATCH; i++) {
+                if (row + i * lane.step < rows) batch.row[i] = load<N>(x + at(i));
+            }
+            return batch;
+        };
+        auto use = [&](auto... batch) {
+#pragma unroll
+            for (int i = 0; i < ROW_BATCH; i++) {
+                if (row + i * lane.step < rows) body(at(i), widen(batch.row[i])...);
+            }
+        };
+        use(fetch(first), fetch(others)...);
+    }
 }
 
 // Adds up the packs of all threads that share channels, K sums at a time and in the order of their rows, and calls

@@ -8,7 +8,7 @@ pub use init::Init;
 pub use params::{Builder, Entry, Id, Kind, Layout, Params};
 
 use crate::{
-    device::{DType, Device},
+    device::{Block, DType, Device},
     ops::{
         norm::{BatchNorm, Statistics},
         regularise,
@@ -51,6 +51,7 @@ pub struct Pass<'a> {
     omissions: Cell<u32>,
     /// The step as the kernels read it.
     step: OnceCell<Tensor>,
+    /// Counters that were moved.
     counted: RefCell<Vec<Id>>,
 }
 
@@ -63,15 +64,16 @@ impl<'a> Pass<'a> {
     /// The same, recording or not whatever the mode.
     pub fn with_recording(params: &'a Params, mode: Mode, recording: bool) -> Pass<'a> {
         let tape = Tape::new(params.device(), recording);
-        Pass {
-            tape,
-            params,
-            leaves: RefCell::new(vec![None; params.len()]),
-            mode,
-            omissions: Cell::new(0),
-            step: OnceCell::new(),
-            counted: RefCell::default(),
-        }
+        let leaves = RefCell::new(vec![None; params.len()]);
+        Pass { tape, params, leaves, mode, omissions: Cell::new(0), step: OnceCell::new(), counted: RefCell::default() }
+    }
+
+    /// Reads the step from `step`, one U32 in memory that outlives the pass, instead of taking the mode's: a recorded pass
+    /// repeats what the mode said.
+    #[must_use]
+    pub fn with_step(self, step: &Arc<Block>) -> Pass<'a> {
+        let step = OnceCell::from(self.tape.wrap(&[1], DType::U32, step));
+        Pass { step, ..self }
     }
 
     /// The tape.

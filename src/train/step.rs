@@ -45,6 +45,7 @@ struct Inputs {
     dtype: DType,
     images: Arc<Block>,
     labels: Arc<Block>,
+    step: Arc<Block>,
 }
 
 impl Inputs {
@@ -52,14 +53,16 @@ impl Inputs {
     fn new(device: &dyn Device, batch: &Batch, dtype: DType) -> Result<Inputs> {
         let shape = [batch.len(), batch.size, batch.size, 3];
         let images = device.alloc(shape.iter().product::<usize>() * dtype.size(), "images")?;
-        Ok(Inputs { shape, dtype, images, labels: device.alloc(batch.len() * size_of::<u32>(), "labels")? })
+        let labels = device.alloc(batch.len() * size_of::<u32>(), "labels")?;
+        Ok(Inputs { shape, dtype, images, labels, step: device.alloc(size_of::<u32>(), "step")? })
     }
 
     fn fit(&self, batch: &Batch) -> bool {
         self.shape[..2] == [batch.len(), batch.size]
     }
 
-    fn set(&self, device: &dyn Device, batch: &Batch) -> Result<()> {
+    fn set(&self, device: &dyn Device, batch: &Batch, step: u64) -> Result<()> {
+        device.upload(bytemuck::bytes_of(&(step as u32)), &self.step)?;
         device.upload(&self.dtype.encode_single(&batch.images), &self.images)?;
         device.upload(bytemuck::cast_slice(&batch.labels), &self.labels)
     }
@@ -112,13 +115,13 @@ impl Steps {
         let device = model.params.device();
         optimiser.scalars().set_rate(&**device, lr)?;
         if let Some(recorded) = self.recorded.as_ref().filter(|recorded| recorded.inputs.fit(batch)) {
-            recorded.inputs.set(&**device, batch)?;
+            recorded.inputs.set(&**device, batch, step)?;
             recorded.replay.replay()?;
             recorded.results.counted.iter().for_each(|&id| model.params.count(id));
             return read(&recorded.results, model, batch, (step, lr));
         }
         let inputs = Inputs::new(&**device, batch, model.params.dtype())?;
-        inputs.set(&**device, batch)?;
+        inputs.set(&**device, batch, step)?;
         let shape = (batch.len(), batch.size);
         self.repeats = if self.repeats.0 == shape { (shape, self.repeats.1 + 1) } else { (shape, 1) };
         if self.recorded.is_some() || self.repeats.1 <= WARM_UP {
@@ -141,7 +144,8 @@ impl Steps {
 
     /// Launches a whole step; nothing waits for it.
     fn run(&self, model: &Model, optimiser: &Optimiser, inputs: &Inputs, step: u64) -> Result<Results> {
-        let pass = model.pass(Mode::Train { seed: Some(self.seed), step: step as u32 });
+        let mode = Mode::Train { seed: Some(self.seed), step: step as u32 };
+        let pass = model.pass(mode).with_step(&inputs.step);
         let (tape, dtype) = (pass.tape(), model.params.dtype());
         let scores = model.forward(&pass, &tape.wrap(&inputs.shape, dtype, &inputs.images));
         let labels = tape.wrap(&inputs.shape[..1], DType::U32, &inputs.labels);
