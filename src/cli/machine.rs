@@ -72,7 +72,7 @@ impl Machine {
 }
 
 /// The first GPU, unless it is the simulator, which is for tests.
-fn first_gpu() -> Result<Arc<dyn Device>> {
+pub fn first_gpu() -> Result<Arc<dyn Device>> {
     if cuda::find(0)?.is_simulated() {
         return Err(Error::unusable("the only GPU is the simulator of the tests", "--device cuda to use it"));
     }
@@ -97,7 +97,7 @@ fn start_threads(threads: Option<u16>) -> Result<()> {
 }
 
 /// Main memory, where the system tells.
-fn memory_bytes() -> Option<usize> {
+pub fn memory_bytes() -> Option<usize> {
     kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:").map(|kb| kb << 10)
 }
 

@@ -63,8 +63,9 @@ impl DType {
             bytemuck::cast_slice(&values.iter().map(|&x| round(x)).collect::<Vec<T>>()).to_vec()
         }
         match self {
-            DType::BF16 => bytes(values, bf16::from_f64),
-            DType::F16 => bytes(values, f16::from_f64),
+            // By way of f32: `half` rounds f64 without looking at its low 32 bits.
+            DType::BF16 => bytes(values, |x| bf16::from_f32(x as f32)),
+            DType::F16 => bytes(values, |x| f16::from_f32(x as f32)),
             DType::F32 => bytes(values, |x| x as f32),
             DType::F64 => bytes(values, |x| x),
             other => panic!("{other:?} is not a float type"),
