@@ -158,6 +158,21 @@ impl Grid {
     pub fn packs(len: usize, dtype: DType) -> Grid {
         Grid::threads(len.div_ceil(16 / dtype.size()))
     }
+
+    /// One thread for each pack of channels of each pixel, for `lines` lines of `pixels` pixels: lines along x, the
+    /// threads of one along y. `Place` in `kernels/pool.cu` must agree.
+    pub fn lines(lines: usize, pixels: usize, c: usize, dtype: DType) -> Grid {
+        let pack = 16 / dtype.size();
+        let items = pixels * if c.is_multiple_of(pack) { c / pack } else { c };
+        let blocks = items.div_ceil(Grid::THREADS);
+        Grid::new([lines, blocks, 1], items.div_ceil(blocks).next_multiple_of(32))
+    }
+
+    /// Blocks for `blocks` groups of rows of `c` channels, along x: each spans at most 128 bytes of a row, and y counts
+    /// the spans. `Lane` in `kernels/channels.cuh` must agree.
+    pub fn channels(blocks: usize, c: usize, dtype: DType) -> Grid {
+        Grid::new([blocks, (c * dtype.size()).div_ceil(128), 1], Grid::THREADS)
+    }
 }
 
 /// What both bodies receive: the float type, a plain-old-data parameter struct, inputs and outputs.
