@@ -56,6 +56,12 @@ template <class A> __device__ __forceinline__ A warp_sum(A x) {
     return x;
 }
 
+// The largest of the 32 lanes of a warp, in every lane.
+template <class A> __device__ __forceinline__ A warp_max(A x) {
+    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) x = max(x, __shfl_xor_sync(0xffffffffu, x, lanes));
+    return x;
+}
+
 // Sum over all threads of a block of a multiple of 32 threads, in every thread; `slots` holds one value a warp.
 template <class A> __device__ __forceinline__ A block_sum(A x, A* slots) {
     x = warp_sum(x);

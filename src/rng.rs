@@ -34,6 +34,8 @@ pub enum Purpose {
     Bootstrap = 6,
     /// Inputs of tests and benchmarks.
     Test = 7,
+    /// Stochastic depth.
+    Depth = 8,
 }
 
 /// A stream of random numbers, addressed by seed, purpose and two indices (say, epoch and sample).

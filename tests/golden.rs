@@ -8,7 +8,7 @@ use roentgen::{
         activation::Act,
         elementwise::activate,
         loss::softmax_cross_entropy,
-        optim::{Rule, Update, update},
+        optim::{Limits, Progress, Rule, Scalars, Update, update},
         pool::{avg_pool, max_pool},
     },
     shape::Window,
@@ -203,6 +203,8 @@ fn train(golden: &Golden, run: &Training, dtype: DType) -> Vec<f64> {
     let (n, h, w) = (run.batch, run.height, run.width);
     let images = images(&golden.input_name, n, h, w);
     let mut losses = vec![];
+    let scalars = Scalars::new(&*device, dtype, Progress::new(0, 1.0)).unwrap();
+    scalars.set_rate(&*device, run.rate).unwrap();
     for step in 1..=run.losses.len() {
         let pass = model.pass(Mode::Train { seed: None, step: step as u32 });
         let logits = model.forward(&pass, &pass.images([n, h, w, 3], &images));
@@ -214,10 +216,11 @@ fn train(golden: &Golden, run: &Training, dtype: DType) -> Vec<f64> {
             value: entry.block(),
             state: state.iter().map(|block| &**block).collect(),
             gradient: gradient.block().unwrap(),
-            lr: run.rate,
+            shadow: None,
+            lr_factor: 1.0,
             decay: run.weight_decay,
         });
-        update(&*device, rule, step as u64, dtype, &updates.collect::<Vec<_>>()).unwrap();
+        update(&*device, rule, Limits::default(), dtype, &scalars, &updates.collect::<Vec<_>>()).unwrap();
     }
     losses
 }
@@ -339,6 +342,8 @@ fn optimisers_follow_pytorch() {
         let vector = |values: &[f64]| tape.floats(&[values.len()], DType::F64, values);
         let weights = vector(&numbers(&case["start"]));
         let states: Vec<_> = rule.state().iter().map(|_| vector(&vec![0.0; weights.len()])).collect();
+        let scalars = Scalars::new(&*device, DType::F64, Progress::new(0, 1.0)).unwrap();
+        scalars.set_rate(&*device, case["rate"].as_f64().unwrap()).unwrap();
         let steps = case["gradients"].as_array().unwrap().iter().zip(case["after"].as_array().unwrap());
         for (step, (gradient, after)) in steps.enumerate() {
             let gradient = vector(&numbers(gradient));
@@ -346,10 +351,11 @@ fn optimisers_follow_pytorch() {
                 value: weights.block().unwrap(),
                 state: states.iter().map(|state| &**state.block().unwrap()).collect(),
                 gradient: gradient.block().unwrap(),
-                lr: case["rate"].as_f64().unwrap(),
+                shadow: None,
+                lr_factor: 1.0,
                 decay: case["weight_decay"].as_f64().unwrap(),
             };
-            update(&*device, rule, step as u64 + 1, DType::F64, &[one]).unwrap();
+            update(&*device, rule, Limits::default(), DType::F64, &scalars, &[one]).unwrap();
             assert_close(&format!("{rule:?} step {step}"), &weights.to_vec().unwrap(), &numbers(after), 1e-10);
         }
     }

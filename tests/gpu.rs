@@ -1,9 +1,15 @@
 //! Every CUDA kernel against the CPU's f64 body, on whatever libcuda is found: the simulator under `cargo test`, a GPU
 //! where this binary is run by itself.
 
+mod common;
+
+use common::gpu;
 use roentgen::{
-    device::{DType, Device, cpu::Cpu, cuda::Cuda},
-    ops::{self, Case},
+    device::{Block, DType, Device, cpu::Cpu},
+    ops::{
+        self, Case,
+        optim::{self, Limits, Progress, Rule, Scalars, Update},
+    },
     rng::{Purpose, Rng},
     tape::Tape,
     tensor::Tensor,
@@ -77,17 +83,6 @@ fn tolerance(dtype: DType) -> f64 {
     }
 }
 
-fn gpu() -> Option<Arc<dyn Device>> {
-    match Cuda::checked(0) {
-        Ok(device) => Some(device),
-        Err(e) => {
-            assert!(std::env::var_os("REQUIRE_SIM").is_none(), "{e}");
-            eprintln!("skipped: {e}");
-            None
-        }
-    }
-}
-
 #[test]
 fn kernels_equal_the_cpu_in_f64() {
     let Some(gpu) = gpu() else { return };
@@ -112,4 +107,84 @@ fn kernels_equal_the_cpu_in_f64() {
     }
     assert!(wrong.is_empty(), "kernels differ from the CPU:\n{}", wrong.join("\n"));
     assert_eq!(gpu.memory().in_use, 0, "tensors outlive their tapes");
+}
+
+/// Values after a few steps of `rule`, the values rounded to bf16 that the device keeps beside them, and the progress.
+fn optimised(
+    device: &Arc<dyn Device>,
+    rule: Rule,
+    dtype: DType,
+    shadowed: bool,
+) -> (Vec<Vec<f64>>, Vec<f64>, Progress) {
+    // More than one chunk, exactly one, less, and a single element.
+    const LENGTHS: [usize; 4] = [40_000, 1 << 14, 100, 1];
+    let limits = Limits { clip: Some(30.0), growth: Some(2) };
+    let block = |values: &[f64], dtype: DType| {
+        let block = device.alloc(values.len() * dtype.size(), "test").unwrap();
+        device.upload(&dtype.encode(values), &block).unwrap();
+        block
+    };
+    let scalars = Scalars::new(&**device, dtype, Progress::new(0, 8.0)).unwrap();
+    scalars.set_rate(&**device, 0.1).unwrap();
+    let values: Vec<_> = LENGTHS.iter().enumerate().map(|(i, &n)| block(&noise(i, n), dtype)).collect();
+    let averages: Vec<_> = LENGTHS.iter().map(|&n| block(&vec![0.0; n], dtype)).collect();
+    let states: Vec<Vec<_>> =
+        LENGTHS.iter().map(|&n| rule.state().iter().map(|_| block(&vec![0.0; n], dtype)).collect()).collect();
+    let shadow = block(&vec![0.0; LENGTHS[1]], DType::BF16);
+    for step in 0..4 {
+        // The third step meets a gradient that is not a number: nothing may move but the loss scale.
+        let gradient = |(i, &n): (usize, &usize)| {
+            let mut values = noise(10 * (step + 1) + i, n);
+            values[0] = if step == 2 && i == 2 { f64::NAN } else { values[0] };
+            block(&values, dtype)
+        };
+        let gradients: Vec<_> = LENGTHS.iter().enumerate().map(gradient).collect();
+        let update = |i: usize| Update {
+            value: &values[i],
+            state: states[i].iter().map(|state| &**state).collect(),
+            gradient: &gradients[i],
+            shadow: (shadowed && i == 1).then_some(&*shadow),
+            lr_factor: 1.0 + i as f64,
+            decay: 0.01 * i as f64,
+        };
+        let updates: Vec<_> = (0..LENGTHS.len()).map(update).collect();
+        optim::update(&**device, rule, limits, DType::BF16, &scalars, &updates).unwrap();
+        let pairs: Vec<_> = averages.iter().zip(&values).map(|(average, value)| (&**average, &**value)).collect();
+        optim::average(&**device, 0.9, &scalars, &pairs).unwrap();
+    }
+    let read = |block: &Arc<Block>, dtype: DType| {
+        let mut bytes = vec![0; block.bytes()];
+        device.download(block, &mut bytes).unwrap();
+        dtype.decode(&bytes)
+    };
+    let tensors = values.iter().chain(&averages).chain(states.iter().flatten()).map(|block| read(block, dtype));
+    (tensors.collect(), read(&shadow, DType::BF16), scalars.progress(&**device).unwrap())
+}
+
+#[test]
+fn optimisers_equal_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let cpu = Cpu::new(1 << 30);
+    for rule in [Rule::SGD, Rule::ADAM, Rule::ADAMW] {
+        for dtype in [DType::F64, DType::F32] {
+            let (expected, _, progress) = optimised(&cpu, rule, dtype, false);
+            let (got, shadow, gpu_progress) = optimised(&gpu, rule, dtype, dtype == DType::F32);
+            for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                let error = distance(got, expected);
+                assert!(error <= tolerance(dtype), "{rule:?} {dtype:?}: tensor {i} differs by {error:.1e}");
+            }
+            if dtype == DType::F32 {
+                let value = rounded(&got[1], DType::BF16);
+                let wrong = (0..value.len()).find(|&i| shadow[i] != value[i]).map(|i| (i, shadow[i], got[1][i]));
+                assert_eq!(wrong, None, "{rule:?}: the shadow is not the rounded value");
+            }
+            assert_eq!((progress.step, progress.skipped), (3.0, 1.0));
+            let Progress { step, scale, clean, skipped, .. } = gpu_progress;
+            assert_eq!(
+                (step, scale, clean, skipped),
+                (progress.step, progress.scale, progress.clean, progress.skipped)
+            );
+        }
+    }
+    assert_eq!(gpu.memory().in_use, 0);
 }

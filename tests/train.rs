@@ -12,7 +12,7 @@ use roentgen::{
         Checkpoint, ClassWeights, Config, LrFactor, Observer, Optimiser, Optimizer, Outcome, RunFolder, Session,
         StepProgress,
         schedule::{Course, Schedule},
-        step::{self, Objective},
+        step::{Objective, Steps},
     },
     weights,
 };
@@ -274,10 +274,10 @@ fn an_epoch_is_recorded_as_its_steps_went() {
     let mut model = Model::new(&config.model, 2, &Cpu::new(1 << 30), DType::F32, config.seed).unwrap();
     let optimiser = Optimiser::new(&mut model, &config).unwrap();
     let objective = Objective { class_weights: vec![1.0; 2], label_smoothing: 0.1 };
+    let mut steps = Steps::new(objective, config.seed);
     let (mut losses, mut right) = (vec![], 0);
     for (i, batch) in session.prepared.training_loader(&config, 0).epoch(0, 0).enumerate() {
-        let place = (config.seed, i as u64, config.lr);
-        let result = step::train(&model, &optimiser, &objective, &batch.unwrap(), place).unwrap();
+        let result = steps.train(&model, &optimiser, &batch.unwrap(), (i as u64, config.lr)).unwrap();
         losses.push(result.loss);
         right += result.right;
     }

@@ -5,6 +5,10 @@
 #include <cstdint>
 #include <cstring>
 
+using std::isfinite;
+using std::isinf;
+using std::isnan;
+
 #define __global__
 #define __device__
 #define __host__
@@ -14,8 +18,9 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __noinline__ __attribute__((noinline))
 #define __forceinline__ inline __attribute__((always_inline))
-// An attribute that no compiler knows: sim/src/compile.rs reads it, since launching more threads fails on hardware.
-#define __launch_bounds__(...) __attribute__((sim_launch_bounds(__VA_ARGS__)))
+// An attribute that no compiler knows: sim/src/compile.rs reads it, since launching more threads fails on hardware. The zero lets
+// the compiler read an expression that begins with a name.
+#define __launch_bounds__(...) __attribute__((sim_launch_bounds(0, __VA_ARGS__)))
 
 // A static variable is one per block if blocks that run at once are on different OS threads. Sanitized builds use one OS thread,
 // and AddressSanitizer wants plain variables, to put red zones between them.

@@ -96,8 +96,9 @@ pub fn build(
         sources.splice(0..0, files(&sim.join("replay"), "cpp"));
     }
     let unit = |source: &PathBuf, kernels| {
-        let name = source.to_string_lossy().replace(['/', '.'], "_");
-        Unit { source: source.clone(), object: objects.join(name + ".o"), kernels }
+        let folder = source.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let name = source.file_name().unwrap_or_default().to_string_lossy();
+        Unit { source: source.clone(), object: objects.join(format!("{folder}_{name}.o")), kernels }
     };
     let units: Vec<Unit> =
         kernels.iter().map(|s| unit(s, true)).chain(sources.iter().map(|s| unit(s, false))).collect();
@@ -288,8 +289,7 @@ fn kernel(declaration: &str) -> Option<(&str, &str)> {
             let (attribute, after) = parenthesised(after.trim_start())?;
             if let Some((_, arguments)) = attribute.split_once("sim_launch_bounds") {
                 let (arguments, _) = parenthesised(arguments.trim_start())?;
-                // The second argument of __launch_bounds__ does not limit a launch.
-                bounds = first_argument(arguments);
+                bounds = argument(arguments, 1);
             }
             rest = after.trim_start();
         } else if let Some(after) = rest.strip_prefix("void").filter(|s| s.starts_with(char::is_whitespace)) {
@@ -320,15 +320,16 @@ fn parenthesised(text: &str) -> Option<(&str, &str)> {
     None
 }
 
-fn first_argument(arguments: &str) -> &str {
+/// The `n`th of arguments that commas separate.
+fn argument(arguments: &str, n: usize) -> &str {
     let mut depth = 0;
-    let comma = arguments.find(|c| {
+    let separates = |c| {
         match c {
             '(' => depth += 1,
             ')' => depth -= 1,
             _ => {}
         }
         c == ',' && depth == 0
-    });
-    &arguments[..comma.unwrap_or(arguments.len())]
+    };
+    arguments.split(separates).nth(n).unwrap_or("0")
 }

@@ -1,17 +1,20 @@
 //! `roentgen bench`: how long a training step takes, on random images.
 
-use super::{machine, output::print};
+use super::{
+    machine::{self, Machine},
+    output::print,
+};
 use crate::{
     Result,
     data::Batch,
-    device::{DType, KernelTime},
+    device::KernelTime,
     metrics::decimals,
     models::Model,
     nn::Mode,
     rng::{Purpose, Rng},
     train::{
-        Config, Optimiser, Optimizer,
-        step::{self, Objective},
+        Config, Optimiser, Optimizer, Precision,
+        step::{self, Objective, Steps},
     },
 };
 use serde_json::json;
@@ -29,9 +32,11 @@ pub struct Args {
     /// Images in a step
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch: usize,
-    /// Threads that compute [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    /// Type of images and activations [default: bf16 on a GPU, f32 on the CPU]
+    #[arg(long, value_name = "NAME")]
+    precision: Option<Precision>,
+    #[command(flatten)]
+    machine: Machine,
     /// Steps that are timed
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
@@ -54,7 +59,7 @@ const CLASSES: usize = 1000;
 
 /// Times steps of SGD with momentum, or forward passes, and prints the rate.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let device = machine::device(args.threads)?;
+    let device = args.machine.device()?;
     // Small enough that random labels do not make it diverge.
     let config = Config {
         model: args.model,
@@ -65,9 +70,16 @@ pub fn run(args: Args) -> Result<ExitCode> {
         ..Config::default()
     };
     config.check()?;
-    let mut model = Model::new(&config.model, CLASSES, &device, DType::F32, config.seed)?;
+    let mut model = Model::new(
+        &config.model,
+        CLASSES,
+        &device,
+        Precision::resolve(args.precision, &*device)?.dtype(),
+        config.seed,
+    )?;
     let optimiser = Optimiser::new(&mut model, &config)?;
     let objective = Objective { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
+    let mut steps = Steps::new(objective, config.seed);
     let batch = random_batch(args.batch, args.size);
     let (mut times, mut losses) = (vec![], vec![]);
     for step in 0..args.warmup + args.steps {
@@ -75,13 +87,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
         if args.forward {
             step::forward(&model, &model.pass(Mode::Eval), &batch).to_vec()?;
         } else {
-            let place = (config.seed, u64::from(step), config.lr);
-            losses.push(step::train(&model, &optimiser, &objective, &batch, place)?.loss);
+            losses.push(steps.train(&model, &optimiser, &batch, (u64::from(step), config.lr))?.loss);
         }
         let seconds = start.elapsed().as_secs_f64();
         if step >= args.warmup {
             times.push(seconds);
-        } else {
+        } else if args.profile {
             device.kernel_times();
         }
     }

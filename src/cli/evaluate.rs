@@ -1,7 +1,7 @@
 //! `roentgen evaluate`.
 
 use super::{
-    machine::Threads,
+    machine::Machine,
     output::{print, say},
 };
 use crate::{
@@ -34,8 +34,11 @@ pub struct Args {
     /// Where the predictions go
     #[arg(long, value_name = "FILE", default_value = "predictions.csv")]
     out: PathBuf,
+    /// Threads that load images; changes no result
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(..=256))]
+    workers: u16,
     #[command(flatten)]
-    threads: Threads,
+    machine: Machine,
 }
 
 fn split(name: &str) -> std::result::Result<Split, String> {
@@ -47,7 +50,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut checkpoint = Checkpoint::open(&args.run)?;
     checkpoint.state.config.skip_bad |= args.skip_bad;
     let state = &checkpoint.state;
-    let device = args.threads.device()?;
+    let device = args.machine.device()?;
     let model = checkpoint.model(&device)?;
     let manifest = checkpoint::file_of(&args.run).with_file_name("manifest.csv");
     let manifest = manifest.is_file().then_some(manifest);
@@ -57,7 +60,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     prepared.tell(&mut |line| say(line));
     let split = chosen(&prepared, args.split)?;
-    let loader = prepared.loader(split, &state.config, args.threads.workers()).expect("the split has images");
+    let loader = prepared.loader(split, &state.config, usize::from(args.workers)).expect("the split has images");
     say(format!("evaluating {} on {} {split} images", checkpoint.path().display(), loader.records().len()));
     let scores = step::evaluate(&model, &loader, &state.classes, &AtomicBool::new(false))?;
     let scores = scores.expect("nothing interrupts it");

@@ -2,7 +2,7 @@
 
 use super::{
     INTERRUPTED,
-    machine::{self, Threads},
+    machine::{self, Machine},
     options::Recipe,
     output::{print, say},
     progress::Progress,
@@ -39,8 +39,11 @@ pub struct Args {
     /// Go on with the interrupted run in this folder, with its own recipe
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
+    /// Threads that load images; changes no result
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(..=256))]
+    workers: u16,
     #[command(flatten)]
-    threads: Threads,
+    machine: Machine,
 }
 
 /// Trains, and tells on stderr how it goes.
@@ -74,13 +77,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
 
 fn begin(args: &Args) -> Result<Session> {
     let config = args.recipe.resolve(args.config.as_deref())?;
-    let device = args.threads.device()?;
+    let device = args.machine.device()?;
     let path = args.out.clone().unwrap_or_else(|| RunFolder::next(&config.model));
     let folder = RunFolder::create(&path, args.force)?;
     if config.data.is_none() {
         say("no --data given: training on the small sample inside the program");
     }
-    let (session, matched) = Session::begin(config, folder, &device, args.threads.workers())?;
+    let (session, matched) = Session::begin(config, folder, &device, usize::from(args.workers))?;
     introduce(&session, &device);
     if let Some(matched) = matched {
         tell_matched(&matched, session.state.config.weights.as_deref());
@@ -102,8 +105,8 @@ fn resume(args: &Args, path: &Path) -> Result<Session> {
     if let Some(data) = &args.recipe.data {
         checkpoint.state.config.data = Some(data.clone());
     }
-    let device = args.threads.device()?;
-    let session = Session::resume(&checkpoint, folder, &device, args.threads.workers())?;
+    let device = args.machine.device()?;
+    let session = Session::resume(&checkpoint, folder, &device, usize::from(args.workers))?;
     introduce(&session, &device);
     let state = &session.state;
     say(format!("going on after epoch {}, step {}", state.epoch, state.step_in_epoch));

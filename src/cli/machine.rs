@@ -1,46 +1,90 @@
 //! What the program finds on the machine, and how it sets it up.
 
+use super::output::say;
 use crate::{
     Error, Result,
     device::{
         Device,
         cpu::{Cpu, denormals},
+        cuda::{self, Cuda},
     },
 };
-use std::{fs, sync::Arc};
+use std::{fs, str::FromStr, sync::Arc};
 
-/// How many threads do what.
+/// Where to compute, and how many threads do what.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Machine")]
-pub struct Threads {
-    /// Threads that load images; changes no result
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(..=256))]
-    workers: u16,
-    /// Threads that compute; changes no result [default: one a core]
+pub struct Machine {
+    /// Where to compute: auto (the first GPU that can be used, else the CPU), cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: Choice,
+    /// Threads that compute on the CPU; changes no result [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }
 
-impl Threads {
-    /// Threads that load images.
-    pub fn workers(&self) -> usize {
-        usize::from(self.workers)
-    }
+/// A device as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The first GPU if it can be used, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU of this number.
+    Cuda(usize),
+}
 
-    /// The CPU as a device, computing on this many threads.
-    ///
-    /// # Errors
-    /// Threads that the system does not give.
-    pub fn device(&self) -> Result<Arc<dyn Device>> {
-        device(self.threads)
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Choice, String> {
+        let number = text.strip_prefix("cuda").map(|rest| rest.strip_prefix(':').unwrap_or("0").parse());
+        match (text, number) {
+            ("auto", _) => Ok(Choice::Auto),
+            ("cpu", _) => Ok(Choice::Cpu),
+            ("cuda", _) => Ok(Choice::Cuda(0)),
+            (_, Some(Ok(number))) if text.contains(':') => Ok(Choice::Cuda(number)),
+            _ => Err("auto, cpu, cuda or cuda:N".into()),
+        }
     }
 }
 
-/// The CPU as a device, computing on `threads` threads (`None`: one a core).
-///
-/// # Errors
-/// Threads that the system does not give.
-pub fn device(threads: Option<u16>) -> Result<Arc<dyn Device>> {
+impl Machine {
+    /// The device that was asked for.
+    ///
+    /// # Errors
+    /// A GPU that was named and cannot be used; threads that the system does not give.
+    pub fn device(&self) -> Result<Arc<dyn Device>> {
+        // Images are decoded and metrics computed on the CPU in any case.
+        start_threads(self.threads)?;
+        match self.device {
+            Choice::Cpu => Ok(cpu()),
+            Choice::Cuda(index) => Cuda::new(index),
+            Choice::Auto => Ok(first_gpu().unwrap_or_else(|why| {
+                // A machine without an NVIDIA driver is an ordinary one; a driver that does not serve is worth a word.
+                if cuda::driver_present() {
+                    say(format!("running on the CPU: {why}"));
+                }
+                cpu()
+            })),
+        }
+    }
+}
+
+/// The first GPU, unless it is the simulator, which is for tests.
+pub fn first_gpu() -> Result<Arc<dyn Device>> {
+    if cuda::find(0)?.is_simulated() {
+        return Err(Error::unusable("the only GPU is the simulator of the tests", "--device cuda to use it"));
+    }
+    Cuda::new(0)
+}
+
+fn cpu() -> Arc<dyn Device> {
+    Cpu::new(memory_bytes().unwrap_or(usize::MAX))
+}
+
+/// Starts the threads that compute (`None`: one a core).
+fn start_threads(threads: Option<u16>) -> Result<()> {
     let threads = match threads {
         Some(n) => usize::from(n),
         None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -49,11 +93,11 @@ pub fn device(threads: Option<u16>) -> Result<Arc<dyn Device>> {
     pool.build_global()
         .map_err(|e| Error::unusable(format!("cannot start {threads} threads: {e}"), "fewer --threads"))?;
     denormals::flush();
-    Ok(Cpu::new(memory_bytes().unwrap_or(usize::MAX)))
+    Ok(())
 }
 
 /// Main memory, where the system tells.
-fn memory_bytes() -> Option<usize> {
+pub fn memory_bytes() -> Option<usize> {
     kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal:").map(|kb| kb << 10)
 }
 

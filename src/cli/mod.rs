@@ -1,6 +1,7 @@
 //! The command line: thin clothes around the library.
 
 mod bench;
+mod doctor;
 mod evaluate;
 mod finetune;
 mod inspect;
@@ -41,6 +42,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Time training steps on random data
     Bench(bench::Args),
+    /// Tell what there is to compute on, and why not a GPU
+    Doctor(doctor::Args),
 }
 
 /// Exit code after an interruption, as shells have it for SIGINT.
@@ -65,5 +68,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Predict(args) => predict::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Doctor(args) => doctor::run(args),
     }
 }

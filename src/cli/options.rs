@@ -3,7 +3,7 @@
 use crate::{
     Error, Result,
     data::{Augment, Normalise},
-    train::{ClassWeights, Config, Monitor, Optimizer, schedule::Course},
+    train::{ClassWeights, Config, Monitor, Optimizer, Precision, schedule::Course},
 };
 use serde::Serialize;
 use std::{
@@ -38,6 +38,9 @@ pub struct Recipe {
     /// Seed of everything random [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
+    /// Type of images and activations [default: bf16 on a GPU, f32 on the CPU]
+    #[arg(long, value_name = "NAME")]
+    precision: Option<Precision>,
     /// Optimiser [default: adamw]
     #[arg(long, value_name = "NAME")]
     optimizer: Option<Optimizer>,
@@ -53,6 +56,9 @@ pub struct Recipe {
     /// Weight decay of convolution and linear weights [default: 0.01]
     #[arg(long, value_name = "RATE")]
     weight_decay: Option<f64>,
+    /// Scale the gradients of a step down to this norm if they are longer [default: no limit]
+    #[arg(long, value_name = "NORM")]
+    clip_norm: Option<f64>,
     /// Share of the target spread over all classes [default: 0]
     #[arg(long, value_name = "SHARE")]
     label_smoothing: Option<f32>,

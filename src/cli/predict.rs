@@ -1,7 +1,7 @@
 //! `roentgen predict`.
 
 use super::{
-    machine::Threads,
+    machine::Machine,
     output::{print, say},
 };
 use crate::{
@@ -31,8 +31,11 @@ pub struct Args {
     /// Where the table goes [default: stdout]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Threads that load images; changes no result
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(..=256))]
+    workers: u16,
     #[command(flatten)]
-    threads: Threads,
+    machine: Machine,
 }
 
 /// Prints a CSV with the prediction and the score of each class, a line an image.
@@ -49,7 +52,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             "name images, or a folder that holds some",
         ));
     }
-    let device = args.threads.device()?;
+    let device = args.machine.device()?;
     let model = checkpoint.model(&device)?;
     let mut dataset = Dataset { origin: "files".into(), classes: state.classes.clone(), records, ignored: 0 };
     let skipped = dataset.verify(args.skip_bad)?;
@@ -60,7 +63,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let scores = state.classes.iter().map(|class| format!("score_{class}"));
     let header = ["path", "predicted"].map(String::from).into_iter().chain(scores);
     table.write_record(header).expect(in_memory);
-    if let Some(loader) = prepared.loader(Split::Test, &state.config, args.threads.workers()) {
+    if let Some(loader) = prepared.loader(Split::Test, &state.config, usize::from(args.workers)) {
         let scores = step::evaluate(&model, &loader, &state.classes, &AtomicBool::new(false))?;
         let scores = scores.expect("nothing interrupts it");
         for (i, record) in loader.records().iter().enumerate() {

@@ -33,6 +33,8 @@ pub trait Real:
     fn f64(self) -> f64;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// e to this power.
+    fn exp(self) -> Self;
     /// Whether it is not a number.
     fn is_nan(self) -> bool;
     /// The larger of two numbers.
@@ -57,6 +59,10 @@ macro_rules! real {
             #[inline(always)]
             fn sqrt(self) -> Self {
                 self.sqrt()
+            }
+            #[inline(always)]
+            fn exp(self) -> Self {
+                self.exp()
             }
             #[inline(always)]
             fn is_nan(self) -> bool {

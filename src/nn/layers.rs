@@ -81,7 +81,7 @@ impl ConvBn {
         let (r, s) = window.kernel;
         // torch counts the fan-out of a grouped convolution as if it were dense.
         let init = Init::kaiming_fan_out(c * r * s);
-        let weight = b.scope(conv, |b| b.weight_as("weight", &[c, r, s], &[c, 1, r, s], init));
+        let weight = b.scope(conv, |b| b.depthwise("weight", [c, r, s], init));
         ConvBn { weight, window, depthwise: true, bn: BatchNorm::new(b, bn, c, style) }
     }
 

@@ -8,16 +8,16 @@ pub use init::Init;
 pub use params::{Builder, Entry, Id, Kind, Layout, Params};
 
 use crate::{
-    device::{DType, Device},
+    device::{Block, DType, Device},
     ops::{
-        elementwise,
         norm::{BatchNorm, Statistics},
+        regularise,
     },
     tape::{Grads, Tape},
     tensor::Tensor,
 };
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     sync::Arc,
 };
@@ -31,14 +31,14 @@ pub trait Network: Send + Sync {
 /// What a forward pass is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Batch statistics; dropout drawn from seed and step, or none at all if there is no seed (for proofs).
+    /// Batch statistics; omissions drawn from seed and step, or none at all if there is no seed (for proofs).
     Train {
         /// Seed of the run.
         seed: Option<u64>,
         /// Step of the run, from 0.
         step: u32,
     },
-    /// Running statistics, no dropout.
+    /// Running statistics, no omissions.
     Eval,
 }
 
@@ -48,7 +48,11 @@ pub struct Pass<'a> {
     params: &'a Params,
     leaves: RefCell<Vec<Option<Tensor>>>,
     mode: Mode,
-    dropouts: Cell<u32>,
+    omissions: Cell<u32>,
+    /// The step as the kernels read it.
+    step: OnceCell<Tensor>,
+    /// Counters that were moved.
+    counted: RefCell<Vec<Id>>,
 }
 
 impl<'a> Pass<'a> {
@@ -60,7 +64,16 @@ impl<'a> Pass<'a> {
     /// The same, recording or not whatever the mode.
     pub fn with_recording(params: &'a Params, mode: Mode, recording: bool) -> Pass<'a> {
         let tape = Tape::new(params.device(), recording);
-        Pass { tape, params, leaves: RefCell::new(vec![None; params.len()]), mode, dropouts: Cell::new(0) }
+        let leaves = RefCell::new(vec![None; params.len()]);
+        Pass { tape, params, leaves, mode, omissions: Cell::new(0), step: OnceCell::new(), counted: RefCell::default() }
+    }
+
+    /// Reads the step from `step`, one U32 in memory that outlives the pass, instead of taking the mode's: a recorded pass
+    /// repeats what the mode said.
+    #[must_use]
+    pub fn with_step(self, step: &Arc<Block>) -> Pass<'a> {
+        let step = OnceCell::from(self.tape.wrap(&[1], DType::U32, step));
+        Pass { step, ..self }
     }
 
     /// The tape.
@@ -76,10 +89,8 @@ impl<'a> Pass<'a> {
     /// Images `[n, h, w, 3]` in the float type of the parameters.
     #[track_caller]
     pub fn images(&self, shape: [usize; 4], values: &[f32]) -> Tensor {
-        match self.params.dtype() {
-            DType::F32 => self.tape.upload(&shape, DType::F32, bytemuck::cast_slice(values)),
-            dtype => self.tape.floats(&shape, dtype, &values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
-        }
+        let dtype = self.params.dtype();
+        self.tape.upload(&shape, dtype, &dtype.encode_single(values))
     }
 
     /// Parameter `id` as a tensor; a leaf if it is trained. The same tensor at every call.
@@ -87,10 +98,18 @@ impl<'a> Pass<'a> {
         let mut leaves = self.leaves.borrow_mut();
         let leaf = leaves[id.index()].get_or_insert_with(|| {
             let entry = self.params.entry(id);
-            let tensor = self.tape.wrap(&entry.shape, self.params.dtype(), entry.block());
+            let tensor = match entry.shadow() {
+                Some(shadow) => self.tape.wrap(&entry.shape, self.params.dtype(), shadow),
+                None => self.tape.wrap(&entry.shape, self.params.dtype().wide(), entry.block()),
+            };
             if entry.trained() { tensor.leaf() } else { tensor }
         });
         leaf.clone()
+    }
+
+    /// The counters that this pass moved: a replay of it has to move them itself.
+    pub fn counted(&self) -> Vec<Id> {
+        self.counted.borrow().clone()
     }
 
     /// The gradient that `grads` holds for parameter `id`, if it was used and trained.
@@ -103,6 +122,7 @@ impl<'a> Pass<'a> {
         let trains = matches!(self.mode, Mode::Train { .. }) && self.params.entry(layer.weight).trained();
         if trains {
             self.params.count(layer.batches);
+            self.counted.borrow_mut().push(layer.batches);
         }
         BatchNorm {
             weight: self.param(layer.weight),
@@ -117,10 +137,18 @@ impl<'a> Pass<'a> {
 
     /// Dropout with probability `p`, in training.
     pub fn dropout(&self, x: &Tensor, p: f32) -> Tensor {
-        let place = self.dropouts.replace(self.dropouts.get() + 1);
-        match self.mode {
-            Mode::Train { seed: Some(seed), step } => elementwise::dropout(x, p, seed, step, place),
-            _ => x.clone(),
-        }
+        self.omit(regularise::dropout, x, p)
+    }
+
+    /// Stochastic depth with probability `p`, in training.
+    pub fn stochastic_depth(&self, x: &Tensor, p: f32) -> Tensor {
+        self.omit(regularise::stochastic_depth, x, p)
+    }
+
+    fn omit(&self, op: fn(&Tensor, f32, u64, &Tensor, u32) -> Tensor, x: &Tensor, p: f32) -> Tensor {
+        let place = self.omissions.replace(self.omissions.get() + 1);
+        let Mode::Train { seed: Some(seed), step } = self.mode else { return x.clone() };
+        let step = self.step.get_or_init(|| self.tape.upload(&[1], DType::U32, bytemuck::bytes_of(&step)));
+        op(x, p, seed, step, place)
     }
 }

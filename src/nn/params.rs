@@ -61,6 +61,8 @@ pub struct Entry {
     /// Whether it stays as it is in training.
     pub frozen: bool,
     value: Value,
+    /// The value rounded to the type of the images, where that is a half type and convolutions read the value.
+    shadow: Option<Arc<Block>>,
 }
 
 enum Value {
@@ -96,6 +98,11 @@ impl Entry {
         }
     }
 
+    /// The memory of its value rounded to the type of the images, where kernels read that.
+    pub fn shadow(&self) -> Option<&Arc<Block>> {
+        self.shadow.as_ref()
+    }
+
     /// The value of a counter; `None` for floats.
     pub fn counter(&self) -> Option<u64> {
         match &self.value {
@@ -113,6 +120,8 @@ struct Declaration {
     layout: Layout,
     kind: Kind,
     init: Init,
+    /// Whether it is the filter of a convolution, which reads it in the type of the images.
+    filter: bool,
 }
 
 /// Collects the declarations of a network, in order, under dotted names.
@@ -141,7 +150,18 @@ impl Builder {
     /// Declares convolution weights `[k, r, s, c]`.
     pub fn conv(&mut self, name: &str, [k, r, s, c]: [usize; 4], init: Init) -> Id {
         // With a 1×1 kernel both orders are the same.
-        self.declare(name, vec![k, r, s, c], vec![k, c, r, s], Layout::Krsc, Kind::Weight, init)
+        self.filter(name, vec![k, r, s, c], vec![k, c, r, s], Layout::Krsc, init)
+    }
+
+    /// Declares depthwise convolution weights `[c, r, s]`.
+    pub fn depthwise(&mut self, name: &str, [c, r, s]: [usize; 3], init: Init) -> Id {
+        self.filter(name, vec![c, r, s], vec![c, 1, r, s], Layout::Same, init)
+    }
+
+    fn filter(&mut self, name: &str, shape: Vec<usize>, file_shape: Vec<usize>, layout: Layout, init: Init) -> Id {
+        let id = self.declare(name, shape, file_shape, layout, Kind::Weight, init);
+        self.declared[id.0].filter = true;
+        id
     }
 
     /// Declares weights `shape` that a file holds as `file_shape`, in the same order.
@@ -164,7 +184,7 @@ impl Builder {
         init: Init,
     ) -> Id {
         let name = format!("{}{name}", self.prefix);
-        self.declared.push(Declaration { name, shape, file_shape, layout, kind, init });
+        self.declared.push(Declaration { name, shape, file_shape, layout, kind, init, filter: false });
         Id(self.declared.len() - 1)
     }
 }
@@ -178,7 +198,8 @@ pub struct Params {
 }
 
 impl Params {
-    /// Initial values for what `builder` declared. Each entry draws from a stream of its own.
+    /// Initial values for what `builder` declared, for images of type `dtype`; each entry draws from a stream of its own.
+    /// Values are kept in [`DType::wide`]: small updates would be lost in a half type.
     ///
     /// # Errors
     /// A failure of the device.
@@ -186,13 +207,16 @@ impl Params {
     pub fn new(builder: Builder, device: &Arc<dyn Device>, dtype: DType, seed: u64) -> Result<Params> {
         let mut params = Params { device: device.clone(), dtype, entries: vec![], by_name: HashMap::new() };
         for (i, declared) in builder.declared.into_iter().enumerate() {
-            let Declaration { name, shape, file_shape, layout, kind, init } = declared;
+            let Declaration { name, shape, file_shape, layout, kind, init, filter } = declared;
+            let len = shape.iter().product::<usize>();
             let value = match kind {
                 Kind::Counter => Value::Count(AtomicU64::new(0)),
-                _ => Value::Floats(device.alloc(shape.iter().product::<usize>() * dtype.size(), "parameters")?),
+                _ => Value::Floats(device.alloc(len * dtype.wide().size(), "parameters")?),
             };
+            let shadowed = filter && dtype != dtype.wide();
+            let shadow = shadowed.then(|| device.alloc(len * dtype.size(), "parameters")).transpose()?;
             assert!(params.by_name.insert(name.clone(), Id(i)).is_none(), "{name} is declared twice");
-            params.entries.push(Entry { name, shape, file_shape, layout, kind, frozen: false, value });
+            params.entries.push(Entry { name, shape, file_shape, layout, kind, frozen: false, value, shadow });
             if kind != Kind::Counter {
                 let values = init.values(params.entries[i].len(), &mut Rng::new(seed, Purpose::Init, i as u32, 0));
                 params.set(Id(i), &values)?;
@@ -206,7 +230,7 @@ impl Params {
         &self.device
     }
 
-    /// Float type of the values.
+    /// Float type of images and activations; the values are of its [`DType::wide`].
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -248,7 +272,7 @@ impl Params {
     }
 
     /// Adds one to a counter.
-    pub(super) fn count(&self, id: Id) {
+    pub(crate) fn count(&self, id: Id) {
         if let Value::Count(count) = &self.entry(id).value {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -274,7 +298,11 @@ impl Params {
     /// # Errors
     /// A failure of the device.
     pub fn set(&self, id: Id, values: &[f32]) -> Result<()> {
-        self.write(id, values, self.entry(id).block())
+        let entry = self.entry(id);
+        self.write(id, values, entry.block())?;
+        let Some(shadow) = &entry.shadow else { return Ok(()) };
+        let values = self.reorder(id, values, Direction::FromFile);
+        self.device.upload(&self.dtype.encode_single(&values), shadow)
     }
 
     /// What `block` holds for entry `id` (its value, its gradient or a state of the optimiser), in the order of a file.
@@ -284,9 +312,9 @@ impl Params {
     pub fn read(&self, id: Id, block: &Block) -> Result<Vec<f32>> {
         let mut bytes = vec![0; block.bytes()];
         self.device.download(block, &mut bytes)?;
-        let values: Vec<f32> = match self.dtype {
+        let values: Vec<f32> = match self.dtype.wide() {
             DType::F32 => bytemuck::pod_collect_to_vec(&bytes),
-            _ => bytemuck::pod_collect_to_vec::<u8, f64>(&bytes).into_iter().map(|x| x as f32).collect(),
+            wide => wide.decode(&bytes).into_iter().map(|x| x as f32).collect(),
         };
         Ok(self.reorder(id, &values, Direction::ToFile))
     }
@@ -302,13 +330,7 @@ impl Params {
             return Err(Error::unusable(problem, "use the weights of this network"));
         }
         let values = self.reorder(id, values, Direction::FromFile);
-        match self.dtype {
-            DType::F32 => self.device.upload(bytemuck::cast_slice(&values), block),
-            _ => {
-                let double: Vec<f64> = values.into_iter().map(f64::from).collect();
-                self.device.upload(bytemuck::cast_slice(&double), block)
-            }
-        }
+        self.device.upload(&self.dtype.wide().encode_single(&values), block)
     }
 
     fn reorder(&self, id: Id, values: &[f32], direction: Direction) -> Vec<f32> {

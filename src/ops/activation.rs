@@ -14,6 +14,10 @@ pub enum Act {
     HardSwish = 2,
     /// clamp(u + 3, 0, 6) / 6
     HardSigmoid = 3,
+    /// u · σ(u) (Elfwing et al. 2018; swish)
+    Silu = 4,
+    /// σ(u) = 1 / (1 + exp(−u))
+    Sigmoid = 5,
 }
 
 /// A function and its derivative, both of the pre-activation `u`; at a kink the derivative is PyTorch's.
@@ -80,6 +84,34 @@ impl Activation for HardSigmoid {
     }
 }
 
+/// [`Act::Silu`].
+pub struct Silu;
+impl Activation for Silu {
+    #[inline(always)]
+    fn f<T: Real>(u: T) -> T {
+        u * Sigmoid::f(u)
+    }
+    #[inline(always)]
+    fn df<T: Real>(u: T) -> T {
+        let s = Sigmoid::f(u);
+        s * (T::ONE + u * (T::ONE - s))
+    }
+}
+
+/// [`Act::Sigmoid`].
+pub struct Sigmoid;
+impl Activation for Sigmoid {
+    #[inline(always)]
+    fn f<T: Real>(u: T) -> T {
+        T::ONE / (T::ONE + (-u).exp())
+    }
+    #[inline(always)]
+    fn df<T: Real>(u: T) -> T {
+        let s = Sigmoid::f(u);
+        s * (T::ONE - s)
+    }
+}
+
 /// Runs a body with `$A` bound to the type of the activation whose number is `$act`.
 macro_rules! with_activation {
     ($act:expr, $A:ident => $body:expr) => {{
@@ -99,6 +131,14 @@ macro_rules! with_activation {
             }
             n if n == a::Act::HardSigmoid as i32 => {
                 type $A = a::HardSigmoid;
+                $body
+            }
+            n if n == a::Act::Silu as i32 => {
+                type $A = a::Silu;
+                $body
+            }
+            n if n == a::Act::Sigmoid as i32 => {
+                type $A = a::Sigmoid;
                 $body
             }
             n => panic!("no activation has number {n}"),

@@ -1,4 +1,4 @@
-//! Operations that touch each element once: addition, activations, the channel gate of squeeze-and-excitation, dropout.
+//! Operations that touch each element once: addition, activations, the channel gate of squeeze-and-excitation.
 
 use super::{
     Case, Spec,
@@ -7,7 +7,6 @@ use super::{
 use crate::{
     device::{Grid, cpu::parallel},
     kernel,
-    rng::{Purpose, philox, unit},
     shape::{int, nhwc},
     tensor::{Tensor, launch},
 };
@@ -35,7 +34,7 @@ pub static ADD: Spec = Spec {
     name: "add",
     cases: || {
         let case = |label, shape: &[usize]| Case::new(label, &[shape, shape], |t| add(&t[0], &t[1]));
-        vec![case("seven", &[7]), case("56x56x64", &[8, 56, 56, 64]).real(0)]
+        vec![case("seven", &[7]), case("two blocks", &[2057]), case("56x56x64", &[8, 56, 56, 64]).real(0)]
     },
 };
 
@@ -54,14 +53,15 @@ kernel!(ACTIVATE_FWD = "activate_fwd", |p: Activate, [x] -> [y]| {
             *y = A::f(x);
         }
     }));
-});
+}, grid |dtype| Grid::packs(p.len as usize, dtype));
+
 kernel!(ACTIVATE_BWD = "activate_bwd", |p: Activate, [x, gy] -> [gx]| {
     with_activation!(p.act, A => parallel::rows(gx, 1, #[inline(always)] |start, gx| {
         for ((gx, &x), &gy) in gx.iter_mut().zip(&x[start..]).zip(&gy[start..]) {
             *gx = gy * A::df(x);
         }
     }));
-});
+}, grid |dtype| Grid::packs(p.len as usize, dtype));
 
 /// The activation of every element.
 pub fn activate(x: &Tensor, act: Act) -> Tensor {
@@ -87,7 +87,11 @@ pub static ACTIVATE: Spec = Spec {
             case("relu", &[2, 3, 3, 5], Act::Relu),
             case("hardswish", &[2, 3, 3, 5], Act::HardSwish),
             case("hardsigmoid", &[2, 3, 3, 5], Act::HardSigmoid),
+            case("silu", &[2, 3, 3, 5], Act::Silu),
+            case("sigmoid", &[2, 3, 3, 5], Act::Sigmoid),
+            case("whole packs", &[8], Act::HardSwish),
             case("hardswish 28x28x72", &[8, 28, 28, 72], Act::HardSwish).real(0),
+            case("silu 28x28x240", &[8, 28, 28, 240], Act::Silu).real(0),
         ]
     },
 };
@@ -101,6 +105,9 @@ struct Channels {
     c: i32,
 }
 
+/// Pixels that a block of the scaling covers; `SCALE_ROWS` in `kernels/elementwise.cu` must agree.
+const SCALE_ROWS: usize = 256;
+
 kernel!(SCALE_FWD = "scale_channels_fwd", |p: Channels, [x, gate] -> [y]| {
     let (hw, c) = (p.hw as usize, p.c as usize);
     parallel::rows(y, c, #[inline(always)] |row, y| {
@@ -109,7 +116,11 @@ kernel!(SCALE_FWD = "scale_channels_fwd", |p: Channels, [x, gate] -> [y]| {
             y.iter_mut().zip(x).zip(gate).for_each(|((y, &x), &gate)| *y = x * gate);
         }
     });
+}, grid |dtype| {
+    let Grid { blocks: [images, spans, _], threads, .. } = Grid::channels(p.n as usize, p.c as usize, dtype);
+    Grid::new([images, spans, (p.hw as usize).div_ceil(SCALE_ROWS)], threads)
 });
+
 kernel!(SCALE_GATE_BWD = "scale_channels_gate_bwd", |p: Channels, [x, gy] -> [ggate]| {
     let (hw, c) = (p.hw as usize, p.c as usize);
     parallel::pieces(ggate, c, #[inline(always)] |n, ggate| {
@@ -119,7 +130,7 @@ kernel!(SCALE_GATE_BWD = "scale_channels_gate_bwd", |p: Channels, [x, gy] -> [gg
             ggate.iter_mut().zip(x).zip(gy).for_each(|((sum, &x), &gy)| *sum += x * gy);
         }
     });
-});
+}, grid |dtype| Grid::channels(p.n as usize, p.c as usize, dtype));
 
 /// x `[n, h, w, c]` times gate `[n, c]`, broadcast over the image: the last step of squeeze-and-excitation
 /// (Hu et al. 2018).
@@ -153,57 +164,12 @@ pub static SCALE_CHANNELS: Spec = Spec {
         let case = |label, x: [usize; 4]| {
             Case::new(label, &[&x, &[x[0], x[3]]], |t| scale_channels(&t[0], &t[1])).linear_in(&[0, 1]).wide(&[1])
         };
-        vec![case("2x3x4x5", [2, 3, 4, 5]), case("14x14x240", [8, 14, 14, 240]).real(0)]
-    },
-};
-
-/// Which elements a dropout keeps: a function of seed, step, place in the network and index, so that the backward pass
-/// and a resumed run draw the same.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct Drop {
-    seed: [u32; 2],
-    step: u32,
-    place: u32,
-    p: f32,
-    unused: u32,
-    len: i64,
-}
-
-kernel!(DROPOUT_FWD = "dropout", |drop: Drop, [x] -> [y]| {
-    let keep = T::of(1.0 / (1.0 - f64::from(drop.p)));
-    // Rows of four: one Philox block gives four words.
-    parallel::rows(y, 4, #[inline(always)] |block, y| {
-        for (i, (y, x)) in y.chunks_mut(4).zip(x[block * 4..].chunks(4)).enumerate() {
-            let words = philox([(block + i) as u32, drop.step, drop.place, Purpose::Dropout as u32], drop.seed);
-            for ((y, &x), word) in y.iter_mut().zip(x).zip(words) {
-                *y = if unit(word) < drop.p { T::ZERO } else { x * keep };
-            }
-        }
-    });
-});
-
-/// Zeroes each element with probability `p` and scales the others by 1/(1−p) (Srivastava et al. 2014). `place` tells
-/// apart the dropouts of one network.
-#[track_caller]
-pub fn dropout(x: &Tensor, p: f32, seed: u64, step: u32, place: u32) -> Tensor {
-    assert!((0.0..1.0).contains(&p), "dropout: a probability of {p}");
-    let drop = Drop { seed: [seed as u32, (seed >> 32) as u32], step, place, p, unused: 0, len: x.len() as i64 };
-    let y = x.like("dropout");
-    launch(&DROPOUT_FWD, &drop, &[x], &[&y]);
-    y.record("dropout", &[x], move |g| {
-        let gx = g.like("dropout backward");
-        launch(&DROPOUT_FWD, &drop, &[&g], &[&gx]);
-        vec![Some(gx)]
-    })
-}
-
-/// Cases of [`dropout`].
-pub static DROPOUT: Spec = Spec {
-    name: "dropout",
-    cases: || {
-        let case =
-            |label, shape: &[usize]| Case::new(label, &[shape], |t| dropout(&t[0], 0.4, 5, 1, 2)).linear_in(&[0]);
-        vec![case("odd length", &[3, 7]), case("8x1024", &[8, 1024]).real(0)]
+        vec![
+            case("2x3x4x5", [2, 3, 4, 5]),
+            case("8 channels", [2, 3, 4, 8]),
+            case("wider than a block", [1, 2, 2, 72]),
+            case("many pixels", [1, 18, 15, 1]),
+            case("14x14x240", [8, 14, 14, 240]).real(0),
+        ]
     },
 };

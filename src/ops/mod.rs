@@ -4,6 +4,7 @@
 //! check, the adjoint test and a benchmark row.
 
 pub mod activation;
+pub mod bias;
 pub mod conv;
 pub mod depthwise;
 pub mod elementwise;
@@ -12,6 +13,8 @@ pub mod loss;
 pub mod norm;
 pub mod optim;
 pub mod pool;
+pub mod regularise;
+pub mod slice;
 
 use crate::tensor::Tensor;
 
@@ -20,8 +23,13 @@ pub static ALL: &[&Spec] = &[
     &elementwise::ADD,
     &elementwise::ACTIVATE,
     &elementwise::SCALE_CHANNELS,
-    &elementwise::DROPOUT,
+    &regularise::DROP,
+    &regularise::DEPTH,
+    &slice::CONCAT,
+    &slice::CHANNELS,
+    &bias::BIAS_ACT,
     &conv::CONV2D,
+    &conv::transposed::CONV_TRANSPOSE2D,
     &depthwise::DEPTHWISE,
     &linear::LINEAR,
     &norm::BATCH_NORM,

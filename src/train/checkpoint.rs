@@ -3,14 +3,16 @@
 //! The state in the file's metadata is what counts; the JSON written beside it is for people.
 
 use super::{
+    config::Precision,
     optimiser::Optimiser,
     state::{FORMAT, RunState},
 };
 use crate::{
     Error, Result,
-    device::{DType, Device},
+    device::Device,
     files::write_atomic,
     models::Model,
+    ops::optim::Progress,
     weights::{self, Archive, Stored, Tensors, Values},
 };
 use std::{
@@ -20,6 +22,9 @@ use std::{
 
 /// What the names of optimiser states start with: `optimizer.<state>.<parameter>`.
 const OPTIMISER: &str = "optimizer.";
+
+/// Name of the loss scale, the steps since it changed and the steps skipped.
+const SCALE: &str = "optimizer.scale";
 
 /// Writes the weights of `model`, `state` and, to go on from, the state of `optimiser` to `path`.
 ///
@@ -47,6 +52,9 @@ fn optimiser_tensors(model: &Model, optimiser: &Optimiser) -> Result<Tensors> {
             tensors.insert(format!("{OPTIMISER}{name}.{}", entry.name), stored);
         }
     }
+    let Progress { scale, clean, skipped, .. } = optimiser.scalars().progress(&**params.device())?;
+    let values = Values::F32([scale, clean, skipped].map(|x| x as f32).to_vec());
+    tensors.insert(SCALE.into(), Stored { shape: vec![3], values });
     Ok(tensors)
 }
 
@@ -94,13 +102,15 @@ impl Checkpoint {
         &self.archive.tensors
     }
 
-    /// The network with the checkpoint's weights.
+    /// The network with the checkpoint's weights, in the precision of its run if the device has it, else in its best.
     ///
     /// # Errors
     /// Tensors that are not those of the network, naming the first; a failure of the device.
     pub fn model(&self, device: &Arc<dyn Device>) -> Result<Model> {
         let RunState { config, classes, .. } = &self.state;
-        let model = Model::new(&config.model, classes.len(), device, DType::F32, config.seed)?;
+        let asked = config.precision.filter(|p| device.precisions().contains(&p.dtype()));
+        let dtype = Precision::resolve(asked, &**device)?.dtype();
+        let model = Model::new(&config.model, classes.len(), device, dtype, config.seed)?;
         self.restore(&model)?;
         Ok(model)
     }
@@ -121,21 +131,27 @@ impl Checkpoint {
         for slot in optimiser.slots() {
             let entry = model.params.entry(slot.id);
             for (state, block) in optimiser.rule().state().iter().zip(&slot.state) {
-                let name = format!("{OPTIMISER}{state}.{}", entry.name);
-                match self.archive.tensors.get(&name) {
-                    Some(Stored { shape, values: Values::F32(values) }) if *shape == entry.file_shape => {
-                        model.params.write(slot.id, values, block)?;
-                    }
-                    _ => {
-                        return Err(Error::unusable(
-                            format!("{} cannot be gone on from: {name} is missing or misshapen", self.path().display()),
-                            "the last.safetensors of the run",
-                        ));
-                    }
-                }
+                let values = self.state_of(&format!("{OPTIMISER}{state}.{}", entry.name), &entry.file_shape)?;
+                model.params.write(slot.id, values, block)?;
             }
         }
-        Ok(())
+        let values: Vec<f64> = self.state_of(SCALE, &[3])?.iter().copied().map(f64::from).collect();
+        let (scale, clean, skipped) = (values[0], values[1], values[2]);
+        let mut progress = Progress::new(self.state.step, scale);
+        progress.step -= skipped;
+        (progress.clean, progress.skipped) = (clean, skipped);
+        optimiser.scalars().set_progress(&**model.params.device(), progress)
+    }
+
+    /// The floats of the optimiser's tensor `name`, which must have this shape.
+    fn state_of(&self, name: &str, shape: &[usize]) -> Result<&[f32]> {
+        match self.archive.tensors.get(name) {
+            Some(Stored { shape: found, values: Values::F32(values) }) if found == shape => Ok(values),
+            _ => Err(Error::unusable(
+                format!("{} cannot be gone on from: {name} is missing or misshapen", self.path().display()),
+                "the last.safetensors of the run",
+            )),
+        }
     }
 }
 

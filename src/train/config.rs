@@ -4,6 +4,7 @@ use super::schedule::Course;
 use crate::{
     Error, Result,
     data::{Augment, Fractions, Normalise},
+    device::{DType, Device},
     models,
     ops::optim::Rule,
 };
@@ -16,6 +17,8 @@ use std::path::PathBuf;
 pub enum Optimizer {
     /// Adam with decoupled weight decay.
     AdamW,
+    /// Adam with the decay added to the gradient.
+    Adam,
     /// Stochastic gradient descent with momentum 0.9.
     Sgd,
 }
@@ -25,8 +28,48 @@ impl Optimizer {
     pub fn rule(self) -> Rule {
         match self {
             Optimizer::AdamW => Rule::ADAMW,
+            Optimizer::Adam => Rule::ADAM,
             Optimizer::Sgd => Rule::SGD,
         }
+    }
+}
+
+/// The type that images, activations and the filters of convolutions are stored in. Sums, statistics, losses and the
+/// values that the optimiser moves are kept in single precision in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// bfloat16, on a GPU.
+    Bf16,
+    /// Half precision with a loss scale that adapts, on a GPU.
+    F16,
+    /// Single precision.
+    F32,
+}
+
+impl Precision {
+    /// The type of images.
+    pub fn dtype(self) -> DType {
+        match self {
+            Precision::Bf16 => DType::BF16,
+            Precision::F16 => DType::F16,
+            Precision::F32 => DType::F32,
+        }
+    }
+
+    /// What `asked` for means on `device`; its best if nothing was.
+    ///
+    /// # Errors
+    /// A type that the device does not compute in.
+    pub fn resolve(asked: Option<Precision>, device: &dyn Device) -> Result<Precision> {
+        let all = [Precision::Bf16, Precision::F16, Precision::F32];
+        let best = device.precisions()[0];
+        let precision = asked.or_else(|| all.into_iter().find(|p| p.dtype() == best)).unwrap_or(Precision::F32);
+        if device.precisions().contains(&precision.dtype()) {
+            return Ok(precision);
+        }
+        let problem = format!("{} does not compute in {}", device.name(), precision.dtype().suffix());
+        Err(Error::unusable(problem, "--precision f32, or --device cuda"))
     }
 }
 
@@ -88,6 +131,8 @@ pub struct Config {
     pub batch: usize,
     /// Seed of everything random: initial weights, split, order, augmentation, dropout, intervals.
     pub seed: u64,
+    /// Type of images and activations; `None` for the device's best, which the run then keeps.
+    pub precision: Option<Precision>,
     /// Optimiser.
     pub optimizer: Optimizer,
     /// Highest learning rate.
@@ -102,6 +147,8 @@ pub struct Config {
     pub weight_decay: f64,
     /// Whether biases and normalisation parameters decay too.
     pub decay_all: bool,
+    /// Largest norm of all gradients of a step together; longer ones are scaled down to it. `None` for no limit.
+    pub clip_norm: Option<f64>,
     /// Share of the target that label smoothing spreads over all classes.
     pub label_smoothing: f32,
     /// Weights of the classes in the loss.
@@ -137,6 +184,7 @@ impl Default for Config {
             epochs: 30,
             batch: 32,
             seed: 1,
+            precision: None,
             optimizer: Optimizer::AdamW,
             lr: 1e-3,
             schedule: Course::OneCycle,
@@ -144,6 +192,7 @@ impl Default for Config {
             lr_min: 0.0,
             weight_decay: 0.01,
             decay_all: false,
+            clip_norm: None,
             label_smoothing: 0.0,
             class_weights: ClassWeights::None,
             monitor: Monitor::MacroF1,
@@ -185,6 +234,7 @@ impl Config {
             (not_negative(self.lr_min), "lr_min", self.lr_min.to_string(), "a number of at least 0"),
             (not_negative(self.warmup), "warmup", self.warmup.to_string(), "a number of epochs, at least 0"),
             (not_negative(self.weight_decay), "weight_decay", self.weight_decay.to_string(), "a number of at least 0"),
+            (self.clip_norm.is_none_or(positive), "clip_norm", format!("{:?}", self.clip_norm), "a number above 0"),
             (
                 (0.0..1.0).contains(&self.label_smoothing),
                 "label_smoothing",

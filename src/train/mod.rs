@@ -15,7 +15,7 @@ mod state;
 pub mod step;
 
 pub use checkpoint::Checkpoint;
-pub use config::{ClassWeights, Config, LrFactor, Monitor, Optimizer};
+pub use config::{ClassWeights, Config, LrFactor, Monitor, Optimizer, Precision};
 pub use finish::{Finished, write_predictions};
 pub use folder::RunFolder;
 pub use optimiser::Optimiser;
@@ -25,7 +25,7 @@ pub use state::{Best, Partial, RunState};
 use crate::{
     Error, Result,
     data::{Loader, Split},
-    device::{DType, Device},
+    device::Device,
     metrics::Summary,
     models::Model,
     report::EpochRecord,
@@ -39,7 +39,7 @@ use std::{
     },
     time::Instant,
 };
-use step::Objective;
+use step::{Objective, Steps};
 
 /// Hears how training goes.
 pub trait Observer {
@@ -90,7 +90,7 @@ pub struct Session {
     /// What each completed epoch measured.
     pub history: Vec<EpochRecord>,
     optimiser: Optimiser,
-    objective: Objective,
+    steps: Steps,
     schedule: Schedule,
     training: Loader,
     validation: Option<Loader>,
@@ -103,14 +103,16 @@ impl Session {
     /// # Errors
     /// Anything about the data, the weights, the recipe or the device that cannot work.
     pub fn begin(
-        config: Config,
+        mut config: Config,
         folder: RunFolder,
         device: &Arc<dyn Device>,
         workers: usize,
     ) -> Result<(Session, Option<Matched>)> {
         let prepared = Prepared::new(&config, None)?;
         let classes = prepared.dataset.classes.clone();
-        let model = Model::new(&config.model, classes.len(), device, DType::F32, config.seed)?;
+        let precision = Precision::resolve(config.precision, &**device)?;
+        config.precision = Some(precision);
+        let model = Model::new(&config.model, classes.len(), device, precision.dtype(), config.seed)?;
         let matched = match &config.weights {
             Some(path) => Some(weights::load_matching(&model.params, &Archive::read(path)?)?),
             None => None,
@@ -133,6 +135,8 @@ impl Session {
         workers: usize,
     ) -> Result<Session> {
         let state = checkpoint.state.clone();
+        // Another precision would be another run.
+        Precision::resolve(state.config.precision, &**device)?;
         let prepared = Prepared::again(&state, Some(&folder.manifest()))?;
         let model = checkpoint.model(device)?;
         let history = folder.read_history(state.epoch)?;
@@ -172,6 +176,7 @@ impl Session {
             Objective { class_weights: prepared.class_weights(config), label_smoothing: config.label_smoothing };
         let validation = prepared.loader(Split::Validation, config, workers);
         let optimiser = Optimiser::new(&mut model, config)?;
+        let steps = Steps::new(objective, config.seed);
         Ok(Session {
             folder,
             prepared,
@@ -179,7 +184,7 @@ impl Session {
             state,
             history,
             optimiser,
-            objective,
+            steps,
             schedule,
             training,
             validation,
@@ -218,8 +223,7 @@ impl Session {
             let batch = batch?;
             let state = &mut self.state;
             let lr = self.schedule.at(state.step);
-            let place = (state.config.seed, state.step, lr);
-            let result = step::train(&self.model, &self.optimiser, &self.objective, &batch, place)?;
+            let result = self.steps.train(&self.model, &self.optimiser, &batch, (state.step, lr))?;
             state.step += 1;
             state.step_in_epoch += 1;
             state.partial.loss += result.loss * batch.len() as f64;

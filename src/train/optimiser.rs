@@ -3,17 +3,24 @@
 use super::{config::Config, glob};
 use crate::{
     Error, Result,
-    device::Block,
+    device::{Block, DType},
     models::Model,
     nn::{Id, Kind, Pass},
-    ops::optim::{self, Rule, Update},
+    ops::optim::{self, Limits, Progress, Rule, Scalars, Update},
     tape::Grads,
 };
 use std::sync::Arc;
 
+/// Loss scale that half precision begins with: large, since it falls in a few steps where it is too large.
+const FIRST_SCALE: f64 = 65536.0;
+/// Steps without overflow after which the loss scale doubles.
+const SCALE_GROWTH: u32 = 2000;
+
 /// An update rule with its state for every trained parameter.
 pub struct Optimiser {
     rule: Rule,
+    limits: Limits,
+    scalars: Scalars,
     slots: Vec<Slot>,
 }
 
@@ -60,7 +67,17 @@ impl Optimiser {
         if slots.is_empty() {
             return Err(Error::unusable("everything is frozen, so there is nothing to train", "a narrower --freeze"));
         }
-        Ok(Optimiser { rule, slots })
+        let dtype = params.dtype();
+        let half = dtype == DType::F16;
+        let limits = Limits { clip: config.clip_norm, growth: half.then_some(SCALE_GROWTH) };
+        let progress = Progress::new(0, if half { FIRST_SCALE } else { 1.0 });
+        let scalars = Scalars::new(&**params.device(), dtype.wide(), progress)?;
+        Ok(Optimiser { rule, limits, scalars, slots })
+    }
+
+    /// The scalars of the next step.
+    pub fn scalars(&self) -> &Scalars {
+        &self.scalars
     }
 
     /// The rule.
@@ -73,11 +90,12 @@ impl Optimiser {
         &self.slots
     }
 
-    /// Moves every parameter that got a gradient. `step` counts from 1.
+    /// Moves every parameter that got a gradient, at the rate in [`Optimiser::scalars`]; none if a gradient is not finite.
+    /// The gradients are those of the loss times the loss scale.
     ///
     /// # Errors
     /// A failure of the device.
-    pub fn update(&self, model: &Model, pass: &Pass, grads: &Grads, lr: f64, step: u64) -> Result<()> {
+    pub fn update(&self, model: &Model, pass: &Pass, grads: &Grads) -> Result<()> {
         let params = &model.params;
         let updates = self.slots.iter().filter_map(|slot| {
             let gradient = pass.gradient(grads, slot.id)?.block().expect("the backward pass succeeded");
@@ -85,12 +103,13 @@ impl Optimiser {
                 value: params.entry(slot.id).block(),
                 state: slot.state.iter().map(|block| &**block).collect(),
                 gradient,
-                lr: lr * slot.lr_factor,
+                shadow: params.entry(slot.id).shadow().map(|block| &**block),
+                lr_factor: slot.lr_factor,
                 decay: slot.decay,
             })
         });
         let updates: Vec<Update> = updates.collect();
-        optim::update(&**params.device(), self.rule, step, params.dtype(), &updates)
+        optim::update(&**params.device(), self.rule, self.limits, params.dtype(), &self.scalars, &updates)
     }
 }
 

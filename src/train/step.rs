@@ -4,14 +4,17 @@ use super::optimiser::Optimiser;
 use crate::{
     Error, Result,
     data::{Batch, Loader},
-    device::DType,
+    device::{Block, DType, Device, Replay},
     metrics::Scores,
     models::Model,
-    nn::{Mode, Pass},
+    nn::{Id, Mode, Pass},
     ops::loss::softmax_cross_entropy,
     tensor::Tensor,
 };
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// What a step minimises: weighted cross-entropy with label smoothing.
 #[derive(Clone, Debug)]
@@ -36,35 +39,137 @@ pub fn forward(model: &Model, pass: &Pass, batch: &Batch) -> Tensor {
     model.forward(pass, &pass.images([batch.len(), batch.size, batch.size, 3], &batch.images))
 }
 
-/// Forward, loss, backward, update. `step` counts from 0.
-///
-/// # Errors
-/// A failure of the device; a loss that is not a number, before anything is updated.
-pub fn train(
-    model: &Model,
-    optimiser: &Optimiser,
-    objective: &Objective,
-    batch: &Batch,
-    (seed, step, lr): (u64, u64, f64),
-) -> Result<StepResult> {
-    let pass = model.pass(Mode::Train { seed: Some(seed), step: step as u32 });
-    let logits = forward(model, &pass, batch);
-    let tape = pass.tape();
-    let labels = tape.upload(&[batch.len()], DType::U32, bytemuck::cast_slice(&batch.labels));
-    let weights = tape.floats(&[model.classes], model.params.dtype(), &objective.class_weights);
-    let loss = softmax_cross_entropy(&logits, &labels, &weights, objective.label_smoothing);
-    let value = loss.to_vec()?[0];
-    if !value.is_finite() {
+/// What a step reads that changes from step to step, in memory of its own, so that a recorded step finds it again.
+struct Inputs {
+    shape: [usize; 4],
+    dtype: DType,
+    images: Arc<Block>,
+    labels: Arc<Block>,
+    step: Arc<Block>,
+}
+
+impl Inputs {
+    /// Room for `batch`, its images in `dtype`.
+    fn new(device: &dyn Device, batch: &Batch, dtype: DType) -> Result<Inputs> {
+        let shape = [batch.len(), batch.size, batch.size, 3];
+        let images = device.alloc(shape.iter().product::<usize>() * dtype.size(), "images")?;
+        let labels = device.alloc(batch.len() * size_of::<u32>(), "labels")?;
+        Ok(Inputs { shape, dtype, images, labels, step: device.alloc(size_of::<u32>(), "step")? })
+    }
+
+    fn fit(&self, batch: &Batch) -> bool {
+        self.shape[..2] == [batch.len(), batch.size]
+    }
+
+    fn set(&self, device: &dyn Device, batch: &Batch, step: u64) -> Result<()> {
+        device.upload(bytemuck::bytes_of(&(step as u32)), &self.step)?;
+        device.upload(&self.dtype.encode_single(&batch.images), &self.images)?;
+        device.upload(bytemuck::cast_slice(&batch.labels), &self.labels)
+    }
+}
+
+/// What a step leaves on the device, and the counters it moved.
+struct Results {
+    loss: Tensor,
+    scores: Tensor,
+    counted: Vec<Id>,
+}
+
+/// A step that the device replays.
+struct Recorded {
+    replay: Box<dyn Replay>,
+    inputs: Inputs,
+    results: Results,
+}
+
+/// Runs the steps of training. Once steps repeat, a device that records replays one of them, which costs the host a
+/// single call.
+pub struct Steps {
+    objective: Objective,
+    seed: u64,
+    /// Steps of one shape without interruption: its images and their side, and how many.
+    repeats: ((usize, usize), u32),
+    recorded: Option<Recorded>,
+}
+
+/// Steps of one shape before one is recorded: the first loads the kernels, the second finds memory steady.
+const WARM_UP: u32 = 2;
+
+impl Steps {
+    /// Steps that minimise `objective`, with randomness from `seed`.
+    pub fn new(objective: Objective, seed: u64) -> Steps {
+        Steps { objective, seed, repeats: ((0, 0), 0), recorded: None }
+    }
+
+    /// Forward, loss, backward, update. `step` counts from 0.
+    ///
+    /// # Errors
+    /// A failure of the device; a loss that is not a number, in which case no parameter has moved.
+    pub fn train(
+        &mut self,
+        model: &Model,
+        optimiser: &Optimiser,
+        batch: &Batch,
+        (step, lr): (u64, f64),
+    ) -> Result<StepResult> {
+        let device = model.params.device();
+        optimiser.scalars().set_rate(&**device, lr)?;
+        if let Some(recorded) = self.recorded.as_ref().filter(|recorded| recorded.inputs.fit(batch)) {
+            recorded.inputs.set(&**device, batch, step)?;
+            recorded.replay.replay()?;
+            recorded.results.counted.iter().for_each(|&id| model.params.count(id));
+            return read(&recorded.results, model, batch, (step, lr));
+        }
+        let inputs = Inputs::new(&**device, batch, model.params.dtype())?;
+        inputs.set(&**device, batch, step)?;
+        let shape = (batch.len(), batch.size);
+        self.repeats = if self.repeats.0 == shape { (shape, self.repeats.1 + 1) } else { (shape, 1) };
+        if self.recorded.is_some() || self.repeats.1 <= WARM_UP {
+            return read(&self.run(model, optimiser, &inputs, step)?, model, batch, (step, lr));
+        }
+        let mut results = None;
+        let replay = device.capture(&mut || {
+            results = Some(self.run(model, optimiser, &inputs, step)?);
+            Ok(())
+        })?;
+        let Some(replay) = replay else {
+            return read(&self.run(model, optimiser, &inputs, step)?, model, batch, (step, lr));
+        };
+        replay.replay()?;
+        let results = results.expect("the step was recorded");
+        let result = read(&results, model, batch, (step, lr));
+        self.recorded = Some(Recorded { replay, inputs, results });
+        result
+    }
+
+    /// Launches a whole step; nothing waits for it.
+    fn run(&self, model: &Model, optimiser: &Optimiser, inputs: &Inputs, step: u64) -> Result<Results> {
+        let mode = Mode::Train { seed: Some(self.seed), step: step as u32 };
+        let pass = model.pass(mode).with_step(&inputs.step);
+        let (tape, dtype) = (pass.tape(), model.params.dtype());
+        let scores = model.forward(&pass, &tape.wrap(&inputs.shape, dtype, &inputs.images));
+        let labels = tape.wrap(&inputs.shape[..1], DType::U32, &inputs.labels);
+        let weights = tape.floats(&[model.classes], scores.dtype().wide(), &self.objective.class_weights);
+        let loss = softmax_cross_entropy(&scores, &labels, &weights, self.objective.label_smoothing);
+        let scale = tape.wrap(loss.shape(), loss.dtype(), optimiser.scalars().loss_scale());
+        let grads = tape.backward_from(&loss, scale)?;
+        optimiser.update(model, &pass, &grads)?;
+        Ok(Results { loss, scores, counted: pass.counted() })
+    }
+}
+
+/// Waits for a step and reads what it left.
+fn read(results: &Results, model: &Model, batch: &Batch, (step, lr): (u64, f64)) -> Result<StepResult> {
+    let loss = results.loss.to_vec()?[0];
+    if !loss.is_finite() {
         return Err(Error::unusable(
-            format!("the loss became {value} at step {} (learning rate {lr:.3e}): training has diverged", step + 1),
+            format!("the loss became {loss} at step {} (learning rate {lr:.3e}): training has diverged", step + 1),
             format!("a smaller --lr, say {:.0e}, or a --warmup", lr / 10.0),
         ));
     }
-    let scores = logits.to_vec()?;
-    let grads = tape.backward(&loss)?;
-    optimiser.update(model, &pass, &grads, lr, step + 1)?;
+    let scores = results.scores.to_vec()?;
     let right = scores.chunks_exact(model.classes).zip(&batch.labels).filter(|(row, l)| argmax(row) == **l as usize);
-    Ok(StepResult { loss: value, right: right.count() as u64 })
+    Ok(StepResult { loss, right: right.count() as u64 })
 }
 
 fn argmax(row: &[f64]) -> usize {

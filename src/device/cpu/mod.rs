@@ -116,6 +116,10 @@ impl Device for Cpu {
         PARTIAL_ROWS
     }
 
+    fn precisions(&self) -> &'static [DType] {
+        &[DType::F32, DType::F64]
+    }
+
     fn sync(&self) -> Result<()> {
         Ok(())
     }

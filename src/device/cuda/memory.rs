@@ -78,7 +78,8 @@ impl Source for DeviceMemory {
         if self.checks.guard {
             let mut guard = [0; GUARD];
             // SAFETY: as in `taken`; waiting for the copy before the array is read.
-            let copied = unsafe { result::memcpy_dtoh_async(&mut guard, (address + bytes) as u64, self.stream.cu_stream()) };
+            let copied =
+                unsafe { result::memcpy_dtoh_async(&mut guard, (address + bytes) as u64, self.stream.cu_stream()) };
             if copied.and_then(|()| self.stream.synchronize()).is_ok() && guard != [GUARD_BYTE; GUARD] {
                 let what = format!("a kernel wrote beyond the end of a block of {bytes} bytes");
                 lock(&self.checks.broken).get_or_insert(what);

@@ -3,6 +3,7 @@
 //! Everything runs in stream order, so a block that the pool hands out again is never written before its last reader is
 //! done, and no event has to be tracked.
 
+pub mod fatbin;
 mod graph;
 mod memory;
 mod profile;
@@ -13,6 +14,7 @@ use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result,
     sys::{self, CUfunction_attribute_enum as FunctionAttribute},
 };
+use fatbin::FATBINS;
 use memory::{Checks, DeviceMemory, Staging};
 use profile::Profile;
 use std::{
@@ -82,17 +84,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// # Errors
 /// No driver, one that is too old, or no such GPU: what is missing and what to do about it.
 fn context(index: usize) -> Result<(Arc<CudaContext>, Found)> {
-    // SAFETY: looks for the library only. cudarc panics at the first call if there is none, so this comes first.
-    if !unsafe { sys::is_culib_present() } {
-        return Err(Error::unusable("there is no NVIDIA driver (libcuda) on this machine", "install one, or --device cpu"));
+    // cudarc panics at the first call without a driver, so this comes first.
+    if !driver_present() {
+        return Err(Error::unusable(
+            "there is no NVIDIA driver (libcuda) on this machine",
+            "install one, or --device cpu",
+        ));
     }
     let mut driver = 0;
     // SAFETY: writes one integer; the function exists in every driver.
-    unsafe { sys::cuDriverGetVersion(&mut driver).result() }.map_err(|e| failed("asking for the driver's version", e))?;
+    unsafe { sys::cuDriverGetVersion(&mut driver).result() }
+        .map_err(|e| failed("asking for the driver's version", e))?;
     if driver < DRIVER_VERSION {
         let version = |v: i32| format!("{}.{}", v / 1000, v % 1000 / 10);
         return Err(Error::unusable(
-            format!("the NVIDIA driver supports CUDA {}, the kernels need {}", version(driver), version(DRIVER_VERSION)),
+            format!(
+                "the NVIDIA driver supports CUDA {}, the kernels need {}",
+                version(driver),
+                version(DRIVER_VERSION)
+            ),
             "update the driver (580 or newer), or --device cpu",
         ));
     }
@@ -119,6 +129,12 @@ fn context(index: usize) -> Result<(Arc<CudaContext>, Found)> {
     Ok((context, found))
 }
 
+/// Whether there is an NVIDIA driver.
+pub fn driver_present() -> bool {
+    // SAFETY: looks for the library only.
+    unsafe { sys::is_culib_present() }
+}
+
 /// What is known of GPU `index`.
 ///
 /// # Errors
@@ -129,12 +145,24 @@ pub fn find(index: usize) -> Result<Found> {
 
 /// The kernels in `context`.
 fn load_kernels(context: &Arc<CudaContext>, found: &Found) -> Result<Vec<Arc<CudaModule>>> {
+    let load = |image: Vec<u8>| {
+        let module = context.load_module(cudarc::nvrtc::Ptx::from_binary(image));
+        module.map_err(|e| failed("loading the kernels", e))
+    };
     if found.is_simulated() {
         // The simulator has the kernels in itself, and any image names them.
-        let module = context.load_module(cudarc::nvrtc::Ptx::from_binary(vec![0]));
-        return Ok(vec![module.map_err(|e| failed("loading the kernels", e))?]);
+        return Ok(vec![load(vec![0])?]);
     }
-    Err(Error::unusable("this program was built without GPU kernels", "scripts/get-nvcc, then build again; or --device cpu"))
+    if FATBINS.is_empty() {
+        let next = "scripts/get-nvcc, then build again; or --device cpu";
+        return Err(Error::unusable("this program was built without GPU kernels", next));
+    }
+    let (major, minor) = found.capability;
+    if fatbin::code_for(major as u32, minor as u32).is_none() {
+        let problem = format!("the kernels are built for {}, this GPU is sm_{major}{minor}", fatbin::ARCHS.join(", "));
+        return Err(Error::unusable(problem, "build again with it in ROENTGEN_CUDA_ARCHS, or --device cpu"));
+    }
+    FATBINS.iter().map(|fatbin| load(fatbin.image.to_vec())).collect()
 }
 
 impl Cuda {
@@ -233,7 +261,8 @@ impl Device for Cuda {
         let block = lock(&self.pool).take(bytes, at)?;
         if self.checks.poison {
             // SAFETY: the block is that long, and nothing else uses it.
-            let filled = unsafe { result::memset_d8_async(block.address() as u64, 0xFF, bytes, self.stream.cu_stream()) };
+            let filled =
+                unsafe { result::memset_d8_async(block.address() as u64, 0xFF, bytes, self.stream.cu_stream()) };
             filled.map_err(|e| failed(at, e))?;
         }
         Ok(block)
@@ -286,6 +315,10 @@ impl Device for Cuda {
         PARTIAL_ROWS
     }
 
+    fn precisions(&self) -> &'static [DType] {
+        &[DType::BF16, DType::F16, DType::F32, DType::F64]
+    }
+
     fn combines_parts(&self) -> bool {
         true
     }
@@ -305,6 +338,10 @@ impl Device for Cuda {
     }
 
     fn capture(&self, step: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Replay>>> {
+        // The times of single launches cannot be told inside a recorded step.
+        if lock(&self.profile).is_some() {
+            return Ok(None);
+        }
         graph::capture(self, step).map(Some)
     }
 }

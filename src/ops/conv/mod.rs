@@ -2,6 +2,7 @@
 
 pub mod cpu;
 mod tiles;
+pub mod transposed;
 
 use super::{Case, Spec};
 use crate::{

@@ -1,0 +1,249 @@
+"""Training speed on a GPU: our program beside PyTorch eager, in a CUDA graph, and compiled.
+
+    python benches/peer/gpu.py --ours target/release/roentgen                          all ten nets, bf16, batch 128
+    python benches/peer/gpu.py --ours target/release/roentgen --models resnet50 --batches 64,256 --variants eager,graph,compile
+    python benches/peer/gpu.py --device cpu --models resnet18 --size 64 --batches 2 --steps 2 --blocks 2      a trial of the script itself
+
+A step is forward, cross-entropy over 1000 classes (inception_v3: plus 0.4 times its auxiliary one), backward and SGD with momentum and
+weight decay; channels_last, autocast with cuDNN's search on, the fused optimiser; random images that lie on the device. Contenders take
+turns in blocks of --steps steps, so that clocks and heat meet all alike, and the median block counts; ours is a process of its own that
+runs before the first and the last block. Nets whose contenders would not fit side by side run one after the other. Without PyTorch only
+ours is measured. Nothing starts after --budget seconds.
+
+Output: a JSON line on the machine, then one a net; a table on stderr. `roentgen bench --json` ends with a line of JSON that has
+`ms_per_step` (a list) and `loss` (first, last); everything else in it (`kernels` a step, `peak_mem_mb`) is passed on.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+try:
+    import torch
+    import torchvision
+except ImportError:
+    torch = None
+
+SIZES = {"resnet18": 224, "resnet34": 224, "resnet50": 224, "vgg16": 224, "efficientnet_b3": 300, "efficientnet_b4": 380,
+         "inception_v3": 299, "densenet121": 224, "mobilenet_v3_small": 224, "mobilenet_v3_large": 224}
+CLASSES = 1000
+# Fixed batches that are cycled through, so that no step finds its input in a cache.
+BATCHES = 4
+# Pixels of a batch beyond which contenders run one after the other; swish, three tensors an activation, counts threefold.
+MOST_PIXELS = 4e7
+# Seconds that must be left to start a net, and another block.
+LEAST_FOR_NET, LEAST_FOR_BLOCK = 25, 15
+
+
+class Peer:
+    """A network of torchvision in training, as one variant runs it."""
+
+    def __init__(self, model, size, batch, variant, options):
+        torch.manual_seed(0)
+        device = torch.device(options.device)
+        self.cuda = device.type == "cuda"
+        self.autocast = {"bf16": torch.bfloat16, "f16": torch.float16}.get(options.dtype)
+        settings = {"init_weights": False} if model == "inception_v3" else {}
+        net = torchvision.models.get_model(model, weights=None, **settings)
+        self.net = net.to(device, memory_format=torch.channels_last).train()
+        image = lambda: torch.randn(batch, 3, size, size, device=device).to(memory_format=torch.channels_last)
+        self.batches = [(image(), torch.randint(0, CLASSES, (batch,), device=device)) for _ in range(BATCHES)]
+        self.optimiser = torch.optim.SGD(self.net.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-5, fused=self.cuda)
+        self.scaler = torch.amp.GradScaler(options.device) if options.dtype == "f16" else None
+        self.forward = torch.compile(self.net, mode=options.compile_mode) if variant == "compile" else self.net
+        self.steps, self.graph = 0, None
+        if variant == "graph":
+            self.capture(options.warmup)
+        for _ in range(options.warmup):
+            self.step()
+        self.sync()
+
+    def sync(self):
+        if self.cuda:
+            torch.cuda.synchronize()
+
+    def train(self, x, y):
+        """A step from unset gradients. It leaves them set: captured, it then overwrites them at each replay."""
+        with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            out = self.forward(x)
+            logits, *auxiliary = out if isinstance(out, tuple) else (out,)
+            loss = torch.nn.functional.cross_entropy(logits, y)
+            for logits in auxiliary:
+                loss = loss + 0.4 * torch.nn.functional.cross_entropy(logits, y)
+        if self.scaler:
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
+        else:
+            loss.backward()
+            self.optimiser.step()
+        return loss
+
+    def capture(self, warmup):
+        self.x, self.y = (tensor.clone() for tensor in self.batches[0])
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(warmup):
+                self.train(self.x, self.y)
+                self.optimiser.zero_grad(set_to_none=True)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.loss = self.train(self.x, self.y)
+
+    def step(self):
+        x, y = self.batches[self.steps % BATCHES]
+        self.steps += 1
+        if self.graph:
+            self.x.copy_(x)
+            self.y.copy_(y)
+            self.graph.replay()
+            return self.loss
+        loss = self.train(x, y)
+        self.optimiser.zero_grad(set_to_none=True)
+        return loss
+
+    def block(self, steps):
+        """Milliseconds a step, those of them that the host was busy with launching, and the last loss."""
+        self.sync()
+        start = time.perf_counter()
+        for _ in range(steps):
+            loss = self.step()
+        launched = time.perf_counter()
+        self.sync()
+        done = time.perf_counter()
+        return 1e3 * (done - start) / steps, 1e3 * (launched - start) / steps, float(loss.detach())
+
+
+def run_ours(options, model, size, batch, seconds):
+    """What our program's line of JSON says, or {"error": ...}."""
+    command = [options.ours, "bench", "--model", model, "--size", size, "--batch", batch, "--device", options.device,
+               "--dtype", options.dtype, "--steps", options.steps, "--warmup", options.warmup, "--json"]
+    try:
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=seconds)
+        if done.returncode:
+            return {"error": (done.stderr or done.stdout)[-300:]}
+        return json.loads(done.stdout.strip().splitlines()[-1])
+    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as e:
+        return {"error": repr(e)[:300]}
+
+
+def summary(ms, batch, **more):
+    median = statistics.median(ms)
+    spread = (max(ms) - min(ms)) / median
+    return {"ms_per_step": round(median, 3), "images_per_second": round(1e3 * batch / median, 1), "spread": round(spread, 3), **more}
+
+
+def measure(options, model, size, batch, left):
+    """All contenders on one net: {contender: summary}."""
+    variants = options.variants.split(",") if torch else []
+    apart = batch * size**2 * (3 if model.startswith("efficientnet") else 1) > MOST_PIXELS
+    result, ours = {}, []
+
+    def turn_of_ours():
+        if options.ours:
+            ours.append(run_ours(options, model, size, batch, max(5, min(60, left()))))
+
+    for group in [[variant] for variant in variants] if apart else [variants]:
+        peers, blocks = {}, {}
+        for variant in group:
+            try:
+                peers[variant] = Peer(model, size, batch, variant, options)
+                blocks[variant] = []
+            except Exception as e:  # out of memory, or a net that cannot be compiled, must not end the others
+                result[variant] = {"error": repr(e)[:300]}
+        for i in range(options.blocks):
+            if not apart and i in (0, options.blocks - 1):
+                turn_of_ours()
+            for variant, peer in peers.items():
+                blocks[variant].append(peer.block(options.steps))
+            if left() < LEAST_FOR_BLOCK:
+                break
+        for variant, runs in blocks.items():
+            ms, host, loss = zip(*runs)
+            result[variant] = summary(ms, batch, host_ms=round(statistics.median(host), 3), loss=round(loss[-1], 4))
+        if peers and options.device.startswith("cuda"):
+            result["torch_peak_mb"] = torch.cuda.max_memory_allocated() >> 20
+            peers.clear()
+            del peer
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+    if not ours:
+        turn_of_ours()
+    if times := [ms for run in ours for ms in run.get("ms_per_step", [])]:
+        more = {key: value for key, value in ours[-1].items() if key not in ("ms_per_step", "images_per_second")}
+        result["ours"] = summary(times, batch, **more)
+    elif ours:
+        result["ours"] = ours[-1]
+    return result
+
+
+def gpu_state(query):
+    try:
+        command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def rate(row, name):
+    return row.get(name, {}).get("images_per_second")
+
+
+def table(rows, variants):
+    say = lambda *cells: print("| " + " | ".join(map(str, cells)) + " |", file=sys.stderr)
+    names = ["ours", *variants]
+    say("net", "px", "batch", *(f"{name} images/s" for name in names), *(f"ours/{name}" for name in variants))
+    say(*["---"] * (3 + len(names) + len(variants)))
+    for row in rows:
+        ratios = [round(rate(row, "ours") / rate(row, name), 2) if rate(row, "ours") and rate(row, name) else "" for name in variants]
+        say(row["model"], row["size"], row["batch"], *(rate(row, name) or "" for name in names), *ratios)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Training speed of our program and of PyTorch on one GPU.")
+    parser.add_argument("--ours", metavar="PROGRAM", help="our program; without it PyTorch runs alone")
+    parser.add_argument("--models", default=",".join(SIZES), help="torchvision names, comma-separated")
+    parser.add_argument("--batches", default="128", help="comma-separated")
+    parser.add_argument("--size", type=int, help="of the images in pixels, instead of each net's own")
+    parser.add_argument("--dtype", default="bf16", choices=["bf16", "f16", "f32"])
+    parser.add_argument("--variants", default="eager,graph", help="of PyTorch: eager, graph, compile")
+    parser.add_argument("--compile-mode", default="max-autotune")
+    parser.add_argument("--device", default="cuda", help="cuda or cpu")
+    parser.add_argument("--steps", type=int, default=20, help="steps a block")
+    parser.add_argument("--blocks", type=int, default=5)
+    parser.add_argument("--warmup", type=int, default=12, help="steps before the first block")
+    parser.add_argument("--out", type=argparse.FileType("w"), default=sys.stdout, help="file for the JSON lines")
+    parser.add_argument("--budget", type=float, default=500, metavar="SECONDS")
+    options = parser.parse_args()
+    if options.device == "cpu":
+        options.variants = ",".join(variant for variant in options.variants.split(",") if variant != "graph")
+    start = time.monotonic()
+    left = lambda: options.budget - (time.monotonic() - start)
+    write = lambda line: print(json.dumps(line), file=options.out, flush=True)
+    chip = gpu_state("name,driver_version,memory.total")
+    write({"date": time.strftime("%Y-%m-%d", time.gmtime()), "torch": torch and torch.__version__, "gpu": chip, "command": sys.argv})
+    if torch:
+        torch.backends.cudnn.benchmark = True
+        if options.dtype == "f32":  # ours computes f32 in f32
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    rows = []
+    for model in options.models.split(","):
+        for batch in map(int, options.batches.split(",")):
+            row = {"model": model, "size": options.size or SIZES[model], "batch": batch, "dtype": options.dtype}
+            if left() < LEAST_FOR_NET:
+                row["skipped"] = "no time left"
+            else:
+                clocks = "clocks.sm,clocks.mem,power.draw,temperature.gpu,clocks_event_reasons.active"
+                row |= {"before": gpu_state(clocks), **measure(options, model, row["size"], batch, left), "after": gpu_state(clocks)}
+            rows.append(row)
+            write(row)
+    table(rows, options.variants.split(",") if torch else [])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+// How a block is laid over rows of c channels (the pixels of an NHWC image): a thread keeps N neighbouring channels, 16 bytes
+// where c is a multiple of that and one element otherwise, and walks down the rows, so that what depends on the channel stays
+// in its registers. A block spans at most 128 bytes of a row, a cache line; blockIdx.y counts the spans.
+// `Grid::channels` in src/device/mod.rs must agree.
+#pragma once
+#include "common.cuh"
+
+constexpr int SPAN_BYTES = 128;
+
+template <int PACK_SIZE> struct Lane {
+    static constexpr int N = PACK_SIZE;
+    int width;   // packs of channels that the block spans
+    int row;     // the thread's first row in the block
+    int step;    // rows from one of the thread's to the next
+    int column;  // the thread's first channel, counted from that of the block
+    int channel; // the same, counted in the tensor
+    bool active; // whether the thread has channels and rows at all
+
+    __device__ __forceinline__ Lane(int c) {
+        int packs = c / N;
+        width = (packs + gridDim.y - 1) / gridDim.y;
+        step = blockDim.x / width;
+        row = threadIdx.x / width;
+        column = threadIdx.x % width * N;
+        channel = blockIdx.y * width * N + column;
+        active = row < step && channel < c;
+    }
+};
+
+// Runs body(Lane<N>(c)) with the widest N that c allows.
+template <class T, class Body> __device__ __forceinline__ void with_lane(int c, Body body) {
+    if (c % PACK<T> == 0) {
+        body(Lane<PACK<T>>(c));
+    } else {
+        body(Lane<1>(c));
+    }
+}
+
+// N elements in the type that they are computed with.
+template <int N, class T> __device__ __forceinline__ Pack<Wide<T>, N> widen(const Pack<T, N>& stored) {
+    Pack<Wide<T>, N> x;
+    for (int i = 0; i < N; i++) x.v[i] = widen(stored.v[i]);
+    return x;
+}
+
+template <int N, class T> __device__ __forceinline__ Pack<Wide<T>, N> read(const T* p) { return widen(load<N>(p)); }
+
+template <int N, class T> __device__ __forceinline__ void write(T* p, const Pack<Wide<T>, N>& x) {
+    Pack<T, N> stored;
+    for (int i = 0; i < N; i++) stored.v[i] = narrow<T>(x.v[i]);
+    store<N>(p, stored);
+}
+
+// Rows that a thread loads before it uses the first of them, so that enough bytes are under way.
+constexpr int ROW_BATCH = 2;
+
+template <class T, int N> struct RowBatch {
+    Pack<T, N> row[ROW_BATCH];
+};
+
+// Calls body(at, x...) for each of the thread's rows in a block of `rows`: `at` is the offset of its channels there, which
+// begins with `start` and moves by c a row, and each x the values of one input at it.
+template <int N, class T, class Body, class... In>
+__device__ __forceinline__ void for_rows(const Lane<N>& lane, int rows, long long start, int c, Body body, const T* first,
+                                         const In*... others) {
+    for (int row = lane.row; row < rows; row += ROW_BATCH * lane.step) {
+        auto at = [&](int i) { return start + (long long)(row + i * lane.step) * c; };
+        auto fetch = [&](const T* x) {
+            RowBatch<T, N> batch;
+#pragma unroll
+            for (int i = 0; i < ROW_BATCH; i++) {
+                if (row + i * lane.step < rows) batch.row[i] = load<N>(x + at(i));
+            }
+            return batch;
+        };
+        auto use = [&](auto... batch) {
+#pragma unroll
+            for (int i = 0; i < ROW_BATCH; i++) {
+                if (row + i * lane.step < rows) body(at(i), widen(batch.row[i])...);
+            }
+        };
+        use(fetch(first), fetch(others)...);
+    }
+}
+
+// Room for K packs of each thread in shared memory.
+template <class T, int K = 1> struct alignas(32) ColumnSlots {
+    Wide<T> v[K * THREADS * PACK<T>];
+};
+
+// Adds up the packs of all threads that share channels, K sums at a time and in the order of their rows, and calls
+// out(k, column, sum) for every column of the block, in one thread each. All threads of the block must call.
+template <int K, int N, class T, class Out>
+__device__ __forceinline__ void column_sums(const Lane<N>& lane, const Pack<Wide<T>, N> (&sums)[K], ColumnSlots<T, K>& shared,
+                                            Out out) {
+    Wide<T>* slots = shared.v;
+    int columns = lane.width * N, size = lane.step * columns;
+    if (lane.row < lane.step) {
+        for (int k = 0; k < K; k++) store<N>(slots + k * size + lane.row * columns + lane.column, sums[k]);
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < K * columns; i += blockDim.x) {
+        int k = i / columns, column = i % columns;
+        Wide<T> sum = 0;
+        for (int row = 0; row < lane.step; row++) sum += slots[k * size + row * columns + column];
+        out(k, column, sum);
+    }
+}

@@ -1,0 +1,37 @@
+// The first two moments of each channel over a block's pixels, from which batch normalisation gets its statistics.
+#pragma once
+#include "channels.cuh"
+
+template <class T> struct alignas(32) MomentSlots {
+    ColumnSlots<T> sums;
+    Wide<T> means[SPAN_BYTES / sizeof(T)];
+};
+
+// moments [2, c] of x [rows, c]: the mean, then the sum of squared deviations from it, in two passes, the second out of cache.
+// All threads of the block must call.
+template <int N, class T>
+__device__ __forceinline__ void block_moments(const Lane<N>& lane, const T* x, int rows, int c, Wide<T>* moments,
+                                              MomentSlots<T>& slots) {
+    const int block_channel = lane.channel - lane.column;
+    Pack<Wide<T>, N> sums[1] = {};
+    auto add = [&](long long, auto v) {
+        for (int i = 0; i < N; i++) sums[0].v[i] += v.v[i];
+    };
+    if (lane.active) for_rows(lane, rows, lane.channel, c, add, x);
+    column_sums(lane, sums, slots.sums, [&](int, int column, Wide<T> sum) {
+        slots.means[column] = sum / rows;
+        if (block_channel + column < c) moments[block_channel + column] = sum / rows;
+    });
+    __syncthreads();
+    Pack<Wide<T>, N> m2[1] = {};
+    if (lane.active) {
+        auto mean = load<N>(slots.means + lane.column);
+        auto add = [&](long long, auto v) {
+            for (int i = 0; i < N; i++) m2[0].v[i] += (v.v[i] - mean.v[i]) * (v.v[i] - mean.v[i]);
+        };
+        for_rows(lane, rows, lane.channel, c, add, x);
+    }
+    column_sums(lane, m2, slots.sums, [&](int, int column, Wide<T> sum) {
+        if (block_channel + column < c) moments[c + block_channel + column] = sum;
+    });
+}

@@ -1,0 +1,321 @@
+// Batch normalisation (Ioffe and Szegedy 2015) of m pixels of c channels, y [m, c], fused with the activation and the residual
+// addition that follow it. Per channel, with r = 1/√(σ² + ε):
+//   forward   u = (y − μ)·γ·r + β, z = act(u) or relu(u + residual)
+//   backward  gβ = Σ gu, gγ = Σ gu·ŷ with ŷ = (y − μ)·r, gy = γ·r·(gu − gβ/m − ŷ·gγ/m)
+// All kernels over images are bound by bytes: a block takes BLOCK pixels of a span of channels (channels.cuh), and sums over
+// pixels leave one partial a block, which a second kernel adds in f64 and in a fixed order.
+#include "activation.cuh"
+#include "moments.cuh"
+
+// As `Norm` in src/ops/norm.rs.
+struct Norm {
+    long long m;
+    double eps, momentum;
+    int c, act, batch, moment_rows;
+};
+
+// Pixels of one block and of one partial sum; `BLOCK` in src/ops/norm.rs must agree.
+constexpr int BLOCK = 256;
+
+// The pixels of a block: how many, and the offset of the thread's channels in the first.
+struct Rows {
+    int count;
+    long long start;
+    __device__ __forceinline__ Rows(const Norm& p, int rows, int channel) {
+        long long first = (long long)blockIdx.x * rows;
+        count = int(min((long long)rows, p.m - first));
+        start = first * p.c + channel;
+    }
+};
+
+// moments [⌈m/moment_rows⌉, 2, c] of y: mean and sum of squared deviations of each block of pixels.
+template <class T> __device__ __forceinline__ void channel_moments(const Norm& p, const T* y, Wide<T>* moments) {
+    __shared__ MomentSlots<T> slots;
+    with_lane<T>(p.c, [&](auto lane) {
+        Rows rows(p, p.moment_rows, 0);
+        block_moments(lane, y + rows.start, rows.count, p.c, moments + (long long)blockIdx.x * 2 * p.c, slots);
+    });
+}
+#define CHANNEL_MOMENTS(T, dtype)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        channel_moments_##dtype(const Norm p, const T* y, Wide<T>* moments) {                                          \
+        channel_moments(p, y, moments);                                                                                \
+    }
+FOR_FLOATS(CHANNEL_MOMENTS)
+
+// A block of the kernels that combine partial results: COMBINE_COLUMNS columns of a matrix (one sector of f32) in x, and in y
+// the threads that share a column, each taking every COMBINE_RANGES-th part. `COMBINE_*` in src/ops/norm.rs must agree.
+constexpr int COMBINE_COLUMNS = 8;
+constexpr int COMBINE_RANGES = 64;
+constexpr int COMBINE_THREADS = COMBINE_COLUMNS * COMBINE_RANGES;
+
+struct Combine {
+    int column = blockIdx.x * COMBINE_COLUMNS + threadIdx.x % COMBINE_COLUMNS;
+    int range = threadIdx.x / COMBINE_COLUMNS;
+};
+
+// Sum of x over the threads that share a column, in the order of their ranges; `slots` holds a value a thread.
+__device__ __forceinline__ double range_sum(double x, double* slots) {
+    __syncthreads();
+    slots[threadIdx.x] = x;
+    __syncthreads();
+    double sum = 0;
+    for (int i = threadIdx.x % COMBINE_COLUMNS; i < COMBINE_THREADS; i += COMBINE_COLUMNS) sum += slots[i];
+    return sum;
+}
+
+// stats [2, c] = μ and r of the whole, from the moments of its parts, and the running statistics moved by them.
+// Many parts at once in the formula of Chan, Golub and LeVeque 1983: with d_i = mean_i − mean_0 and part sizes n_i,
+//   μ = mean_0 + Σ n_i d_i / m,  M2 = Σ (M2_i + n_i d_i²) − (Σ n_i d_i)² / m,
+// in f64, where what the last term takes away costs nothing.
+template <class W>
+__device__ __forceinline__ void bn_batch_stats(const Norm& p, const W* moments, W* stats, W* running_mean,
+                                               W* running_var) {
+    __shared__ double slots[COMBINE_THREADS];
+    Combine own;
+    int i = own.column;
+    long long parts = (p.m + p.moment_rows - 1) / p.moment_rows;
+    double shift = 0, sum = 0, m2 = 0;
+    if (i < p.c) {
+        shift = moments[i];
+#pragma unroll 4
+        for (long long part = own.range; part < parts; part += COMBINE_RANGES) {
+            const W* moment = moments + part * 2 * p.c;
+            double count = double(min((long long)p.moment_rows, p.m - part * p.moment_rows)), d = moment[i] - shift;
+            sum += count * d;
+            m2 += moment[p.c + i] + count * d * d;
+        }
+    }
+    sum = range_sum(sum, slots);
+    m2 = range_sum(m2, slots);
+    if (i >= p.c || own.range > 0) return;
+    const double m = double(p.m), mean = shift + sum / m;
+    m2 -= sum * sum / m;
+    m2 = m2 < 0 ? 0 : m2; // and not max, which would hide NaN
+    stats[i] = W(mean);
+    stats[p.c + i] = W(1 / sqrt(m2 / m + p.eps));
+    const double unbiased = m2 / max(m - 1, 1.0);
+    running_mean[i] = W(running_mean[i] * (1 - p.momentum) + mean * p.momentum);
+    running_var[i] = W(running_var[i] * (1 - p.momentum) + unbiased * p.momentum);
+}
+#define BN_BATCH_STATS(W, dtype)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(COMBINE_THREADS)                                                      \
+        bn_batch_stats_##dtype(const Norm p, const W* moments, W* stats, W* running_mean, W* running_var) {            \
+        bn_batch_stats(p, moments, stats, running_mean, running_var);                                                  \
+    }
+FOR_WIDE(BN_BATCH_STATS)
+
+// stats [2, c] from the running statistics. A thread a channel.
+#define BN_RUNNING_STATS(W, dtype)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        bn_running_stats_##dtype(const Norm p, const W* running_mean, const W* running_var, W* stats) {                \
+        long long i = global_thread();                                                                                 \
+        if (i >= p.c) return;                                                                                          \
+        stats[i] = running_mean[i];                                                                                    \
+        stats[p.c + i] = W(1 / sqrt(running_var[i] + p.eps));                                                          \
+    }
+FOR_WIDE(BN_RUNNING_STATS)
+
+// The affine map of a thread's channels: u = (y − mean)·scale + bias, with scale = γ·r.
+template <class W, int N> struct Affine {
+    Pack<W, N> mean, rstd, scale, bias;
+
+    __device__ __forceinline__ Affine(const Norm& p, int channel, const W* stats, const W* weight, const W* bias)
+        : mean(load<N>(stats + channel)), rstd(load<N>(stats + p.c + channel)), scale(load<N>(weight + channel)),
+          bias(load<N>(bias + channel)) {
+        for (int i = 0; i < N; i++) scale.v[i] *= rstd.v[i];
+    }
+    __device__ __forceinline__ W u(int i, W y) const { return (y - mean.v[i]) * scale.v[i] + bias.v[i]; }
+};
+
+// z = act(u).
+template <class T>
+__device__ __forceinline__ void bn_act_fwd(const Norm& p, const T* y, const Wide<T>* stats,
+                                           const Wide<T>* weight, const Wide<T>* bias, T* z) {
+    with_lane<T>(p.c, [&](auto lane) {
+        constexpr int N = decltype(lane)::N;
+        if (!lane.active) return;
+        Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
+        Rows rows(p, BLOCK, lane.channel);
+        with_activation(p.act, [&](auto act) {
+            auto apply = [&](long long at, auto v) {
+                for (int i = 0; i < N; i++) v.v[i] = act.f(affine.u(i, v.v[i]));
+                write<N>(z + at, v);
+            };
+            for_rows(lane, rows.count, rows.start, p.c, apply, y);
+        });
+    });
+}
+#define BN_ACT_FWD(T, dtype)                                                                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS) bn_act_fwd_##dtype(                                          \
+        const Norm p, const T* y, const Wide<T>* stats, const Wide<T>* weight, const Wide<T>* bias, T* z) {            \
+        bn_act_fwd(p, y, stats, weight, bias, z);                                                                      \
+    }
+FOR_FLOATS(BN_ACT_FWD)
+
+// z = relu(u + residual).
+template <class T>
+__device__ __forceinline__ void bn_add_relu_fwd(const Norm& p, const T* y, const Wide<T>* stats,
+                                                const Wide<T>* weight, const Wide<T>* bias,
+                                                const T* residual, T* z) {
+    with_lane<T>(p.c, [&](auto lane) {
+        constexpr int N = decltype(lane)::N;
+        if (!lane.active) return;
+        Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
+        Rows rows(p, BLOCK, lane.channel);
+        auto apply = [&](long long at, auto v, auto added) {
+            for (int i = 0; i < N; i++) v.v[i] = Relu::f(affine.u(i, v.v[i]) + added.v[i]);
+            write<N>(z + at, v);
+        };
+        for_rows(lane, rows.count, rows.start, p.c, apply, y, residual);
+    });
+}
+#define BN_ADD_RELU_FWD(T, dtype)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        bn_add_relu_fwd_##dtype(const Norm p, const T* y, const Wide<T>* stats, const Wide<T>* weight,                 \
+                                const Wide<T>* bias, const T* residual, T* z) {                                        \
+        bn_add_relu_fwd(p, y, stats, weight, bias, residual, z);                                                       \
+    }
+FOR_FLOATS(BN_ADD_RELU_FWD)
+
+// The partial sums [2, c] of a block: Σ gu and Σ gu·ŷ.
+template <class T, int N>
+__device__ __forceinline__ void write_partial(const Norm& p, const Lane<N>& lane, const Pack<Wide<T>, N> (&sums)[2],
+                                              ColumnSlots<T, 2>& slots, Wide<T>* partials) {
+    column_sums(lane, sums, slots, [&](int k, int column, Wide<T> sum) {
+        int channel = lane.channel - lane.column + column;
+        if (channel < p.c) partials[((long long)blockIdx.x * 2 + k) * p.c + channel] = sum;
+    });
+}
+
+// partials [⌈m/BLOCK⌉, 2, c] of gu = gz·act'(u), with u computed again from y.
+template <class T>
+__device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, const T* gz,
+                                                  const Wide<T>* stats, const Wide<T>* weight, const Wide<T>* bias,
+                                                  Wide<T>* partials) {
+    __shared__ ColumnSlots<T, 2> slots;
+    with_lane<T>(p.c, [&](auto lane) {
+        constexpr int N = decltype(lane)::N;
+        Pack<Wide<T>, N> sums[2] = {};
+        if (lane.active) {
+            Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
+            Rows rows(p, BLOCK, lane.channel);
+            with_activation(p.act, [&](auto act) {
+                auto add = [&](long long, auto v, auto g) {
+                    for (int i = 0; i < N; i++) {
+                        Wide<T> gu = g.v[i] * act.df(affine.u(i, v.v[i]));
+                        sums[0].v[i] += gu;
+                        sums[1].v[i] += gu * (v.v[i] - affine.mean.v[i]);
+                    }
+                };
+                for_rows(lane, rows.count, rows.start, p.c, add, y, gz);
+            });
+            for (int i = 0; i < N; i++) sums[1].v[i] *= affine.rstd.v[i];
+        }
+        write_partial<T>(p, lane, sums, slots, partials);
+    });
+}
+#define BN_ACT_BWD_REDUCE(T, dtype)                                                                                    \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        bn_act_bwd_reduce_##dtype(const Norm p, const T* y, const T* gz, const Wide<T>* stats, const Wide<T>* weight,  \
+                                  const Wide<T>* bias, Wide<T>* partials) {                                            \
+        bn_act_bwd_reduce(p, y, gz, stats, weight, bias, partials);                                                    \
+    }
+FOR_FLOATS(BN_ACT_BWD_REDUCE)
+
+// gu = gz where z > 0, which is also the gradient of the residual, and its partials [⌈m/BLOCK⌉, 2, c].
+template <class T>
+__device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y, const T* z,
+                                                       const T* gz, const Wide<T>* stats,
+                                                       T* gu, Wide<T>* partials) {
+    __shared__ ColumnSlots<T, 2> slots;
+    with_lane<T>(p.c, [&](auto lane) {
+        constexpr int N = decltype(lane)::N;
+        Pack<Wide<T>, N> sums[2] = {};
+        if (lane.active) {
+            auto mean = load<N>(stats + lane.channel), rstd = load<N>(stats + p.c + lane.channel);
+            Rows rows(p, BLOCK, lane.channel);
+            auto mask_and_add = [&](long long at, auto v, auto out, auto g) {
+                for (int i = 0; i < N; i++) {
+                    g.v[i] *= Relu::df(out.v[i]);
+                    sums[0].v[i] += g.v[i];
+                    sums[1].v[i] += g.v[i] * (v.v[i] - mean.v[i]);
+                }
+                write<N>(gu + at, g);
+            };
+            for_rows(lane, rows.count, rows.start, p.c, mask_and_add, y, z, gz);
+            for (int i = 0; i < N; i++) sums[1].v[i] *= rstd.v[i];
+        }
+        write_partial<T>(p, lane, sums, slots, partials);
+    });
+}
+#define BN_ADD_RELU_BWD_REDUCE(T, dtype)                                                                               \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        bn_add_relu_bwd_reduce_##dtype(const Norm p, const T* y, const T* z, const T* gz, const Wide<T>* stats, T* gu, \
+                                       Wide<T>* partials) {                                                            \
+        bn_add_relu_bwd_reduce(p, y, z, gz, stats, gu, partials);                                                      \
+    }
+FOR_FLOATS(BN_ADD_RELU_BWD_REDUCE)
+
+// gγ and gβ [c]: the sums of the partials [⌈m/BLOCK⌉, 2, c], columns 0 to c those of gβ.
+template <class W>
+__device__ __forceinline__ void bn_bwd_combine(const Norm& p, const W* partials, W* gweight, W* gbias) {
+    __shared__ double slots[COMBINE_THREADS];
+    Combine own;
+    long long parts = (p.m + BLOCK - 1) / BLOCK;
+    double sum = 0;
+    if (own.column < 2 * p.c) {
+#pragma unroll 4
+        for (long long part = own.range; part < parts; part += COMBINE_RANGES) sum += partials[part * 2 * p.c + own.column];
+    }
+    sum = range_sum(sum, slots);
+    if (own.column >= 2 * p.c || own.range > 0) return;
+    if (own.column < p.c) {
+        gbias[own.column] = W(sum);
+    } else {
+        gweight[own.column - p.c] = W(sum);
+    }
+}
+#define BN_BWD_COMBINE(W, dtype)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(COMBINE_THREADS)                                                      \
+        bn_bwd_combine_##dtype(const Norm p, const W* partials, W* gweight, W* gbias) {                                \
+        bn_bwd_combine(p, partials, gweight, gbias);                                                                   \
+    }
+FOR_WIDE(BN_BWD_COMBINE)
+
+// gy = scale·gu + (y − mean)·slope + offset with gu = gz·act'(u); slope and offset are the two means that the statistics of
+// the batch send back, and 0 with running statistics.
+template <class T>
+__device__ __forceinline__ void bn_act_bwd_apply(const Norm& p, const T* y, const T* gz,
+                                                 const Wide<T>* stats, const Wide<T>* weight, const Wide<T>* bias,
+                                                 const Wide<T>* gweight, const Wide<T>* gbias, T* gy) {
+    with_lane<T>(p.c, [&](auto lane) {
+        constexpr int N = decltype(lane)::N;
+        if (!lane.active) return;
+        Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
+        auto slope = load<N>(gweight + lane.channel), offset = load<N>(gbias + lane.channel);
+        const Wide<T> through = p.batch ? Wide<T>(1.0 / double(p.m)) : Wide<T>(0);
+        for (int i = 0; i < N; i++) {
+            slope.v[i] *= -affine.scale.v[i] * affine.rstd.v[i] * through;
+            offset.v[i] *= -affine.scale.v[i] * through;
+        }
+        Rows rows(p, BLOCK, lane.channel);
+        with_activation(p.act, [&](auto act) {
+            auto apply = [&](long long at, auto v, auto g) {
+                for (int i = 0; i < N; i++) {
+                    Wide<T> gu = g.v[i] * act.df(affine.u(i, v.v[i]));
+                    g.v[i] = affine.scale.v[i] * gu + (v.v[i] - affine.mean.v[i]) * slope.v[i] + offset.v[i];
+                }
+                write<N>(gy + at, g);
+            };
+            for_rows(lane, rows.count, rows.start, p.c, apply, y, gz);
+        });
+    });
+}
+#define BN_ACT_BWD_APPLY(T, dtype)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        bn_act_bwd_apply_##dtype(const Norm p, const T* y, const T* gz, const Wide<T>* stats, const Wide<T>* weight,   \
+                                 const Wide<T>* bias, const Wide<T>* gweight, const Wide<T>* gbias, T* gy) {           \
+        bn_act_bwd_apply(p, y, gz, stats, weight, bias, gweight, gbias, gy);                                           \
+    }
+FOR_FLOATS(BN_ACT_BWD_APPLY)

@@ -1,0 +1,136 @@
+//! Parts of the channels of images: concatenation and ranges, as copies.
+
+use super::{Case, Spec};
+use crate::{
+    device::{DType, Grid, cpu::parallel},
+    kernel,
+    shape::{int, nhwc},
+    tensor::{Tensor, launch},
+};
+use bytemuck::{Pod, Zeroable};
+use std::ops::Range;
+
+/// `width` channels of `rows` pixels, from channel `x_from` of an image of `x_c` channels to channel `y_from` of one of
+/// `y_c`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Copy {
+    rows: i64,
+    width: i32,
+    x_c: i32,
+    x_from: i32,
+    y_c: i32,
+    y_from: i32,
+    unused: i32,
+}
+
+impl Copy {
+    fn grid(&self, width: i32, dtype: DType) -> Grid {
+        let pack = 16 / dtype.size();
+        let starts = [self.width, self.x_c, self.x_from, self.y_c, self.y_from];
+        let packed = starts.iter().all(|&channels| (channels as usize).is_multiple_of(pack));
+        Grid::threads(self.rows as usize * width as usize / if packed { pack } else { 1 })
+    }
+}
+
+kernel!(COPY = "copy_channels", |p: Copy, [x] -> [y]| {
+    let (width, x_c, x_from, y_from) = (p.width as usize, p.x_c as usize, p.x_from as usize, p.y_from as usize);
+    parallel::rows(y, p.y_c as usize, #[inline(always)] |row, y| {
+        for (y, x) in y.chunks_exact_mut(p.y_c as usize).zip(x[row * x_c..].chunks_exact(x_c)) {
+            y[y_from..][..width].copy_from_slice(&x[x_from..][..width]);
+        }
+    });
+}, grid |dtype| p.grid(p.width, dtype));
+
+kernel!(SPREAD = "spread_channels", |p: Copy, [x] -> [y]| {
+    let (width, x_c, y_from) = (p.width as usize, p.x_c as usize, p.y_from as usize);
+    parallel::rows(y, p.y_c as usize, #[inline(always)] |row, y| {
+        for (y, x) in y.chunks_exact_mut(p.y_c as usize).zip(x[row * x_c..].chunks_exact(x_c)) {
+            y.fill(T::ZERO);
+            y[y_from..][..width].copy_from_slice(x);
+        }
+    });
+}, grid |dtype| p.grid(p.y_c, dtype));
+
+/// Images `[n, h, w, cᵢ]` of one size, channels behind one another: `[n, h, w, Σ cᵢ]`.
+#[track_caller]
+pub fn concat(parts: &[&Tensor]) -> Tensor {
+    let [n, h, w, _] = nhwc(parts.first().expect("concat: nothing to concatenate").shape(), "concat");
+    let mut c = 0;
+    let mut ranges = vec![];
+    for part in parts {
+        assert_eq!(&part.shape()[..3], [n, h, w], "concat: images of different sizes");
+        ranges.push(c..c + part.shape()[3]);
+        c += part.shape()[3];
+    }
+    let y = parts[0].empty(&[n, h, w, c], "concat");
+    for (part, range) in parts.iter().zip(&ranges) {
+        let width = int(range.len());
+        let p = Copy {
+            rows: (n * h * w) as i64,
+            width,
+            x_c: width,
+            x_from: 0,
+            y_c: int(c),
+            y_from: int(range.start),
+            unused: 0,
+        };
+        launch(&COPY, &p, &[part], &[&y]);
+    }
+    let wanted: Vec<bool> = parts.iter().map(|part| part.wants_grad()).collect();
+    y.record("concat", parts, move |g| {
+        let gradients = wanted.iter().zip(ranges).map(|(wanted, range)| wanted.then(|| channels(&g, range)));
+        gradients.collect()
+    })
+}
+
+/// Channels `range` of x `[n, h, w, c]`: `[n, h, w, range.len()]`.
+#[track_caller]
+pub fn channels(x: &Tensor, range: Range<usize>) -> Tensor {
+    let [n, h, w, c] = nhwc(x.shape(), "channels");
+    assert!(!range.is_empty() && range.end <= c, "channels: {range:?} of {c}");
+    let width = int(range.len());
+    let (rows, from) = ((n * h * w) as i64, int(range.start));
+    let y = x.empty(&[n, h, w, range.len()], "channels");
+    launch(&COPY, &Copy { rows, width, x_c: int(c), x_from: from, y_c: width, y_from: 0, unused: 0 }, &[x], &[&y]);
+    y.record("channels", &[x], move |g| {
+        let gx = g.empty(&[n, h, w, c], "channels backward");
+        let p = Copy { rows, width, x_c: width, x_from: 0, y_c: int(c), y_from: from, unused: 0 };
+        launch(&SPREAD, &p, &[&g], &[&gx]);
+        vec![Some(gx)]
+    })
+}
+
+/// Cases of [`concat`].
+pub static CONCAT: Spec = Spec {
+    name: "concat",
+    cases: || {
+        let case = |label, size: usize, widths: &[usize]| {
+            let shapes: Vec<[usize; 4]> = widths.iter().map(|&c| [2, size, size, c]).collect();
+            let shapes: Vec<&[usize]> = shapes.iter().map(|s| &s[..]).collect();
+            Case::new(label, &shapes, |t| concat(&t.iter().collect::<Vec<_>>()))
+        };
+        vec![
+            case("8 and 16 channels", 3, &[8, 16]),
+            case("3, 8 and 5 channels", 3, &[3, 8, 5]),
+            case("one", 2, &[4]),
+            case("256 and 256 @28", 28, &[256, 256]).real(0),
+        ]
+    },
+};
+
+/// Cases of [`channels`].
+pub static CHANNELS: Spec = Spec {
+    name: "channels",
+    cases: || {
+        let case = |label, x: [usize; 4], range: Range<usize>| {
+            Case::new(label, &[&x], move |t| channels(&t[0], range.clone())).linear_in(&[0])
+        };
+        vec![
+            case("8 to 24 of 32", [2, 3, 2, 32], 8..24),
+            case("2 to 7 of 9", [2, 3, 2, 9], 2..7),
+            case("3 to 11 of 16", [1, 2, 3, 16], 3..11),
+            case("128 to 256 of 512 @28", [8, 28, 28, 512], 128..256).real(0),
+        ]
+    },
+};
