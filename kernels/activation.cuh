@@ -31,6 +31,24 @@ struct HardSwish {
     }
 };
 
+// 1 / (1 + exp(−u))
+struct Sigmoid {
+    ACTIVATION_FN f(W u) { return W(1) / (W(1) + exp(-u)); }
+    ACTIVATION_FN df(W u) {
+        W s = f(u);
+        return s * (W(1) - s);
+    }
+};
+
+// u · σ(u) (Elfwing et al. 2018; swish)
+struct Silu {
+    ACTIVATION_FN f(W u) { return u * Sigmoid::f(u); }
+    ACTIVATION_FN df(W u) {
+        W s = Sigmoid::f(u);
+        return s * (W(1) + u * (W(1) - s));
+    }
+};
+
 #undef ACTIVATION_FN
 
 // Runs body(A()), A being the activation whose number is `act`: one branch for a whole kernel.
@@ -40,5 +58,7 @@ template <class Body> __device__ __forceinline__ void with_activation(int act, B
         case 1: return body(Relu());
         case 2: return body(HardSwish());
         case 3: return body(HardSigmoid());
+        case 4: return body(Silu());
+        case 5: return body(Sigmoid());
     }
 }

@@ -83,11 +83,17 @@ __device__ __forceinline__ void for_rows(const Lane<N>& lane, int rows, long lon
     }
 }
 
+// Room for K packs of each thread in shared memory.
+template <class T, int K = 1> struct alignas(32) ColumnSlots {
+    Wide<T> v[K * THREADS * PACK<T>];
+};
+
 // Adds up the packs of all threads that share channels, K sums at a time and in the order of their rows, and calls
-// out(k, column, sum) for every column of the block, in one thread each. All threads of the block must call; `slots` holds K
-// packs a thread.
-template <int K, int N, class W, class Out>
-__device__ __forceinline__ void column_sums(const Lane<N>& lane, const Pack<W, N> (&sums)[K], W* slots, Out out) {
+// out(k, column, sum) for every column of the block, in one thread each. All threads of the block must call.
+template <int K, int N, class T, class Out>
+__device__ __forceinline__ void column_sums(const Lane<N>& lane, const Pack<Wide<T>, N> (&sums)[K], ColumnSlots<T, K>& shared,
+                                            Out out) {
+    Wide<T>* slots = shared.v;
     int columns = lane.width * N, size = lane.step * columns;
     if (lane.row < lane.step) {
         for (int k = 0; k < K; k++) store<N>(slots + k * size + lane.row * columns + lane.column, sums[k]);
@@ -95,7 +101,7 @@ __device__ __forceinline__ void column_sums(const Lane<N>& lane, const Pack<W, N
     __syncthreads();
     for (int i = threadIdx.x; i < K * columns; i += blockDim.x) {
         int k = i / columns, column = i % columns;
-        W sum = 0;
+        Wide<T> sum = 0;
         for (int row = 0; row < lane.step; row++) sum += slots[k * size + row * columns + column];
         out(k, column, sum);
     }

@@ -68,7 +68,7 @@ FOR_FLOATS(SCALE_CHANNELS_FWD)
 // ggate[n, c] = Σ x · gy over the pixels of the image. Block (image, span of channels).
 template <class T>
 __device__ __forceinline__ void scale_channels_gate_bwd(const Channels& p, const T* x, const T* gy, Wide<T>* ggate) {
-    __shared__ alignas(32) Wide<T> slots[THREADS * PACK<T>];
+    __shared__ ColumnSlots<T> slots;
     with_lane<T>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         Pack<Wide<T>, N> sums[1] = {};
@@ -89,39 +89,3 @@ __device__ __forceinline__ void scale_channels_gate_bwd(const Channels& p, const
         scale_channels_gate_bwd(p, x, gy, ggate);                                                                      \
     }
 FOR_FLOATS(SCALE_CHANNELS_GATE_BWD)
-
-// As `Drop` in src/ops/elementwise.rs.
-struct Drop {
-    uint2 seed;
-    unsigned step, place;
-    float p;
-    unsigned unused;
-    long long len;
-};
-
-// Purpose::Dropout in src/rng.rs.
-constexpr unsigned DROPOUT_PURPOSE = 4;
-
-// y = x / (1 − p), or 0 with probability p. A thread takes the four elements that one Philox block has words for.
-template <class T> __device__ __forceinline__ void dropout(const Drop& p, const T* x, T* y) {
-    long long block = global_thread(), first = 4 * block;
-    if (first >= p.len) return;
-    const Wide<T> keep = Wide<T>(1.0 / (1.0 - double(p.p)));
-    uint4 random = philox(make_uint4(unsigned(block), p.step, p.place, DROPOUT_PURPOSE), p.seed);
-    const unsigned words[4] = {random.x, random.y, random.z, random.w};
-    auto drop = [&](int i, T x) { return narrow<T>(unit(words[i]) < p.p ? Wide<T>(0) : widen(x) * keep); };
-    if (first + 4 <= p.len) {
-        auto pack = load<4>(x + first);
-        for (int i = 0; i < 4; i++) pack.v[i] = drop(i, pack.v[i]);
-        store<4>(y + first, pack);
-    } else {
-        for (int i = 0; i < 4; i++) {
-            if (first + i < p.len) y[first + i] = drop(i, x[first + i]);
-        }
-    }
-}
-#define DROPOUT(T, dtype)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(THREADS) dropout_##dtype(const Drop p, const T* x, T* y) {            \
-        dropout(p, x, y);                                                                                              \
-    }
-FOR_FLOATS(DROPOUT)

@@ -2,16 +2,16 @@
 #pragma once
 #include "channels.cuh"
 
-template <class T, int MAX_THREADS = THREADS> struct alignas(32) MomentSlots {
-    Wide<T> sums[MAX_THREADS * PACK<T>];
+template <class T> struct alignas(32) MomentSlots {
+    ColumnSlots<T> sums;
     Wide<T> means[SPAN_BYTES / sizeof(T)];
 };
 
 // moments [2, c] of x [rows, c]: the mean, then the sum of squared deviations from it, in two passes, the second out of cache.
 // All threads of the block must call.
-template <int N, class T, int MAX_THREADS>
+template <int N, class T>
 __device__ __forceinline__ void block_moments(const Lane<N>& lane, const T* x, int rows, int c, Wide<T>* moments,
-                                              MomentSlots<T, MAX_THREADS>& slots) {
+                                              MomentSlots<T>& slots) {
     const int block_channel = lane.channel - lane.column;
     Pack<Wide<T>, N> sums[1] = {};
     auto add = [&](long long, auto v) {

@@ -179,14 +179,10 @@ __device__ __forceinline__ void bn_add_relu_fwd(const Norm& p, const T* y, const
 FOR_FLOATS(BN_ADD_RELU_FWD)
 
 // The partial sums [2, c] of a block: Σ gu and Σ gu·ŷ.
-template <class T> struct Partial {
-    Wide<T> slots[2 * THREADS * PACK<T>];
-};
-
 template <class T, int N>
 __device__ __forceinline__ void write_partial(const Norm& p, const Lane<N>& lane, const Pack<Wide<T>, N> (&sums)[2],
-                                              Partial<T>& shared, Wide<T>* partials) {
-    column_sums(lane, sums, shared.slots, [&](int k, int column, Wide<T> sum) {
+                                              ColumnSlots<T, 2>& slots, Wide<T>* partials) {
+    column_sums(lane, sums, slots, [&](int k, int column, Wide<T> sum) {
         int channel = lane.channel - lane.column + column;
         if (channel < p.c) partials[((long long)blockIdx.x * 2 + k) * p.c + channel] = sum;
     });
@@ -197,7 +193,7 @@ template <class T>
 __device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, const T* gz,
                                                   const Wide<T>* stats, const Wide<T>* weight, const Wide<T>* bias,
                                                   Wide<T>* partials) {
-    __shared__ alignas(32) Partial<T> shared;
+    __shared__ ColumnSlots<T, 2> slots;
     with_lane<T>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         Pack<Wide<T>, N> sums[2] = {};
@@ -216,7 +212,7 @@ __device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, con
             });
             for (int i = 0; i < N; i++) sums[1].v[i] *= affine.rstd.v[i];
         }
-        write_partial<T>(p, lane, sums, shared, partials);
+        write_partial<T>(p, lane, sums, slots, partials);
     });
 }
 #define BN_ACT_BWD_REDUCE(T, dtype)                                                                                    \
@@ -232,7 +228,7 @@ template <class T>
 __device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y, const T* z,
                                                        const T* gz, const Wide<T>* stats,
                                                        T* gu, Wide<T>* partials) {
-    __shared__ alignas(32) Partial<T> shared;
+    __shared__ ColumnSlots<T, 2> slots;
     with_lane<T>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         Pack<Wide<T>, N> sums[2] = {};
@@ -250,7 +246,7 @@ __device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y
             for_rows(lane, rows.count, rows.start, p.c, mask_and_add, y, z, gz);
             for (int i = 0; i < N; i++) sums[1].v[i] *= rstd.v[i];
         }
-        write_partial<T>(p, lane, sums, shared, partials);
+        write_partial<T>(p, lane, sums, slots, partials);
     });
 }
 #define BN_ADD_RELU_BWD_REDUCE(T, dtype)                                                                               \

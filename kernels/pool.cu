@@ -99,8 +99,9 @@ FOR_FLOATS(MAX_POOL_FWD)
 // Calls body(oh, ow, offset of the thread's channels in [n, oh, ow, c]) for every window that covers a place of the input.
 template <int N, class Body> __device__ __forceinline__ void for_windows(const Pool& p, const Place<N>& place, Body body) {
     const Axis rows = rows_of(p), cols = cols_of(p);
-    int first = cols.first_window(place.pixel), end = cols.end_window(place.pixel);
-    for (int oh = rows.first_window(place.line); oh < rows.end_window(place.line); oh++) {
+    const int first = cols.first_window(place.pixel), end = cols.end_window(place.pixel);
+    const int end_row = rows.end_window(place.line);
+    for (int oh = rows.first_window(place.line); oh < end_row; oh++) {
         long long line = ((long long)place.n * p.oh + oh) * p.ow;
         for (int ow = first; ow < end; ow++) body(oh, ow, (line + ow) * p.c + place.channel);
     }
@@ -188,7 +189,7 @@ constexpr int GLOBAL_ROWS = 256;
 // y[n, c] = Σ x / hw over the pixels of the image. Block (image, span of channels).
 template <class T>
 __device__ __forceinline__ void global_avg_pool_fwd(const Global& p, const T* x, Wide<T>* y) {
-    __shared__ alignas(32) Wide<T> slots[THREADS * PACK<T>];
+    __shared__ ColumnSlots<T> slots;
     with_lane<T>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         Pack<Wide<T>, N> sums[1] = {};

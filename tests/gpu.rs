@@ -1,8 +1,11 @@
 //! Every CUDA kernel against the CPU's f64 body, on whatever libcuda is found: the simulator under `cargo test`, a GPU
 //! where this binary is run by itself.
 
+mod common;
+
+use common::gpu;
 use roentgen::{
-    device::{Block, DType, Device, cpu::Cpu, cuda::Cuda},
+    device::{Block, DType, Device, cpu::Cpu},
     ops::{
         self, Case,
         optim::{self, Limits, Progress, Rule, Scalars, Update},
@@ -77,17 +80,6 @@ fn tolerance(dtype: DType) -> f64 {
         DType::F16 => 6e-4,
         DType::F32 => 2e-6,
         _ => 1e-12,
-    }
-}
-
-fn gpu() -> Option<Arc<dyn Device>> {
-    match Cuda::checked(0) {
-        Ok(device) => Some(device),
-        Err(e) => {
-            assert!(std::env::var_os("REQUIRE_SIM").is_none(), "{e}");
-            eprintln!("skipped: {e}");
-            None
-        }
     }
 }
 

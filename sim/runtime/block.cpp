@@ -26,9 +26,18 @@ void fail(const char* format, ...) {
 }
 
 Block::Block() {
-    outside.owner = this;
     outside.warp = &warps[0];
     outside.lane = WARP_SIZE - 1;  // so that lane 0 is next
+    for (unsigned i = 0; i < MAX_THREADS; i++) {
+        Thread& thread = threads[i];
+        thread.block = this;
+        thread.owner = this;
+        thread.number = i;
+        thread.lane = i % WARP_SIZE;
+        thread.warp = &warps[i / WARP_SIZE];
+        thread.warp->threads[thread.lane] = &thread;
+    }
+    for (unsigned w = 0; w < MAX_WARPS; w++) warps[w].number = w;
 }
 
 void Block::run(Launch& launch, size_t number) {
@@ -36,43 +45,46 @@ void Block::run(Launch& launch, size_t number) {
     set_up(launch, number);
     shared.begin_block(launch.dynamic_shared);
     dynamic_shared = shared.dynamic();
-    ThreadView* const before = thread;
-    thread = &outside;
     ordering.begin_block(threads, thread_count);
     switch_to(*pick(), false);
     shared.end_block();
-    thread = before;
+    if (launch.failed) forget_failure();
 }
 
 void Block::set_up(Launch& launch, size_t number) {
+    const dim3 before = size;
     this->launch = &launch;
     size = launch.block;
     grid = launch.grid;
     index = {unsigned(number % grid.x), unsigned(number / grid.x % grid.y), unsigned(number / grid.x / grid.y)};
-    thread_count = size.x * size.y * size.z;
-    warp_count = (thread_count + WARP_SIZE - 1) / WARP_SIZE;
+    if (size.x != before.x || size.y != before.y || size.z != before.z) place_threads();
     finished = barrier_arrivals = barrier_generation = 0;
     random = (options().seed + 1) * 0x9e3779b97f4a7c15 ^ (number + 1) * 0xbf58476d1ce4e5b9;
     for (unsigned w = 0; w < warp_count; w++) {
-        const unsigned lanes = thread_count - w * WARP_SIZE;
         Warp& warp = warps[w];
-        warp.number = w;
-        warp.exists = warp.alive = warp.ready = lanes >= WARP_SIZE ? ~0u : (1u << lanes) - 1;
+        warp.alive = warp.ready = warp.exists;
         warp.in_operation = warp.at_barrier = 0;
     }
+}
+
+void Block::place_threads() {
+    thread_count = size.x * size.y * size.z;
+    warp_count = (thread_count + WARP_SIZE - 1) / WARP_SIZE;
+    for (unsigned i = 0; i < thread_count; i++) threads[i].index = {i % size.x, i / size.x % size.y, i / size.x / size.y};
+    for (unsigned w = 0; w < warp_count; w++) {
+        const unsigned lanes = thread_count - w * WARP_SIZE;
+        warps[w].exists = lanes >= WARP_SIZE ? ~0u : (1u << lanes) - 1;
+    }
+}
+
+// Threads that were abandoned half-way are as new.
+void Block::forget_failure() {
     for (unsigned i = 0; i < thread_count; i++) {
         Thread& thread = threads[i];
-        if (thread.fiber.stack && !Ordering::KEEPS_STACKS) {  // abandoned by a failed launch
+        if (thread.fiber.stack && !Ordering::KEEPS_STACKS) {
             free_stacks.push_back(thread.fiber.stack);
             thread.fiber.stack = nullptr;
         }
-        thread.index = {i % size.x, i / size.x % size.y, i / size.x / size.y};
-        thread.lane = i % WARP_SIZE;
-        thread.block = this;
-        thread.owner = this;
-        thread.warp = &warps[i / WARP_SIZE];
-        thread.warp->threads[thread.lane] = &thread;
-        thread.number = i;
         thread.started = false;
         thread.waiting = {};
         thread.copies.clear();
@@ -83,18 +95,19 @@ void Block::set_up(Launch& launch, size_t number) {
 // A thread gets a stack of its own only when another one waits: a kernel without barriers runs as a plain loop on one stack.
 void Block::fiber_main() {
     fiber_entered();
+    Block& block = *self().owner;  // stacks stay with their block
     for (;;) {
-        Thread& me = self();
-        Block& block = *me.owner;
-        block.run_self();
+        block.run_kernel();
+        Thread& me = *block.running;
         Thread* next = block.finished == block.thread_count ? &block.outside : block.pick();
         if (!next) block.deadlock();
         if (Ordering::KEEPS_STACKS) {
             block.switch_to(*next, true);
         } else if (next != &block.outside && !next->started) {
             next->started = true;
-            std::swap(next->fiber.stack, me.fiber.stack);
-            thread = next;
+            next->fiber.stack = me.fiber.stack;
+            me.fiber.stack = nullptr;
+            thread = block.running = next;
         } else {
             block.free_stacks.push_back(me.fiber.stack);
             me.fiber.stack = nullptr;
@@ -103,16 +116,21 @@ void Block::fiber_main() {
     }
 }
 
-void Block::run_self() {
-    Thread& me = self();
+void Block::run_kernel() {
     ordering.begin_thread();
     launch->kernel.run(launch->arguments);
     ordering.end_thread();
+    Thread& me = *running;
     Warp& warp = *me.warp;
     warp.alive &= ~(1u << me.lane);
     finished++;
     if (barrier_arrivals && barrier_arrivals == thread_count - finished) release_barrier();
     if (warp.in_operation) complete_operation(warp, warp.masks[__builtin_ctz(warp.in_operation)]);
+    me.started = false;
+    if (me.copy_group || !me.copies.empty()) {
+        me.copy_group = 0;
+        me.copies.clear();
+    }
 }
 
 void Block::start(Thread& thread) {
@@ -126,9 +144,9 @@ void Block::start(Thread& thread) {
 }
 
 void Block::switch_to(Thread& to, bool ends) {
-    Thread& me = self();
+    Thread& me = *running;
     if (&to != &outside && !to.started) start(to);
-    thread = &to;
+    thread = running = &to;
     fiber_switch(me.fiber, to.fiber, ends);
 }
 
@@ -136,14 +154,13 @@ void Block::switch_to(Thread& to, bool ends) {
 void Block::wait() {
     Thread* next = pick();
     if (!next) deadlock();
-    if (next != &self()) switch_to(*next, false);
+    if (next != running) switch_to(*next, false);
 }
 
 // Takes a thread that can run, of the same warp if there is one: warps advance together, as on hardware. Null if none can.
 Thread* Block::pick() {
-    const Thread& me = self();
-    unsigned w = me.warp->number, after = me.lane;
-    if (options().order == Order::random) {
+    unsigned w = running->warp->number, after = running->lane;
+    if (order == Order::random) {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
@@ -156,7 +173,7 @@ Thread* Block::pick() {
             warp.ready &= ~(1u << lane);
             return warp.threads[lane];
         }
-        if (options().order == Order::reverse) {
+        if (order == Order::reverse) {
             w = w ? w - 1 : warp_count - 1;
         } else {
             w = w + 1 < warp_count ? w + 1 : 0;
@@ -165,8 +182,8 @@ Thread* Block::pick() {
     return nullptr;
 }
 
-unsigned Block::pick_lane(unsigned ready, unsigned after) {
-    switch (options().order) {
+inline unsigned Block::pick_lane(unsigned ready, unsigned after) {
+    switch (order) {
         case Order::forward: {
             const unsigned later = ready & ~((2u << after) - 1);
             return __builtin_ctz(later ? later : ready);
@@ -180,7 +197,7 @@ unsigned Block::pick_lane(unsigned ready, unsigned after) {
 }
 
 void Block::barrier(Where where) {
-    Thread& me = self();
+    Thread& me = *running;
     me.waiting = where;
     me.warp->at_barrier |= 1u << me.lane;
     const unsigned generation = barrier_generation;
@@ -202,7 +219,7 @@ void Block::release_barrier() {
 }
 
 void Block::operation(unsigned mask, WarpFunction function, void* argument, Where where) {
-    Thread& me = self();
+    Thread& me = *running;
     Warp& warp = *me.warp;
     const unsigned lane = me.lane, bit = 1u << lane;
     if (!(mask & bit)) fail("lane %u calls a warp operation at %s:%d whose mask %08x leaves it out", lane, where.file, where.line, mask);
@@ -220,20 +237,17 @@ void Block::operation(unsigned mask, WarpFunction function, void* argument, Wher
 
 // Runs the operation if every lane of its mask has come.
 void Block::complete_operation(Warp& warp, unsigned mask) {
+    const unsigned needed = mask & warp.exists, exited = needed & ~warp.alive;
+    if (((warp.in_operation | exited) & needed) != needed) return;
     unsigned arrived = 0;
     for (unsigned rest = warp.in_operation; rest; rest &= rest - 1) {
         const unsigned lane = __builtin_ctz(rest);
         if (warp.masks[lane] == mask) arrived |= 1u << lane;
     }
-    const unsigned needed = mask & warp.exists, first = __builtin_ctz(arrived);
+    if ((arrived | exited) != needed) return;
+    const unsigned first = __builtin_ctz(arrived);
     const Where where = warp.threads[first]->waiting;
-    if (arrived != needed) {
-        const unsigned exited = needed & ~warp.alive;
-        if (exited && (arrived | exited) == needed) {
-            fail("the warp operation at %s:%d waits for lanes %08x, which have returned", where.file, where.line, exited);
-        }
-        return;
-    }
+    if (exited) fail("the warp operation at %s:%d waits for lanes %08x, which have returned", where.file, where.line, exited);
     for (unsigned rest = arrived; rest; rest &= rest - 1) {
         const unsigned lane = __builtin_ctz(rest);
         const Where other = warp.threads[lane]->waiting;
@@ -265,7 +279,7 @@ void Block::deadlock() {
 }
 
 void Block::abandon(const char* message) {
-    const Thread& me = self();
+    const Thread& me = *running;
     char where[256];
     snprintf(where, sizeof where, "kernel %s, block (%u,%u,%u), thread (%u,%u,%u): ", launch->kernel.name, index.x, index.y, index.z,
              me.index.x, me.index.y, me.index.z);

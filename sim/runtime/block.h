@@ -59,6 +59,7 @@ struct Thread : ThreadView {
     unsigned copy_group = 0;
 };
 
+// For functions that a kernel calls.
 inline Thread& self() { return *static_cast<Thread*>(thread); }
 
 class Block : public BlockView {
@@ -74,7 +75,9 @@ class Block : public BlockView {
    private:
     static void fiber_main();
     void set_up(Launch& launch, size_t number);
-    void run_self();
+    void place_threads();
+    void forget_failure();
+    void run_kernel();
     void wait();
     void switch_to(Thread& to, bool ends);
     void start(Thread& thread);
@@ -85,8 +88,10 @@ class Block : public BlockView {
     [[noreturn]] void deadlock();
 
     Launch* launch = nullptr;
-    unsigned thread_count = 0, warp_count = 0, finished = 0, barrier_arrivals = 0, barrier_generation = 0;
+    const Order order = options().order;
     uint64_t random = 0;
+    unsigned thread_count = 0, warp_count = 0, finished = 0, barrier_arrivals = 0, barrier_generation = 0;
+    Thread* running = &outside;
     Thread outside;  // the OS thread itself
     Thread threads[MAX_THREADS];
     Warp warps[MAX_WARPS];

@@ -92,7 +92,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let seconds = start.elapsed().as_secs_f64();
         if step >= args.warmup {
             times.push(seconds);
-        } else {
+        } else if args.profile {
             device.kernel_times();
         }
     }

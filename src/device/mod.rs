@@ -59,25 +59,25 @@ impl DType {
     /// The bytes of `values` rounded to this float type.
     #[track_caller]
     pub fn encode(self, values: &[f64]) -> Vec<u8> {
-        fn bytes<T: bytemuck::NoUninit>(values: &[f64], round: impl Fn(f64) -> T) -> Vec<u8> {
-            bytemuck::cast_slice(&values.iter().map(|&x| round(x)).collect::<Vec<T>>()).to_vec()
-        }
         match self {
-            // By way of f32: `half` rounds f64 without looking at its low 32 bits.
-            DType::BF16 => bytes(values, |x| bf16::from_f32(x as f32)),
-            DType::F16 => bytes(values, |x| f16::from_f32(x as f32)),
-            DType::F32 => bytes(values, |x| x as f32),
-            DType::F64 => bytes(values, |x| x),
-            other => panic!("{other:?} is not a float type"),
+            DType::F64 => bytemuck::cast_slice(values).to_vec(),
+            // By way of f32 also to the half types: `half` rounds f64 without looking at its low 32 bits.
+            _ => self.encode_single(&values.iter().map(|&x| x as f32).collect::<Vec<_>>()),
         }
     }
 
     /// The same from single precision.
     #[track_caller]
     pub fn encode_single(self, values: &[f32]) -> Vec<u8> {
+        fn bytes<T: bytemuck::NoUninit>(values: &[f32], round: impl Fn(f32) -> T) -> Vec<u8> {
+            bytemuck::cast_slice(&values.iter().map(|&x| round(x)).collect::<Vec<T>>()).to_vec()
+        }
         match self {
+            DType::BF16 => bytes(values, bf16::from_f32),
+            DType::F16 => bytes(values, f16::from_f32),
             DType::F32 => bytemuck::cast_slice(values).to_vec(),
-            _ => self.encode(&values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>()),
+            DType::F64 => bytes(values, f64::from),
+            other => panic!("{other:?} is not a float type"),
         }
     }
 
@@ -159,6 +159,21 @@ impl Grid {
     pub fn packs(len: usize, dtype: DType) -> Grid {
         Grid::threads(len.div_ceil(16 / dtype.size()))
     }
+
+    /// One thread for each pack of channels of each pixel, for `lines` lines of `pixels` pixels: lines along x, the
+    /// threads of one along y. `Place` in `kernels/pool.cu` must agree.
+    pub fn lines(lines: usize, pixels: usize, c: usize, dtype: DType) -> Grid {
+        let pack = 16 / dtype.size();
+        let items = pixels * if c.is_multiple_of(pack) { c / pack } else { c };
+        let blocks = items.div_ceil(Grid::THREADS);
+        Grid::new([lines, blocks, 1], items.div_ceil(blocks).next_multiple_of(32))
+    }
+
+    /// Blocks for `blocks` groups of rows of `c` channels, along x: each spans at most 128 bytes of a row, and y counts
+    /// the spans. `Lane` in `kernels/channels.cuh` must agree.
+    pub fn channels(blocks: usize, c: usize, dtype: DType) -> Grid {
+        Grid::new([blocks, (c * dtype.size()).div_ceil(128), 1], Grid::THREADS)
+    }
 }
 
 /// What both bodies receive: the float type, a plain-old-data parameter struct, inputs and outputs.
@@ -229,12 +244,17 @@ pub trait Device: Send + Sync {
     fn partial_rows(&self) -> usize;
     /// Types that its kernels store images in, the best for training first.
     fn precisions(&self) -> &'static [DType];
+    /// Whether long sums for few results are cut into parts, which a second kernel adds up in order, to occupy the machine.
+    fn combines_parts(&self) -> bool {
+        false
+    }
     /// Waits for everything launched.
     ///
     /// # Errors
     /// A failure of the device, also of an earlier launch.
     fn sync(&self) -> Result<()>;
-    /// Where the time went, by kernel, since the last call. A device may begin to measure at the first call.
+    /// Where the time went, by kernel, since the last call. A GPU begins to measure at the first
+    /// call, and does not record steps from then on.
     fn kernel_times(&self) -> Vec<KernelTime>;
     /// Records what `step` launches and uploads, without running it, to be replayed with little effort of the host; the
     /// step must read nothing back. `None` if the device does not record.

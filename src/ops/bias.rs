@@ -34,7 +34,7 @@ impl Bias {
 
     /// A block for each part of a span of channels.
     fn grid(&self, dtype: DType) -> Grid {
-        Grid::channels([self.parts(), 1], self.c as usize, dtype)
+        Grid::channels(self.parts(), self.c as usize, dtype)
     }
 }
 

@@ -34,7 +34,7 @@ pub static ADD: Spec = Spec {
     name: "add",
     cases: || {
         let case = |label, shape: &[usize]| Case::new(label, &[shape, shape], |t| add(&t[0], &t[1]));
-        vec![case("seven", &[7]), case("56x56x64", &[8, 56, 56, 64]).real(0)]
+        vec![case("seven", &[7]), case("two blocks", &[2057]), case("56x56x64", &[8, 56, 56, 64]).real(0)]
     },
 };
 
@@ -53,14 +53,15 @@ kernel!(ACTIVATE_FWD = "activate_fwd", |p: Activate, [x] -> [y]| {
             *y = A::f(x);
         }
     }));
-});
+}, grid |dtype| Grid::packs(p.len as usize, dtype));
+
 kernel!(ACTIVATE_BWD = "activate_bwd", |p: Activate, [x, gy] -> [gx]| {
     with_activation!(p.act, A => parallel::rows(gx, 1, #[inline(always)] |start, gx| {
         for ((gx, &x), &gy) in gx.iter_mut().zip(&x[start..]).zip(&gy[start..]) {
             *gx = gy * A::df(x);
         }
     }));
-});
+}, grid |dtype| Grid::packs(p.len as usize, dtype));
 
 /// The activation of every element.
 pub fn activate(x: &Tensor, act: Act) -> Tensor {
@@ -88,6 +89,7 @@ pub static ACTIVATE: Spec = Spec {
             case("hardsigmoid", &[2, 3, 3, 5], Act::HardSigmoid),
             case("silu", &[2, 3, 3, 5], Act::Silu),
             case("sigmoid", &[2, 3, 3, 5], Act::Sigmoid),
+            case("whole packs", &[8], Act::HardSwish),
             case("hardswish 28x28x72", &[8, 28, 28, 72], Act::HardSwish).real(0),
             case("silu 28x28x240", &[8, 28, 28, 240], Act::Silu).real(0),
         ]
@@ -103,6 +105,9 @@ struct Channels {
     c: i32,
 }
 
+/// Pixels that a block of the scaling covers; `SCALE_ROWS` in `kernels/elementwise.cu` must agree.
+const SCALE_ROWS: usize = 256;
+
 kernel!(SCALE_FWD = "scale_channels_fwd", |p: Channels, [x, gate] -> [y]| {
     let (hw, c) = (p.hw as usize, p.c as usize);
     parallel::rows(y, c, #[inline(always)] |row, y| {
@@ -111,7 +116,11 @@ kernel!(SCALE_FWD = "scale_channels_fwd", |p: Channels, [x, gate] -> [y]| {
             y.iter_mut().zip(x).zip(gate).for_each(|((y, &x), &gate)| *y = x * gate);
         }
     });
+}, grid |dtype| {
+    let Grid { blocks: [images, spans, _], threads, .. } = Grid::channels(p.n as usize, p.c as usize, dtype);
+    Grid::new([images, spans, (p.hw as usize).div_ceil(SCALE_ROWS)], threads)
 });
+
 kernel!(SCALE_GATE_BWD = "scale_channels_gate_bwd", |p: Channels, [x, gy] -> [ggate]| {
     let (hw, c) = (p.hw as usize, p.c as usize);
     parallel::pieces(ggate, c, #[inline(always)] |n, ggate| {
@@ -121,7 +130,7 @@ kernel!(SCALE_GATE_BWD = "scale_channels_gate_bwd", |p: Channels, [x, gy] -> [gg
             ggate.iter_mut().zip(x).zip(gy).for_each(|((sum, &x), &gy)| *sum += x * gy);
         }
     });
-});
+}, grid |dtype| Grid::channels(p.n as usize, p.c as usize, dtype));
 
 /// x `[n, h, w, c]` times gate `[n, c]`, broadcast over the image: the last step of squeeze-and-excitation
 /// (Hu et al. 2018).
@@ -155,6 +164,12 @@ pub static SCALE_CHANNELS: Spec = Spec {
         let case = |label, x: [usize; 4]| {
             Case::new(label, &[&x, &[x[0], x[3]]], |t| scale_channels(&t[0], &t[1])).linear_in(&[0, 1]).wide(&[1])
         };
-        vec![case("2x3x4x5", [2, 3, 4, 5]), case("14x14x240", [8, 14, 14, 240]).real(0)]
+        vec![
+            case("2x3x4x5", [2, 3, 4, 5]),
+            case("8 channels", [2, 3, 4, 8]),
+            case("wider than a block", [1, 2, 2, 72]),
+            case("many pixels", [1, 18, 15, 1]),
+            case("14x14x240", [8, 14, 14, 240]).real(0),
+        ]
     },
 };

@@ -1,6 +1,6 @@
 //! The fully connected layer.
 
-use super::{Case, Spec};
+use super::{Case, Spec, conv::Conv};
 use crate::{
     device::cpu::{
         gemm::{Shape, gemm},
@@ -25,6 +25,12 @@ impl Linear {
     fn extents(&self) -> (usize, usize, usize) {
         (self.n as usize, self.i as usize, self.o as usize)
     }
+
+    /// The 1×1 convolution of `n` single pixels that it also is.
+    fn as_conv(&self) -> Conv {
+        let Linear { n, i: c, o: k } = *self;
+        Conv { n, h: 1, w: 1, c, k, r: 1, s: 1, oh: 1, ow: 1, stride_h: 1, stride_w: 1, pad_h: 0, pad_w: 0 }
+    }
 }
 
 /// Rows of a weight matrix that one piece of work covers: enough to fill the caches, few enough for many threads.
@@ -35,11 +41,11 @@ kernel!(LINEAR_FWD = "linear_fwd", |p: Linear, [x, w, b] -> [y]| {
     let y_shape = Shape::new(n, o);
     y.chunks_exact_mut(o).for_each(|row| row.copy_from_slice(b));
     gemm((y, y_shape), (x, Shape::new(n, i)), (w, Shape::new(o, i).t()), true);
-});
+}, grid |dtype| p.as_conv().fwd_grid(dtype));
 kernel!(LINEAR_DGRAD = "linear_dgrad", |p: Linear, [gy, w] -> [gx]| {
     let (n, i, o) = p.extents();
     gemm((gx, Shape::new(n, i)), (gy, Shape::new(n, o)), (w, Shape::new(o, i)), false);
-});
+}, grid |dtype| p.as_conv().dgrad_grid(dtype));
 kernel!(LINEAR_WGRAD = "linear_wgrad", |p: Linear, [x, gy] -> [gw, gb]| {
     let (n, i, o) = p.extents();
     parallel::pieces(gw, ROWS * i, #[inline(always)] |piece, gw| {
@@ -51,7 +57,7 @@ kernel!(LINEAR_WGRAD = "linear_wgrad", |p: Linear, [x, gy] -> [gw, gb]| {
     for gy in gy.chunks_exact(o) {
         gb.iter_mut().zip(gy).for_each(|(sum, &g)| *sum += g);
     }
-});
+}, grid |dtype| p.as_conv().wgrad_grid(1, dtype));
 
 /// x `[n, i]` · w `[o, i]`ᵀ + b `[o]`.
 #[track_caller]

@@ -2,7 +2,7 @@
 
 use super::{Case, Spec};
 use crate::{
-    device::DType,
+    device::{DType, Grid},
     kernel,
     shape::int,
     tensor::{Tensor, launch},
@@ -16,6 +16,9 @@ struct CrossEntropy {
     classes: i32,
     smoothing: f32,
 }
+
+/// Threads of the one CUDA block; `CROSS_ENTROPY_THREADS` in `kernels/loss.cu` must agree.
+const CROSS_ENTROPY_THREADS: usize = 512;
 
 kernel!(CROSS_ENTROPY = "softmax_cross_entropy", |p: CrossEntropy, [logits, labels: u32, weights] -> [loss, glogits]| {
     let (classes, smoothing) = (p.classes as usize, f64::from(p.smoothing));
@@ -37,11 +40,11 @@ kernel!(CROSS_ENTROPY = "softmax_cross_entropy", |p: CrossEntropy, [logits, labe
         }
     }
     loss[0] = T::of(sum / total);
-});
+}, grid |_| Grid::new([1, 1, 1], CROSS_ENTROPY_THREADS));
 
-kernel!(SCALE_BY = "scale_by", |_len: i64, [x, factor] -> [y]| {
+kernel!(SCALE_BY = "scale_by", |len: i64, [x, factor] -> [y]| {
     y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * factor[0]);
-});
+}, grid |dtype| Grid::packs(*len as usize, dtype));
 
 /// Mean cross-entropy of softmax(logits `[n, classes]`) against `labels` `[n]` (u32), as a tensor of one element.
 ///
@@ -81,6 +84,11 @@ pub static SOFTMAX_CROSS_ENTROPY: Spec = Spec {
                 softmax_cross_entropy(&t[0], &labels, &weights, smoothing)
             })
         };
-        vec![case("weighted", 5, 4, 0.0), case("smoothed", 3, 7, 0.1), case("batch 32", 32, 10, 0.1).real(0)]
+        vec![
+            case("weighted", 5, 4, 0.0),
+            case("smoothed", 3, 7, 0.1),
+            case("many classes", 18, 33, 0.1),
+            case("batch 32", 32, 10, 0.1).real(0),
+        ]
     },
 };

@@ -12,7 +12,7 @@ use super::{
     depthwise::depthwise_with_moments,
 };
 use crate::{
-    device::{Real, cpu::parallel},
+    device::{DType, Grid, Real, cpu::parallel},
     kernel,
     shape::{Window, int},
     tensor::{Tensor, launch},
@@ -63,12 +63,26 @@ struct Norm {
     moment_rows: i32,
 }
 
-/// Pixels whose sums are one partial result: enough that partials cost nothing, few enough for many threads.
+/// Pixels whose sums are one partial result: enough that partials cost nothing, few enough for many threads. `BLOCK` in
+/// `kernels/norm.cu` must agree.
 const BLOCK: usize = 256;
+/// Columns of partial results that a CUDA block combines, and the threads that share one; `kernels/norm.cu` must agree.
+const COMBINE_COLUMNS: usize = 8;
+const COMBINE_RANGES: usize = 64;
+
+/// The grid of the kernels over an image.
+fn pixels(p: &Norm, dtype: DType) -> Grid {
+    Grid::channels((p.m as usize).div_ceil(BLOCK), p.c as usize, dtype)
+}
+
+/// The grid of the kernels that combine the rows of partial results.
+fn combine(columns: usize) -> Grid {
+    Grid::new([columns.div_ceil(COMBINE_COLUMNS), 1, 1], COMBINE_COLUMNS * COMBINE_RANGES)
+}
 
 kernel!(MOMENTS = "channel_moments", |p: Norm, [y] -> [moments]| {
     channel_moments(p.c as usize, y, moments);
-});
+}, grid |dtype| Grid::channels((p.m as usize).div_ceil(p.moment_rows as usize), p.c as usize, dtype));
 
 kernel!(BATCH_STATS = "bn_batch_stats", |p: Norm, [moments] -> [stats, running_mean, running_var]| {
     let (m, c, rows) = (p.m as usize, p.c as usize, p.moment_rows as usize);
@@ -90,7 +104,7 @@ kernel!(BATCH_STATS = "bn_batch_stats", |p: Norm, [moments] -> [stats, running_m
         running_mean[i] = T::of(running_mean[i].f64() * (1.0 - p.momentum) + mu * p.momentum);
         running_var[i] = T::of(running_var[i].f64() * (1.0 - p.momentum) + unbiased * p.momentum);
     }
-});
+}, grid |_| combine(p.c as usize));
 
 kernel!(RUNNING_STATS = "bn_running_stats", |p: Norm, [running_mean, running_var] -> [stats]| {
     let (mean, rstd) = stats.split_at_mut(p.c as usize);
@@ -98,7 +112,7 @@ kernel!(RUNNING_STATS = "bn_running_stats", |p: Norm, [running_mean, running_var
     for (rstd, var) in rstd.iter_mut().zip(running_var) {
         *rstd = T::of(1.0 / (var.f64() + p.eps).sqrt());
     }
-});
+}, grid |_| Grid::threads(p.c as usize));
 
 /// The affine map of one channel row: u = (y − mean)·scale + bias.
 #[derive(Clone, Copy)]
@@ -137,7 +151,7 @@ kernel!(ACT_FWD = "bn_act_fwd", |p: Norm, [y, stats, weight, bias] -> [z]| {
             }
         }
     }));
-});
+}, grid |dtype| pixels(p, dtype));
 
 kernel!(ADD_RELU_FWD = "bn_add_relu_fwd", |p: Norm, [y, stats, weight, bias, residual] -> [z]| {
     let c = p.c as usize;
@@ -150,7 +164,7 @@ kernel!(ADD_RELU_FWD = "bn_add_relu_fwd", |p: Norm, [y, stats, weight, bias, res
             }
         }
     });
-});
+}, grid |dtype| pixels(p, dtype));
 
 kernel!(ACT_BWD_REDUCE = "bn_act_bwd_reduce", |p: Norm, [y, gz, stats, weight, bias] -> [partials]| {
     let c = p.c as usize;
@@ -169,7 +183,7 @@ kernel!(ACT_BWD_REDUCE = "bn_act_bwd_reduce", |p: Norm, [y, gz, stats, weight, b
             }
         }
     }));
-});
+}, grid |dtype| pixels(p, dtype));
 
 kernel!(ADD_RELU_BWD_REDUCE = "bn_add_relu_bwd_reduce", |p: Norm, [y, z, gz, stats] -> [gu, partials]| {
     let c = p.c as usize;
@@ -189,7 +203,7 @@ kernel!(ADD_RELU_BWD_REDUCE = "bn_add_relu_bwd_reduce", |p: Norm, [y, z, gz, sta
             }
         }
     });
-});
+}, grid |dtype| pixels(p, dtype));
 
 kernel!(BWD_COMBINE = "bn_bwd_combine", |p: Norm, [partials] -> [gweight, gbias]| {
     let c = p.c as usize;
@@ -198,7 +212,7 @@ kernel!(BWD_COMBINE = "bn_bwd_combine", |p: Norm, [partials] -> [gweight, gbias]
         gbias[i] = T::of(sum(i));
         gweight[i] = T::of(sum(c + i));
     }
-});
+}, grid |_| combine(2 * p.c as usize));
 
 kernel!(ACT_BWD_APPLY = "bn_act_bwd_apply", |p: Norm, [y, gz, stats, weight, bias, gweight, gbias] -> [gy]| {
     let c = p.c as usize;
@@ -217,7 +231,7 @@ kernel!(ACT_BWD_APPLY = "bn_act_bwd_apply", |p: Norm, [y, gz, stats, weight, bia
             }
         }
     }));
-});
+}, grid |dtype| pixels(p, dtype));
 
 /// Batch normalisation of y `[…, c]`, then the activation.
 #[track_caller]
@@ -354,6 +368,8 @@ pub static BATCH_NORM: Spec = Spec {
         vec![
             case("batch", [2, 3, 4, 5], Act::Identity, Batch),
             case("batch, many blocks", [2, 13, 11, 1], Act::Identity, Batch),
+            case("batch, many blocks of 8 channels", [1, 20, 13, 8], Act::HardSwish, Batch),
+            case("batch, wider than a block", [1, 2, 3, 72], Act::Relu, Batch),
             case("batch, relu", [2, 3, 4, 3], Act::Relu, Batch),
             case("batch, hardswish", [2, 3, 4, 3], Act::HardSwish, Batch),
             case("batch, silu", [2, 3, 4, 3], Act::Silu, Batch),
@@ -361,6 +377,7 @@ pub static BATCH_NORM: Spec = Spec {
             case("running", [2, 3, 2, 5], Act::Identity, Running),
             case("running, hardswish", [2, 3, 2, 5], Act::HardSwish, Running),
             residual("batch, residual, relu", [2, 3, 4, 3], Batch),
+            residual("batch, residual, 16 channels", [1, 3, 3, 16], Batch),
             residual("running, residual, relu", [2, 3, 4, 3], Running),
             case("56x56x64 relu", [8, 56, 56, 64], Act::Relu, Batch).real(0),
             residual("56x56x64 residual", [8, 56, 56, 64], Batch).real(0),

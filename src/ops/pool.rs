@@ -2,7 +2,7 @@
 
 use super::{Case, Spec};
 use crate::{
-    device::{DType, cpu::parallel},
+    device::{DType, Grid, cpu::parallel},
     kernel,
     shape::{Window, int, nhwc},
     tensor::{Tensor, launch},
@@ -76,6 +76,16 @@ impl Pool {
         let extent = |axis: Axis, o| if self.count_pad == 1 { axis.padded_extent(o) } else { axis.taps(o).len() };
         (extent(self.rows(), oh) * extent(self.cols(), ow)) as f64
     }
+
+    /// The grid of the kernels that write an output.
+    fn outputs(&self, dtype: DType) -> Grid {
+        Grid::lines(self.n as usize * self.oh as usize, self.ow as usize, self.c as usize, dtype)
+    }
+
+    /// The grid of the kernels that write the gradient of an input.
+    fn inputs(&self, dtype: DType) -> Grid {
+        Grid::lines(self.n as usize * self.h as usize, self.w as usize, self.c as usize, dtype)
+    }
 }
 
 kernel!(MAX_FWD = "max_pool_fwd", |p: Pool, [x] -> [y, argmax: u8]| {
@@ -103,7 +113,7 @@ kernel!(MAX_FWD = "max_pool_fwd", |p: Pool, [x] -> [y, argmax: u8]| {
             argmax.iter_mut().zip(&winner).for_each(|(argmax, winner)| *argmax = winner.f64() as u8);
         }
     });
-});
+}, grid |dtype| p.outputs(dtype));
 
 kernel!(MAX_BWD = "max_pool_bwd", |p: Pool, [gy, argmax: u8] -> [gx]| {
     let (rows, cols, c) = (p.rows(), p.cols(), p.c as usize);
@@ -124,7 +134,7 @@ kernel!(MAX_BWD = "max_pool_bwd", |p: Pool, [gy, argmax: u8] -> [gx]| {
             }
         }
     });
-});
+}, grid |dtype| p.inputs(dtype));
 
 kernel!(AVG_FWD = "avg_pool_fwd", |p: Pool, [x] -> [y]| {
     let (rows, cols, c) = (p.rows(), p.cols(), p.c as usize);
@@ -143,7 +153,7 @@ kernel!(AVG_FWD = "avg_pool_fwd", |p: Pool, [x] -> [y]| {
             y.iter_mut().for_each(|y| *y = *y * factor);
         }
     });
-});
+}, grid |dtype| p.outputs(dtype));
 
 kernel!(AVG_BWD = "avg_pool_bwd", |p: Pool, [gy] -> [gx]| {
     let (rows, cols, c) = (p.rows(), p.cols(), p.c as usize);
@@ -160,7 +170,7 @@ kernel!(AVG_BWD = "avg_pool_bwd", |p: Pool, [gy] -> [gx]| {
             }
         }
     });
-});
+}, grid |dtype| p.inputs(dtype));
 
 #[track_caller]
 fn parameters(x: &Tensor, window: Window, count_pad: bool, op: &str) -> Pool {
@@ -217,6 +227,9 @@ struct Global {
     c: i32,
 }
 
+/// Pixels that a CUDA block of the backward pass covers; `GLOBAL_ROWS` in `kernels/pool.cu` must agree.
+const GLOBAL_ROWS: usize = 256;
+
 kernel!(GLOBAL_FWD = "global_avg_pool_fwd", |p: Global, [x] -> [y]| {
     let (hw, c) = (p.hw as usize, p.c as usize);
     parallel::pieces(y, c, #[inline(always)] |n, y| {
@@ -227,7 +240,7 @@ kernel!(GLOBAL_FWD = "global_avg_pool_fwd", |p: Global, [x] -> [y]| {
         let factor = T::of(1.0 / hw as f64);
         y.iter_mut().for_each(|y| *y = *y * factor);
     });
-});
+}, grid |dtype| Grid::channels(p.n as usize, p.c as usize, dtype));
 kernel!(GLOBAL_BWD = "global_avg_pool_bwd", |p: Global, [gy] -> [gx]| {
     let (hw, c) = (p.hw as usize, p.c as usize);
     let factor = T::of(1.0 / hw as f64);
@@ -237,6 +250,9 @@ kernel!(GLOBAL_BWD = "global_avg_pool_bwd", |p: Global, [gy] -> [gx]| {
             gx.iter_mut().zip(gy).for_each(|(gx, &g)| *gx = g * factor);
         }
     });
+}, grid |dtype| {
+    let Grid { blocks: [images, spans, _], threads, .. } = Grid::channels(p.n as usize, p.c as usize, dtype);
+    Grid::new([images, spans, (p.hw as usize).div_ceil(GLOBAL_ROWS)], threads)
 });
 
 /// The mean of each channel over the image: `[n, h, w, c]` to `[n, c]`, in [`DType::wide`].
@@ -264,6 +280,8 @@ pub static MAX_POOL: Spec = Spec {
             case("2x2 s2", [1, 5, 4, 3], Window::square(2, 2, 0)),
             case("2x3 s1x2", [1, 4, 6, 2], Window { kernel: (2, 3), stride: (1, 2), pad: (1, 0) }),
             case("stride beyond kernel", [1, 8, 8, 2], Window::square(2, 3, 0)),
+            case("16 channels", [1, 5, 4, 16], Window::square(3, 2, 1)),
+            case("longer than a block", [1, 3, 38, 8], Window::square(3, 1, 1)),
             case("112x112x64 3x3 s2", [8, 112, 112, 64], Window::square(3, 2, 1)).real(0),
         ]
     },
@@ -280,6 +298,7 @@ pub static AVG_POOL: Spec = Spec {
             case("3x3 s1 p1, padding counts", [2, 4, 5, 3], Window::square(3, 1, 1), true),
             case("3x3 s2 p1, padding does not count", [1, 6, 5, 3], Window::square(3, 2, 1), false),
             case("2x2 s2", [2, 4, 7, 3], Window::square(2, 2, 0), false),
+            case("16 channels", [1, 5, 4, 16], Window::square(3, 2, 1), true),
             case("35x35x192 3x3", [8, 35, 35, 192], Window::square(3, 1, 1), true).real(0),
         ]
     },
@@ -290,6 +309,11 @@ pub static GLOBAL_AVG_POOL: Spec = Spec {
     name: "global_avg_pool",
     cases: || {
         let case = |label, x: [usize; 4]| Case::new(label, &[&x], |t| global_avg_pool(&t[0])).linear_in(&[0]);
-        vec![case("2x3x4x5", [2, 3, 4, 5]), case("7x7x512", [8, 7, 7, 512]).real(0)]
+        vec![
+            case("2x3x4x5", [2, 3, 4, 5]),
+            case("72 channels", [2, 3, 3, 72]),
+            case("many pixels", [1, 18, 15, 1]),
+            case("7x7x512", [8, 7, 7, 512]).real(0),
+        ]
     },
 };

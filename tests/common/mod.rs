@@ -1,12 +1,29 @@
-//! Small made-up datasets, and the program run on them.
+//! Small made-up datasets, the program run on them, and the GPU.
 #![allow(dead_code)]
 
-use roentgen::rng::{Purpose, Rng};
+use roentgen::{
+    device::{Device, cuda::Cuda},
+    rng::{Purpose, Rng},
+};
 use std::{
     fs,
     path::Path,
     process::{Command, Output},
+    sync::Arc,
 };
+
+/// The GPU, or the simulator of one that cargo puts in the way of the tests, with memory that is checked; `None`, having
+/// said why, if there is neither. With `REQUIRE_SIM` in the environment that is a failure.
+pub fn gpu() -> Option<Arc<dyn Device>> {
+    match Cuda::checked(0) {
+        Ok(device) => Some(device),
+        Err(e) => {
+            assert!(std::env::var_os("REQUIRE_SIM").is_none(), "{e}");
+            eprintln!("skipped: {e}");
+            None
+        }
+    }
+}
 
 /// Side of the images.
 pub const SIZE: usize = 32;

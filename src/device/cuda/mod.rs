@@ -319,6 +319,10 @@ impl Device for Cuda {
         &[DType::BF16, DType::F16, DType::F32, DType::F64]
     }
 
+    fn combines_parts(&self) -> bool {
+        true
+    }
+
     fn sync(&self) -> Result<()> {
         if graph::recording(&self.stream) {
             return Err(Error::Device("a step that is being recorded cannot wait for its own results".into()));
@@ -334,6 +338,10 @@ impl Device for Cuda {
     }
 
     fn capture(&self, step: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Replay>>> {
+        // The times of single launches cannot be told inside a recorded step.
+        if lock(&self.profile).is_some() {
+            return Ok(None);
+        }
         graph::capture(self, step).map(Some)
     }
 }

@@ -1,11 +1,12 @@
 //! 2-D convolution. Activations are NHWC, weights K·R·S·C; all three passes gather, so the bits do not depend on threads.
 
 pub mod cpu;
+mod tiles;
 pub mod transposed;
 
 use super::{Case, Spec};
 use crate::{
-    device::Kernel,
+    device::{DType, Grid, Kernel},
     kernel,
     shape::{Window, int, nhwc},
     tensor::{Tensor, launch},
@@ -63,16 +64,31 @@ impl Conv {
 
 kernel!(FWD = "conv2d_fwd", |p: Conv, [x, w] -> [y]| {
     cpu::conv2d_fwd(p, x, w, y, None);
-});
+}, grid |dtype| p.fwd_grid(dtype));
 kernel!(MOMENTS_FWD = "conv2d_moments_fwd", |p: Conv, [x, w] -> [y, moments]| {
     cpu::conv2d_fwd(p, x, w, y, Some(moments));
-});
+}, grid |dtype| p.fwd_grid(dtype));
 kernel!(DGRAD = "conv2d_dgrad", |p: Conv, [gy, w] -> [gx]| {
     cpu::conv2d_dgrad(p, gy, w, gx);
-});
+}, grid |dtype| p.dgrad_grid(dtype));
 kernel!(WGRAD = "conv2d_wgrad", |p: Conv, [x, gy] -> [gw]| {
     cpu::conv2d_wgrad(p, x, gy, gw);
-});
+}, grid |dtype| p.wgrad_grid(p.wgrad_parts(dtype), dtype));
+
+/// `parts` arrays of `len` elements.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Parts {
+    len: i64,
+    parts: i64,
+}
+
+kernel!(WGRAD_COMBINE = "conv2d_wgrad_combine", |p: Parts, [partials] -> [gw]| {
+    gw.fill(T::ZERO);
+    for part in partials.chunks_exact(p.len as usize) {
+        gw.iter_mut().zip(part).for_each(|(sum, &x)| *sum += x);
+    }
+}, grid |_| Grid::threads(p.len as usize));
 
 /// The kernels of a kind of convolution.
 pub(crate) struct Kernels {
@@ -80,9 +96,12 @@ pub(crate) struct Kernels {
     pub moments_fwd: &'static Kernel,
     pub dgrad: &'static Kernel,
     pub wgrad: &'static Kernel,
+    /// Parts that a device which combines partial sums gets of the gradient of the weights.
+    pub wgrad_parts: fn(&Conv, DType) -> usize,
 }
 
-static DENSE: Kernels = Kernels { fwd: &FWD, moments_fwd: &MOMENTS_FWD, dgrad: &DGRAD, wgrad: &WGRAD };
+static DENSE: Kernels =
+    Kernels { fwd: &FWD, moments_fwd: &MOMENTS_FWD, dgrad: &DGRAD, wgrad: &WGRAD, wgrad_parts: Conv::wgrad_parts };
 
 /// x `[n, h, w, c]` ∗ w `[k, r, s, c]`.
 #[track_caller]
@@ -116,16 +135,28 @@ pub(crate) fn convolve(
     }
     let (sx, sw) = (x.clone(), w.clone());
     let y = y.record(kernels.fwd.name, &[x, w], move |g| {
-        let gradient = |of: &Tensor, wide: bool, kernel: &'static Kernel, ins: [&Tensor; 2]| {
-            of.wants_grad().then(|| {
-                let gradient = if wide { of.empty_wide(of.shape(), kernel.name) } else { of.like(kernel.name) };
-                launch(kernel, &p, &ins, &[&gradient]);
-                gradient
-            })
-        };
-        vec![gradient(&sx, false, kernels.dgrad, [&g, &sw]), gradient(&sw, true, kernels.wgrad, [&sx, &g])]
+        let gx = sx.wants_grad().then(|| {
+            let gx = sx.like(kernels.dgrad.name);
+            launch(kernels.dgrad, &p, &[&g, &sw], &[&gx]);
+            gx
+        });
+        vec![gx, sw.wants_grad().then(|| weight_gradient(kernels, &p, &sx, &g, sw.shape()))]
     });
     (y, moments)
+}
+
+/// The gradient of a convolution's weights: a few of them, each a sum over all pixels. A GPU is filled by parts of that sum.
+fn weight_gradient(kernels: &Kernels, p: &Conv, x: &Tensor, gy: &Tensor, shape: &[usize]) -> Tensor {
+    let gw = x.empty_wide(shape, kernels.wgrad.name);
+    let parts = if x.tape().device().combines_parts() { (kernels.wgrad_parts)(p, x.dtype()) } else { 1 };
+    if parts == 1 {
+        launch(kernels.wgrad, p, &[x, gy], &[&gw]);
+    } else {
+        let partials = x.empty_wide(&[parts, gw.len()], kernels.wgrad.name);
+        launch(kernels.wgrad, p, &[x, gy], &[&partials]);
+        launch(&WGRAD_COMBINE, &Parts { len: gw.len() as i64, parts: parts as i64 }, &[&partials], &[&gw]);
+    }
+    gw
 }
 
 /// Cases of [`conv2d`].

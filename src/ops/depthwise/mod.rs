@@ -25,7 +25,8 @@ kernel!(WGRAD = "depthwise_wgrad", |p: Conv, [x, gy] -> [gw]| {
     cpu::depthwise_wgrad(p, x, gy, gw);
 });
 
-static KERNELS: Kernels = Kernels { fwd: &FWD, moments_fwd: &MOMENTS_FWD, dgrad: &DGRAD, wgrad: &WGRAD };
+static KERNELS: Kernels =
+    Kernels { fwd: &FWD, moments_fwd: &MOMENTS_FWD, dgrad: &DGRAD, wgrad: &WGRAD, wgrad_parts: |_, _| 1 };
 
 /// x `[n, h, w, c]` ∗ w `[c, r, s]`, channel by channel.
 #[track_caller]

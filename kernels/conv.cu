@@ -1,0 +1,43 @@
+// 2-D convolution, x [n, h, w, c], w [k, r, s, c], y [n, oh, ow, k]:
+//   y[n, oy, ox, k] = sum over r, s, c of x[n, oy*stride + r - pad, ox*stride + s - pad, c] w[k, r, s, c]
+// As a matrix product whose operands are gathered (conv.cuh) a tile at a time (tile.cuh):
+//           rows              columns  depth
+//   fwd     pixels of y       k        (r, s, c)
+//   dgrad   pixels of x       c        (r, s, k), those taps that reach the pixels
+//   wgrad   (r, s, c)         k        pixels of y, cut into parts that `combine` adds up
+// Bound by multiplications for 3x3 and up from about 64 channels on, by bytes for thin 1x1. bf16 and f16 go to the tensor cores.
+// Launch: 256 threads for each tile of 128 rows and 64 or 128 columns, dgrad for each phase of the stride, wgrad for each part
+// (src/ops/conv/tiles.rs).
+#include "conv.cuh"
+
+// 128 registers, so that two blocks share a multiprocessor and one computes while the other waits.
+#define TILED extern "C" __global__ void __launch_bounds__(THREADS, 2)
+
+#define CONV2D(T, dtype)                                                                                               \
+    TILED conv2d_fwd_##dtype(const Conv p, const T* x, const T* w, T* y) { conv_fwd<T>(p, x, w, nullptr, y, nullptr); } \
+    TILED conv2d_moments_fwd_##dtype(const Conv p, const T* x, const T* w, T* y, Wide<T>* moments) {                   \
+        conv_fwd<T>(p, x, w, nullptr, y, moments);                                                                     \
+    }                                                                                                                  \
+    TILED conv2d_dgrad_##dtype(const Conv p, const T* gy, const T* w, T* gx) { conv_dgrad<T>(p, gy, w, gx); }          \
+    TILED conv2d_wgrad_##dtype(const Conv p, const T* x, const T* gy, Wide<T>* gw) { conv_wgrad<T>(p, x, gy, gw); }
+FOR_FLOATS(CONV2D)
+
+// As `Parts` in src/ops/conv/mod.rs.
+struct Parts {
+    long long len, parts;
+};
+
+// gw = the sum of `parts` arrays of `len`, in their order. Bound by bytes.
+template <class T> __device__ __forceinline__ void combine(const Parts& p, const T* partials, T* gw) {
+    long long i = global_thread();
+    if (i >= p.len) return;
+    T sum = 0;
+    for (long long part = 0; part < p.parts; part++) sum += partials[part * p.len + i];
+    gw[i] = sum;
+}
+
+#define COMBINE(T, dtype)                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS) conv2d_wgrad_combine_##dtype(const Parts p, const T* in, T* out) { \
+        combine(p, in, out);                                                                                               \
+    }
+FOR_WIDE(COMBINE)

@@ -1,0 +1,328 @@
+// The matrix product that every convolution and fully connected layer is: D[row][column] = sum over k of A[row][k] B[column][k].
+//
+// A block of 256 threads computes a tile of 128 rows and 64 or 128 columns. Along k it goes in steps of 64 bytes per row:
+//
+//   global memory --loaders--> ring of STAGES stages in shared memory --Product--> registers --epilogue--> shared --> global
+//
+// A and B are gathered: an operand says where its element (row, k) lies, and whether its elements lie side by side along k or along
+// the rows; a stage keeps them as they lie. Every 16 bytes of a stage are a chunk, and chunks are permuted so that eight of them
+// read or written together never share a bank.
+#pragma once
+#include "common.cuh"
+
+// These three must agree with src/ops/conv/tiles.rs.
+constexpr int TILE_ROWS = PARTIAL_ROWS;
+constexpr int STAGES = 4;
+constexpr int CHUNKS_DEEP = 4; // chunks of a row in a stage
+
+template <class T> constexpr int TILE_DEPTH = CHUNKS_DEEP * PACK<T>;
+template <class T> constexpr bool ON_TENSOR_CORES = sizeof(T) == 2;
+
+__host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// A position in three nested loops, the innermost fastest, and the number of positions before it.
+struct Place {
+    int flat, outer, middle, inner;
+};
+
+// The extents of the inner two of three nested loops. Moving on needs no division: the distance is split into digits once.
+struct Nest {
+    int middle, inner;
+
+    __device__ Place at(int flat) const {
+        int rest = flat / inner;
+        return {flat, rest / middle, rest % middle, flat % inner};
+    }
+
+    __device__ void advance(Place& p, const Place& distance) const {
+        p.flat += distance.flat;
+        p.inner += distance.inner;
+        int carry = p.inner >= inner;
+        p.inner -= carry ? inner : 0;
+        p.middle += distance.middle + carry;
+        carry = p.middle >= middle;
+        p.middle -= carry ? middle : 0;
+        p.outer += distance.outer + carry;
+    }
+
+    __device__ void next(Place& p) const { advance(p, {1, 0, 0, 1}); }
+};
+
+// Offset of an element that is not there and counts as zero: padding, or behind the last row or the end of k.
+constexpr long long OUTSIDE = -1;
+
+// ROWS rows of an operand in a stage; the chunk that holds element (row, k). ALONG_K: elements of a chunk differ in k, else in row.
+template <class T, int ROWS, bool ALONG_K> struct Stage {
+    static constexpr int CHUNKS = ROWS * CHUNKS_DEEP;
+
+    __device__ static int chunk(int row, int k) {
+        if constexpr (ALONG_K) {
+            return row * CHUNKS_DEEP + (k / PACK<T> ^ row / 2 % CHUNKS_DEEP);
+        } else {
+            return k * (ROWS / PACK<T>)+(row / PACK<T> ^ k % 8);
+        }
+    }
+};
+
+// Brings an operand's next TILE_DEPTH of k into a stage, the same chunks by the same thread in every step. An operand has
+//   ALONG_K, data        as above, and the tensor
+//   row(i)               what is to be known of row i
+//   nest                 the loops that k counts through
+//   offset(row, place)   of an element in `data`, or OUTSIDE
+//   next_row(row)        the row after it, if elements lie side by side along the rows
+// PACKED: a chunk lies in `data` as 16 aligned bytes, or is outside as a whole; else its elements are gathered one by one.
+template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
+    static constexpr bool ALONG_K = Operand::ALONG_K;
+    using Layout = Stage<T, ROWS, ALONG_K>;
+    static constexpr int LOADS = Layout::CHUNKS / THREADS;
+    static constexpr int ACROSS = ALONG_K ? CHUNKS_DEEP : ROWS / PACK<T>; // chunks side by side in memory
+    static_assert(Layout::CHUNKS % THREADS == 0 && THREADS % ACROSS == 0, "threads keep their column of chunks");
+
+    const Operand& operand;
+    typename Operand::Row rows[ALONG_K ? LOADS : 1];
+    Place places[ALONG_K ? 1 : LOADS];
+    Place step;
+    int chunks[LOADS];
+
+    __device__ Loader(const Operand& operand, int first_row, int first_k) : operand(operand), step(operand.nest.at(TILE_DEPTH<T>)) {
+        int across = threadIdx.x % ACROSS * PACK<T>;
+        for (int i = 0; i < LOADS; i++) {
+            int down = (threadIdx.x + i * THREADS) / ACROSS;
+            int row = ALONG_K ? down : across, k = ALONG_K ? across : down;
+            chunks[i] = Layout::chunk(row, k);
+            if (ALONG_K || i == 0) rows[i] = operand.row(first_row + row);
+            if (!ALONG_K || i == 0) places[i] = operand.nest.at(first_k + k);
+        }
+    }
+
+    __device__ void load(Pack<T>* stage) {
+#pragma unroll
+        for (int i = 0; i < LOADS; i++) {
+            const auto& row = rows[ALONG_K ? i : 0];
+            const Place& place = places[ALONG_K ? 0 : i];
+            if constexpr (PACKED) {
+                long long offset = operand.offset(row, place);
+                cp_async16(stage + chunks[i], operand.data + (offset == OUTSIDE ? 0 : offset), offset != OUTSIDE);
+            } else {
+                stage[chunks[i]] = gathered(row, place);
+            }
+        }
+#pragma unroll
+        for (Place& place : places) operand.nest.advance(place, step);
+    }
+
+    __device__ Pack<T> gathered(typename Operand::Row row, Place place) const {
+        Pack<T> pack;
+#pragma unroll
+        for (int j = 0; j < PACK<T>; j++) {
+            long long offset = operand.offset(row, place);
+            pack.v[j] = offset == OUTSIDE ? narrow<T>(0) : operand.data[offset];
+            if constexpr (ALONG_K) {
+                operand.nest.next(place);
+            } else {
+                operand.next_row(row);
+            }
+        }
+        return pack;
+    }
+};
+
+// The tile's sums in registers. Tensor cores: warps in a grid, each with 32 columns, each 16x8 of them one mma a 16 of k.
+template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K, bool = ON_TENSOR_CORES<T>> struct Product {
+    using LayoutA = Stage<T, TILE_ROWS, A_ALONG_K>;
+    using LayoutB = Stage<T, COLUMNS, B_ALONG_K>;
+    static constexpr int WARPS_ACROSS = COLUMNS / 32;
+    static constexpr int ROWS = TILE_ROWS / (THREADS / WARP / WARPS_ACROSS); // of a warp
+    static constexpr int DOWN = ROWS / 16, ACROSS = 4;
+
+    float sums[DOWN][ACROSS][4] = {};
+
+    __device__ static int lane() { return threadIdx.x % WARP; }
+    __device__ static int first_row() { return threadIdx.x / WARP / WARPS_ACROSS * ROWS; }
+    __device__ static int first_column() { return threadIdx.x / WARP % WARPS_ACROSS * 32; }
+
+    __device__ void add(const Pack<T>* a_stage, const Pack<T>* b_stage) {
+        // The four 8x8 matrices of an ldmatrix: two steps down the rows first for A, along k first for B.
+        int low = lane() % 8, bit3 = lane() / 8 % 2 * 8, bit4 = lane() / 16 * 8;
+#pragma unroll
+        for (int k = 0; k < TILE_DEPTH<T>; k += 16) {
+            uint32_t a[DOWN][4], b[ACROSS / 2][4];
+#pragma unroll
+            for (int i = 0; i < DOWN; i++) {
+                const int row = first_row() + i * 16;
+                if constexpr (A_ALONG_K) {
+                    ldmatrix_x4(a[i], a_stage + LayoutA::chunk(row + low + bit3, k + bit4));
+                } else {
+                    ldmatrix_x4_trans(a[i], a_stage + LayoutA::chunk(row + bit3, k + low + bit4));
+                }
+            }
+#pragma unroll
+            for (int j = 0; j < ACROSS / 2; j++) {
+                const int column = first_column() + j * 16;
+                if constexpr (B_ALONG_K) {
+                    ldmatrix_x4(b[j], b_stage + LayoutB::chunk(column + low + bit4, k + bit3));
+                } else {
+                    ldmatrix_x4_trans(b[j], b_stage + LayoutB::chunk(column + bit4, k + low + bit3));
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < DOWN; i++) {
+#pragma unroll
+                for (int j = 0; j < ACROSS; j++) {
+                    const uint32_t pair[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
+                    mma_m16n8k16<T>(sums[i][j], a[i], pair);
+                }
+            }
+        }
+    }
+
+    // Calls f(row, column, sum, sum of the next column) for all that this thread holds.
+    template <class F> __device__ void each(F f) const {
+#pragma unroll
+        for (int i = 0; i < DOWN; i++) {
+#pragma unroll
+            for (int j = 0; j < ACROSS; j++) {
+                int row = first_row() + i * 16 + lane() / 4, column = first_column() + j * 8 + lane() % 4 * 2;
+                f(row, column, sums[i][j][0], sums[i][j][1]);
+                f(row + 8, column, sums[i][j][2], sums[i][j][3]);
+            }
+        }
+    }
+};
+
+// Single and double precision: 16x16 threads, each with 8x4 sums.
+template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T, COLUMNS, A_ALONG_K, B_ALONG_K, false> {
+    static constexpr int SIDE = 16, DOWN = TILE_ROWS / SIDE, ACROSS = COLUMNS / SIDE;
+    static_assert(SIDE * SIDE == THREADS, "one thread for each 8x4 sums");
+
+    T sums[DOWN][ACROSS] = {};
+
+    // A warp is 4x8 threads: fewer different addresses in a read than 2x16.
+    __device__ static int down() { return threadIdx.x / 64 * 4 + threadIdx.x % 32 / 8; }
+    __device__ static int across() { return threadIdx.x / 32 % 2 * 8 + threadIdx.x % 8; }
+
+    // The i-th row (or column) of the t-th of 16 threads: `group` neighbours for each thread in turn.
+    __device__ static constexpr int index(int t, int i, int group) { return (i / group * SIDE + t) * group + i % group; }
+    static constexpr int GROUP_A = A_ALONG_K ? 1 : PACK<T>, GROUP_B = B_ALONG_K ? 2 : PACK<T>;
+
+    // N rows of an operand for PACK<T> values of k.
+    template <class Layout, int N, int GROUP, bool ALONG_K>
+    __device__ static void fetch(const Pack<T>* stage, int t, int k, T (&values)[N][PACK<T>]) {
+#pragma unroll
+        for (int i = 0; i < PACK<T> * N / PACK<T>; i++) {
+            if constexpr (ALONG_K) {
+                Pack<T> chunk = stage[Layout::chunk(index(t, i, GROUP), k)];
+                for (int j = 0; j < PACK<T>; j++) values[i][j] = chunk.v[j];
+            } else {
+                const int first = i / PACK<T> * PACK<T>, deep = i % PACK<T>;
+                Pack<T> chunk = stage[Layout::chunk(index(t, first, GROUP), k + deep)];
+                for (int j = 0; j < PACK<T>; j++) values[first + j][deep] = chunk.v[j];
+            }
+        }
+    }
+
+    __device__ void add(const Pack<T>* a_stage, const Pack<T>* b_stage) {
+#pragma unroll 1
+        for (int k = 0; k < TILE_DEPTH<T>; k += PACK<T>) {
+            T a[DOWN][PACK<T>], b[ACROSS][PACK<T>];
+            fetch<Stage<T, TILE_ROWS, A_ALONG_K>, DOWN, GROUP_A, A_ALONG_K>(a_stage, down(), k, a);
+            fetch<Stage<T, COLUMNS, B_ALONG_K>, ACROSS, GROUP_B, B_ALONG_K>(b_stage, across(), k, b);
+#pragma unroll
+            for (int deep = 0; deep < PACK<T>; deep++)
+#pragma unroll
+                for (int i = 0; i < DOWN; i++)
+#pragma unroll
+                    for (int j = 0; j < ACROSS; j++) sums[i][j] += a[i][deep] * b[j][deep];
+        }
+    }
+
+    template <class F> __device__ void each(F f) const {
+#pragma unroll
+        for (int i = 0; i < DOWN; i++)
+#pragma unroll
+            for (int j = 0; j < ACROSS; j += 2)
+                f(index(down(), i, GROUP_A), index(across(), j, GROUP_B), sums[i][j], sums[i][j + 1]);
+    }
+};
+
+// What a kernel decides at run time and the tile knows when it is compiled.
+template <int N, bool P> struct Shape {
+    static constexpr int COLUMNS = N;
+    static constexpr bool PACKED = P;
+};
+
+// The tile for a product of so many columns: `packed` if the operands are made of aligned chunks. Must agree with `width` in
+// src/ops/conv/tiles.rs.
+template <class T, class F> __device__ __forceinline__ void with_shape(bool packed, int columns, F f) {
+    if (!packed) return f(Shape<64, false>{});
+    if constexpr (ON_TENSOR_CORES<T>) {
+        if (columns > 64) return f(Shape<128, true>{});
+    }
+    f(Shape<64, true>{});
+}
+
+// Where this block's tile begins. Tiles that share rows of A run side by side, so that the second finds them in the cache.
+struct Corner {
+    int row, column;
+    __device__ Corner(int columns, int width) {
+        int tiles_across = ceil_div(columns, width);
+        row = blockIdx.x / tiles_across * TILE_ROWS;
+        column = blockIdx.x % tiles_across * width;
+    }
+};
+
+// The product of a tile's rows of A and columns of B over k in [begin, end).
+template <class T, class S, class A, class B>
+__device__ __forceinline__ auto tile_product(S, const A& a, const B& b, Corner corner, int begin, int end, Pack<T>* ring) {
+    using LayoutA = Stage<T, TILE_ROWS, A::ALONG_K>;
+    constexpr int STAGE = LayoutA::CHUNKS + Stage<T, S::COLUMNS, B::ALONG_K>::CHUNKS;
+    Loader<T, A, TILE_ROWS, S::PACKED> a_loader(a, corner.row, begin);
+    Loader<T, B, S::COLUMNS, S::PACKED> b_loader(b, corner.column, begin);
+    Product<T, S::COLUMNS, A::ALONG_K, B::ALONG_K> product;
+    const int steps = ceil_div(end - begin, TILE_DEPTH<T>);
+    auto load = [&](int step) {
+        if (step < steps) {
+            Pack<T>* stage = ring + step % STAGES * STAGE;
+            a_loader.load(stage);
+            b_loader.load(stage + LayoutA::CHUNKS);
+        }
+        cp_async_commit(); // also without copies: the waits below count groups
+    };
+    for (int step = 0; step < STAGES - 1; step++) load(step);
+    for (int step = 0; step < steps; step++) {
+        cp_async_wait<STAGES - 2>();
+        __syncthreads(); // this stage is there, and nobody reads the one before it any more
+        load(step + STAGES - 1);
+        const Pack<T>* stage = ring + step % STAGES * STAGE;
+        product.add(stage, stage + LayoutA::CHUNKS);
+    }
+    cp_async_wait<0>();
+    __syncthreads(); // the ring is free for the epilogue
+    return product;
+}
+
+// A tile as it will be stored, in shared memory; 16 bytes more in a row keep columns out of each other's banks.
+template <class O, int COLUMNS> struct Staged {
+    static constexpr int PITCH = COLUMNS + PACK<O>;
+    O* values;
+
+    __device__ O& at(int row, int column) const { return values[row * PITCH + column]; }
+
+    // Stores the part of the tile that is in the result; `target(row)` is where columns 0 and up of a row go, null behind the last
+    // row. 16 bytes at a time if the rows are made of aligned packs.
+    template <int ROWS, class F> __device__ void store_rows(int columns, bool packed, F target) const {
+        constexpr int ACROSS = COLUMNS / PACK<O>;
+        for (int i = threadIdx.x; i < ROWS * ACROSS; i += THREADS) {
+            int row = i / ACROSS, column = i % ACROSS * PACK<O>;
+            O* to = target(row);
+            if (to == nullptr) continue;
+            auto pack = load<PACK<O>>(&at(row, column));
+            if (packed && column < columns) {
+                store<PACK<O>>(to + column, pack);
+            } else {
+                for (int j = 0; j < PACK<O>; j++)
+                    if (column + j < columns) to[column + j] = pack.v[j];
+            }
+        }
+    }
+};

@@ -1,0 +1,85 @@
+//! Launch shapes of the CUDA bodies that multiply in tiles: convolutions and fully connected layers.
+
+use super::Conv;
+use crate::device::{DType, Grid};
+
+/// Rows of a tile; as `TILE_ROWS` in `kernels/tile.cuh`.
+const ROWS: usize = 128;
+/// Stages of the ring in shared memory; as `STAGES` in `kernels/tile.cuh`.
+const STAGES: usize = 4;
+/// Bytes of a row or column of the tile in a stage; as `CHUNKS_DEEP` chunks of 16 in `kernels/tile.cuh`.
+const STAGE_DEPTH: usize = 64;
+/// Blocks that fill a large GPU twice over. A constant, so that results do not depend on the GPU.
+const FULL: usize = 264;
+/// Pixels that a part of a split sum has at least: fewer cost more to combine than they gain.
+const MIN_PART: usize = 512;
+
+fn on_tensor_cores(dtype: DType) -> bool {
+    dtype.size() == 2
+}
+
+/// Whether the pixels of all tensors are made of aligned chunks of 16 bytes; as `is_packed` in `kernels/conv.cuh`.
+fn packed(c: usize, k: usize, dtype: DType) -> bool {
+    let pack = 16 / dtype.size();
+    c.is_multiple_of(pack) && k.is_multiple_of(pack)
+}
+
+/// Columns of a tile of a product that has `columns`; as `with_shape` in `kernels/tile.cuh`.
+fn width(columns: usize, packed: bool, dtype: DType) -> usize {
+    if packed && on_tensor_cores(dtype) && columns > 64 { 128 } else { 64 }
+}
+
+/// Bytes that the ring or the staged result needs, whichever is more, for the widest tile of the type: so a kernel is always
+/// launched with the same.
+fn shared(dtype: DType) -> usize {
+    let widest = if on_tensor_cores(dtype) { 128 } else { 64 };
+    let staged = ROWS * (widest * dtype.wide().size() + 16);
+    staged.max(STAGES * (ROWS + widest) * STAGE_DEPTH)
+}
+
+/// Tiles of a product of `rows` by `columns`, between `c` and `k` channels.
+fn tiles(rows: usize, columns: usize, (c, k): (usize, usize), dtype: DType) -> usize {
+    rows.div_ceil(ROWS) * columns.div_ceil(width(columns, packed(c, k, dtype), dtype))
+}
+
+fn grid(tiles: usize, layers: usize, dtype: DType) -> Grid {
+    Grid { shared: shared(dtype), ..Grid::new([tiles, 1, layers], Grid::THREADS) }
+}
+
+impl Conv {
+    fn channels(&self) -> (usize, usize) {
+        (self.c as usize, self.k as usize)
+    }
+
+    fn pixels(&self) -> usize {
+        self.n as usize * self.oh as usize * self.ow as usize
+    }
+
+    fn wgrad_tiles(&self, dtype: DType) -> usize {
+        let (c, k) = self.channels();
+        tiles(self.r as usize * self.s as usize * c, k, (c, k), dtype)
+    }
+
+    /// Parts that the CUDA body of the gradient of the weights cuts the sum over pixels into, to be combined in order.
+    pub fn wgrad_parts(&self, dtype: DType) -> usize {
+        (FULL / self.wgrad_tiles(dtype)).min(self.pixels() / MIN_PART).max(1)
+    }
+
+    /// A tile for each 128 pixels of y and 64 or 128 channels.
+    pub(crate) fn fwd_grid(&self, dtype: DType) -> Grid {
+        grid(tiles(self.pixels(), self.k as usize, self.channels(), dtype), 1, dtype)
+    }
+
+    /// A layer for each phase of the stride; in it as many tiles as the largest phase has.
+    pub(crate) fn dgrad_grid(&self, dtype: DType) -> Grid {
+        let (down, across) =
+            ((self.h as usize).div_ceil(self.stride_h as usize), (self.w as usize).div_ceil(self.stride_w as usize));
+        let tiles = tiles(self.n as usize * down * across, self.c as usize, self.channels(), dtype);
+        grid(tiles, (self.stride_h * self.stride_w) as usize, dtype)
+    }
+
+    /// A layer for each of so many parts of the pixels; in it a tile for each 128 taps and channels of x and 64 or 128 channels of y.
+    pub(crate) fn wgrad_grid(&self, parts: usize, dtype: DType) -> Grid {
+        grid(self.wgrad_tiles(dtype), parts, dtype)
+    }
+}

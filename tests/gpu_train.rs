@@ -1,0 +1,103 @@
+//! Whole training steps on the GPU or its simulator: as the CPU trains, recorded as launched, and in half precision.
+
+mod common;
+
+use roentgen::{
+    data::Batch,
+    device::{DType, Device, cpu::Cpu},
+    models::Model,
+    rng::{Purpose, Rng},
+    train::{
+        Config, Optimiser, Optimizer,
+        step::{Objective, Steps},
+    },
+    weights,
+};
+use std::sync::Arc;
+
+const CLASSES: usize = 3;
+/// Images of a batch: few, since the simulator computes on the host.
+const IMAGES: usize = 4;
+const SIZE: usize = 32;
+const RATE: f64 = 0.01;
+
+fn batch(step: u32) -> Batch {
+    let mut rng = Rng::new(7, Purpose::Test, step, 0);
+    Batch {
+        images: (0..IMAGES * SIZE * SIZE * 3).map(|_| rng.uniform()).collect(),
+        labels: (0..IMAGES as u32).map(|i| i % CLASSES as u32).collect(),
+        indices: (0..IMAGES as u32).collect(),
+        size: SIZE,
+    }
+}
+
+/// Losses of `steps` steps, and the network after them.
+fn train(device: &Arc<dyn Device>, net: &str, dtype: DType, steps: u32) -> (Vec<f64>, Model) {
+    let config = Config { model: net.into(), optimizer: Optimizer::Sgd, ..Config::default() };
+    let mut model = Model::new(net, CLASSES, device, dtype, 1).unwrap();
+    let optimiser = Optimiser::new(&mut model, &config).unwrap();
+    let objective = Objective { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
+    let mut run = Steps::new(objective, 1);
+    let one = |step| run.train(&model, &optimiser, &batch(step), (u64::from(step), RATE)).unwrap().loss;
+    let losses = (0..steps).map(one).collect();
+    (losses, model)
+}
+
+fn values(model: &Model) -> weights::Tensors {
+    weights::tensors(&model.params).unwrap()
+}
+
+/// Four steps: the first two are launched, the third is recorded, the fourth replayed.
+const STEPS: u32 = 4;
+
+fn check(net: &str) {
+    let Some(gpu) = common::gpu() else { return };
+    let (expected, _) = train(&Cpu::new(2 << 30), net, DType::F32, STEPS);
+    let (losses, recorded) = train(&gpu, net, DType::F32, STEPS);
+    for (step, (loss, expected)) in losses.iter().zip(&expected).enumerate() {
+        let error = (loss - expected).abs() / expected;
+        assert!(error < 1e-4, "{net}, step {step}: loss {loss}, on the CPU {expected}");
+    }
+    // A device that measures kernels does not record.
+    let launching = common::gpu().expect("it was there a moment ago");
+    launching.kernel_times();
+    let (launched_losses, launched) = train(&launching, net, DType::F32, STEPS);
+    assert!(launching.kernel_times().len() > 10, "the steps were not launched");
+    assert_eq!(losses, launched_losses, "{net}: the recorded step has other losses");
+    assert!(values(&recorded) == values(&launched), "{net}: the recorded step leaves other values");
+    drop((recorded, launched));
+    gpu.sync().unwrap();
+    assert_eq!(gpu.memory().in_use, 0, "{net}: memory is left in use");
+}
+
+#[test]
+fn resnet18_trains_as_on_the_cpu() {
+    check("resnet18");
+}
+
+#[test]
+fn mobilenet_v3_small_trains_as_on_the_cpu() {
+    check("mobilenet_v3_small");
+}
+
+#[test]
+fn half_precision_trains() {
+    let Some(gpu) = common::gpu() else { return };
+    let (expected, _) = train(&Cpu::new(2 << 30), "mobilenet_v3_small", DType::F32, STEPS);
+    for dtype in [DType::BF16, DType::F16] {
+        let (losses, model) = train(&gpu, "mobilenet_v3_small", dtype, STEPS);
+        let error = (losses[0] - expected[0]).abs() / expected[0];
+        assert!(error < 0.01, "{dtype:?}: first loss {}, in f32 {}", losses[0], expected[0]);
+        assert!(losses.iter().all(|loss| loss.is_finite()), "{dtype:?}: {losses:?}");
+        // The filters that kernels read are the rounded values that the optimiser moved.
+        for (id, entry) in model.params.iter() {
+            let Some(shadow) = entry.shadow() else { continue };
+            let mut bytes = vec![0; shadow.bytes()];
+            gpu.download(shadow, &mut bytes).unwrap();
+            let mut kept = vec![0; entry.block().bytes()];
+            gpu.download(entry.block(), &mut kept).unwrap();
+            let rounded = dtype.decode(&dtype.encode(&DType::F32.decode(&kept)));
+            assert!(dtype.decode(&bytes) == rounded, "{dtype:?}: {} is stale ({id:?})", entry.name);
+        }
+    }
+}
