@@ -14,8 +14,9 @@ use std::{
 const RELEASE_ARCHS: &str = "80,86,89,90a,100,120";
 /// What a debug build carries: one compilation per edit, and still every chip, through its PTX.
 const DEBUG_ARCHS: &str = "80";
-/// The architecture whose PTX goes along; the driver compiles it for chips that are not in the list.
-const PTX_ARCH: &str = "80";
+/// The architecture whose PTX machine code is made from, except for a chip's own (`90a`): translating the sources takes
+/// longer than all that follows. It goes along with `80`, and the driver compiles it for chips that are not in the list.
+const COMMON_ARCH: &str = "80";
 /// The oldest nvcc that knows all of [`RELEASE_ARCHS`] and fits the driver that cudarc's bindings ask for.
 const OLDEST_NVCC: u32 = 13;
 
@@ -32,7 +33,7 @@ pub fn build(root: &Path, out: &Path) {
         Some(nvcc) => {
             println!("cargo:rerun-if-changed={}", nvcc.path.display());
             let archs = archs(&nvcc);
-            table.archs = archs.iter().flat_map(|arch| codes(arch)).collect();
+            table.archs = codes(&archs).into_iter().flat_map(|(_, codes)| codes).collect();
             table.fatbins = compile(&nvcc, &archs, &folder, &sources, out);
             table.nvcc = Some(nvcc.version);
         }
@@ -91,13 +92,15 @@ fn archs(nvcc: &Nvcc) -> Vec<String> {
     archs
 }
 
-/// What is generated for an architecture, in nvcc's names: machine code, and for the oldest one PTX as well.
-fn codes(arch: &str) -> Vec<String> {
-    let mut codes = vec![format!("sm_{arch}")];
-    if arch == PTX_ARCH {
-        codes.push(format!("compute_{arch}"));
+/// What PTX is made of the sources, by architecture, and what each is made into, in nvcc's names.
+fn codes(archs: &[String]) -> Vec<(&str, Vec<String>)> {
+    let (own, common): (Vec<&String>, Vec<_>) = archs.iter().partition(|arch| arch.ends_with(['a', 'f']));
+    let mut shared: Vec<_> = common.iter().map(|arch| format!("sm_{arch}")).collect();
+    if common.iter().any(|arch| *arch == COMMON_ARCH) {
+        shared.push(format!("compute_{COMMON_ARCH}"));
     }
-    codes
+    let shared = (!shared.is_empty()).then_some((COMMON_ARCH, shared));
+    shared.into_iter().chain(own.into_iter().map(|arch| (arch.as_str(), vec![format!("sm_{arch}")]))).collect()
 }
 
 /// The files of `kernels/`, sorted by name.
@@ -168,7 +171,8 @@ fn compile_one(
     if fatbin.is_file() && fs::read_to_string(&stamp).is_ok_and(|old| old == key) {
         return fs::read_to_string(&log).map_err(|e| format!("{}: {e}", log.display()));
     }
-    let code = archs.iter().map(|arch| format!("-gencode=arch=compute_{arch},code=[{}]", codes(arch).join(",")));
+    let code =
+        codes(archs).into_iter().map(|(ptx, codes)| format!("-gencode=arch=compute_{ptx},code=[{}]", codes.join(",")));
     let source = folder.join(name).with_extension("cu");
     fs::remove_file(&stamp).ok();
     let mut command = Command::new(&nvcc.path);
