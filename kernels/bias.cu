@@ -20,15 +20,16 @@ __device__ __forceinline__ void bias_act_fwd(const Bias& p, const T* __restrict_
     with_lane<T>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         if (!lane.active) return;
-        auto b = load<N>(bias + lane.channel);
-        long long first = (long long)blockIdx.x * BIAS_ROWS, end = min(first + BIAS_ROWS, p.m);
+        using Packed = Pack<Wide<T>, N>;
+        const Packed b = load<N>(bias + lane.channel);
+        const long long first = (long long)blockIdx.x * BIAS_ROWS;
+        const int rows = int(min((long long)BIAS_ROWS, p.m - first));
         with_activation(p.act, [&](auto act) {
-#pragma unroll 4
-            for (long long row = first + lane.row; row < end; row += lane.step) {
-                auto v = read<N>(x + row * p.c + lane.channel);
+            auto body = [&](long long at, Packed v) {
                 for (int i = 0; i < N; i++) v.v[i] = act.f(v.v[i] + b.v[i]);
-                write<N>(y + row * p.c + lane.channel, v);
-            }
+                write<N>(y + at, v);
+            };
+            for_rows(lane, rows, first * p.c + lane.channel, p.c, body, x);
         });
     });
 }
@@ -43,7 +44,7 @@ FOR_FLOATS(BIAS_ACT_FWD)
 template <class T>
 __device__ __forceinline__ void bias_act_bwd(const Bias& p, const T* __restrict__ x, const T* __restrict__ gy,
                                              const Wide<T>* __restrict__ bias, T* __restrict__ gx, Wide<T>* partials) {
-    alignas(32) __shared__ ColumnSlots<T> slots;
+    __shared__ ColumnSlots<T> slots;
     with_lane<T>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         Pack<Wide<T>, N> sums[1] = {};

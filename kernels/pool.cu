@@ -1,6 +1,6 @@
 // Max, average and global average pooling of x [n, h, w, c]. Backward gathers: each input pixel looks at the windows that cover
 // it. All are bound by bytes; windows that overlap find their common pixels in cache.
-#include "channels.cuh"
+#include "place.cuh"
 
 // As `Pool` in src/ops/pool.rs.
 struct Pool {
@@ -31,33 +31,6 @@ __device__ __forceinline__ Axis cols_of(const Pool& p) { return {p.w, p.ow, p.s,
 // What the average under the window at (oh, ow) is multiplied by.
 template <class W> __device__ __forceinline__ W factor(const Pool& p, const Axis& rows, const Axis& cols, int oh, int ow) {
     return W(1) / W(rows.extent(oh, p.count_pad) * cols.extent(ow, p.count_pad));
-}
-
-// A thread's place in images of `lines` lines and `pixels` pixels a line: blockIdx.x counts the lines of all images, and y the
-// threads along one, each with N channels of one pixel. `Grid::lines` in src/device/mod.rs must agree.
-template <int PACK_SIZE> struct Place {
-    static constexpr int N = PACK_SIZE;
-    int n, line, pixel, channel;
-    bool active;
-
-    __device__ __forceinline__ Place(int lines, int pixels, int c) {
-        int packs = c / N, i = blockIdx.y * blockDim.x + threadIdx.x;
-        n = blockIdx.x / lines;
-        line = blockIdx.x % lines;
-        pixel = i / packs;
-        channel = i % packs * N;
-        active = pixel < pixels;
-    }
-};
-
-template <class T, class Body> __device__ __forceinline__ void with_place(int lines, int pixels, int c, Body body) {
-    if (c % PACK<T> == 0) {
-        Place<PACK<T>> place(lines, pixels, c);
-        if (place.active) body(place);
-    } else {
-        Place<1> place(lines, pixels, c);
-        if (place.active) body(place);
-    }
 }
 
 // y [n, oh, ow, c]: the largest value under each window, and the tap it was found at. The first maximum wins, and NaN beats
@@ -103,6 +76,7 @@ template <int N, class Body> __device__ __forceinline__ void for_windows(const P
     const int end_row = rows.end_window(place.line);
     for (int oh = rows.first_window(place.line); oh < end_row; oh++) {
         long long line = ((long long)place.n * p.oh + oh) * p.ow;
+#pragma unroll 2
         for (int ow = first; ow < end; ow++) body(oh, ow, (line + ow) * p.c + place.channel);
     }
 }
@@ -124,7 +98,7 @@ __device__ __forceinline__ void max_pool_bwd(const Pool& p, const T* gy, const u
     });
 }
 #define MAX_POOL_BWD(T, dtype)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS, 4)                                                              \
         max_pool_bwd_##dtype(const Pool p, const T* gy, const uint8_t* argmax, T* gx) {                                \
         max_pool_bwd(p, gy, argmax, gx);                                                                               \
     }
@@ -173,7 +147,7 @@ __device__ __forceinline__ void avg_pool_bwd(const Pool& p, const T* gy, T* gx) 
     });
 }
 #define AVG_POOL_BWD(T, dtype)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(THREADS) avg_pool_bwd_##dtype(const Pool p, const T* gy, T* gx) {     \
+    extern "C" __global__ void __launch_bounds__(THREADS, 4) avg_pool_bwd_##dtype(const Pool p, const T* gy, T* gx) {     \
         avg_pool_bwd(p, gy, gx);                                                                                       \
     }
 FOR_FLOATS(AVG_POOL_BWD)

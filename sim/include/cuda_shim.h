@@ -16,6 +16,8 @@ using std::isnan;
 #define __grid_constant__
 #define __restrict__ __restrict
 #define __align__(n) __attribute__((aligned(n)))
+// nvcc takes `__shared__ alignas(16) T x`; in standard C++ alignas stands first, and __shared__ is `static` here.
+#define alignas(n) __attribute__((aligned(n)))
 #define __noinline__ __attribute__((noinline))
 #define __forceinline__ inline __attribute__((always_inline))
 // An attribute that no compiler knows: sim/src/compile.rs reads it, since launching more threads fails on hardware. The zero lets

@@ -19,6 +19,12 @@ const Kernel* find_kernel(const char* name) {
     return found == kernels().end() ? nullptr : &found->second;
 }
 
+std::vector<std::string> kernel_names() {
+    std::vector<std::string> names;
+    for (const auto& kernel : kernels()) names.push_back(kernel.first);
+    return names;
+}
+
 // Block objects are big, and outlive the OS threads that use them.
 static std::mutex idle_lock;
 static std::vector<Block*> idle;

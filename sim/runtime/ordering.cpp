@@ -55,6 +55,11 @@ void Ordering::join_warp_barrier(unsigned warp, unsigned lanes) {
 void Ordering::leave_warp_barrier(unsigned warp, unsigned lane) {
     __tsan_acquire(&state->slot[warp][state->slot_of[warp][lane]]);
 }
+
+void Ordering::fence() {
+    __tsan_acquire(&fences);
+    __tsan_release(&fences);
+}
 #endif
 
 }  // namespace sim

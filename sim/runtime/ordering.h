@@ -24,6 +24,8 @@ class Ordering {
     void arrive_at_warp_barrier(unsigned warp, unsigned lane);
     void join_warp_barrier(unsigned warp, unsigned lanes);
     void leave_warp_barrier(unsigned warp, unsigned lane);
+    // Ordered with all other fences, though it should need an atomic access that a second thread sees: ThreadSanitizer has no fences.
+    void fence();
 
    private:
     struct Fibers {
@@ -34,7 +36,7 @@ class Ordering {
     Fibers sets[2];
     unsigned turn = 0;
     BlockState* state = nullptr;
-    char launch_start, launch_end;
+    char launch_start, launch_end, fences;
 };
 #else
 class Ordering {
@@ -50,6 +52,7 @@ class Ordering {
     void arrive_at_warp_barrier(unsigned, unsigned) {}
     void join_warp_barrier(unsigned, unsigned) {}
     void leave_warp_barrier(unsigned, unsigned) {}
+    void fence() {}
 };
 #endif
 

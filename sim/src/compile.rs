@@ -41,7 +41,7 @@ impl Flavour {
     fn sanitizers(self) -> &'static [&'static str] {
         match self {
             Self::Plain => &[],
-            Self::Asan => &["-fsanitize=address,undefined"],
+            Self::Asan => &["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
             Self::Tsan => &["-fsanitize=thread"],
         }
     }
@@ -121,7 +121,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 fn compile_all(compiler: &Compiler, units: &[&Unit], warn: &(impl Fn(&str) + Sync)) -> Result<(), Failure> {
     let jobs = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
     let queue = Mutex::new(units.iter());
-    let failure = Mutex::new(None);
+    let failures = Mutex::new(String::new());
     thread::scope(|scope| {
         for _ in 0..units.len().min(jobs) {
             scope.spawn(|| {
@@ -131,13 +131,15 @@ fn compile_all(compiler: &Compiler, units: &[&Unit], warn: &(impl Fn(&str) + Syn
                     match compiler.compile(unit) {
                         Ok(warnings) if warnings.is_empty() => {}
                         Ok(warnings) => warn(&warnings),
-                        Err(e) => *failure.lock().expect("no panic while held") = Some(e),
+                        Err(Failure::Compiler(messages)) => *failures.lock().expect("no panic while held") += &messages,
+                        Err(Failure::NoCompiler(_)) => unreachable!("it was found"),
                     }
                 }
             });
         }
     });
-    failure.into_inner().expect("no panic while held").map_or(Ok(()), Err)
+    let failures = failures.into_inner().expect("no panic while held");
+    if failures.is_empty() { Ok(()) } else { Err(Failure::Compiler(failures)) }
 }
 
 impl Compiler {
@@ -163,31 +165,35 @@ impl Compiler {
         Ok(Self { program, common, flavour })
     }
 
-    /// Everything the object depends on besides files.
-    fn command(&self, unit: &Unit) -> Vec<String> {
-        let mut command = self.common.clone();
+    /// What the object depends on besides the contents of files.
+    fn recipe(&self, unit: &Unit) -> String {
+        format!("{} {} {}", self.program, unit.source.display(), self.flags(unit).join(" "))
+    }
+
+    fn flags(&self, unit: &Unit) -> Vec<String> {
+        let mut flags = self.common.clone();
         if unit.kernels {
             // `#pragma unroll` and the attribute of cuda_shim.h are not the compiler's.
-            command.extend(["-Wno-unknown-pragmas", "-Wno-attributes"].map(str::to_owned));
+            flags.extend(["-Wno-unknown-pragmas", "-Wno-attributes"].map(str::to_owned));
         }
         // ThreadSanitizer is to see what kernels do, not how the runtime switches between them.
         if unit.kernels || self.flavour == Flavour::Asan {
-            command.extend(self.flavour.sanitizers().iter().map(|flag| (*flag).to_owned()));
+            flags.extend(self.flavour.sanitizers().iter().map(|flag| (*flag).to_owned()));
         }
-        command
+        flags
     }
 
     fn is_stale(&self, unit: &Unit) -> bool {
         let Some(built) = modified(&unit.object) else { return true };
-        let recorded = fs::read_to_string(unit.object.with_extension("command")).unwrap_or_default();
+        let recorded = fs::read_to_string(unit.object.with_extension("recipe")).unwrap_or_default();
         let Ok(dependencies) = fs::read_to_string(unit.object.with_extension("d")) else { return true };
         let newer = |path: &str| modified(Path::new(path)).is_none_or(|time| time >= built);
         let (_, files) = dependencies.split_once(':').unwrap_or_default();
-        recorded != self.command(unit).join("\n") || files.split_whitespace().filter(|f| *f != "\\").any(newer)
+        recorded != self.recipe(unit) || files.split_whitespace().filter(|f| *f != "\\").any(newer)
     }
 
     fn compile(&self, unit: &Unit) -> Result<String, Failure> {
-        let flags = self.command(unit);
+        let flags = self.flags(unit);
         let dependencies = unit.object.with_extension("d");
         let mut warnings = String::new();
         let mut source = unit.source.clone();
@@ -211,7 +217,7 @@ impl Compiler {
         }
         compile.arg("-c").arg(&source).arg("-o").arg(&unit.object);
         warnings += &finish(compile)?;
-        fs::write(unit.object.with_extension("command"), flags.join("\n"))
+        fs::write(unit.object.with_extension("recipe"), self.recipe(unit))
             .map_err(|e| Failure::Compiler(format!("{}: {e}", unit.object.display())))?;
         Ok(warnings)
     }

@@ -161,7 +161,7 @@ impl Grid {
     }
 
     /// One thread for each pack of channels of each pixel, for `lines` lines of `pixels` pixels: lines along x, the
-    /// threads of one along y. `Place` in `kernels/pool.cu` must agree.
+    /// threads of one along y. `Place` in `kernels/place.cuh` must agree.
     pub fn lines(lines: usize, pixels: usize, c: usize, dtype: DType) -> Grid {
         let pack = 16 / dtype.size();
         let items = pixels * if c.is_multiple_of(pack) { c / pack } else { c };

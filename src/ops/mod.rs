@@ -14,6 +14,7 @@ pub mod norm;
 pub mod optim;
 pub mod pool;
 pub mod regularise;
+pub mod resample;
 pub mod slice;
 
 use crate::tensor::Tensor;
@@ -28,6 +29,9 @@ pub static ALL: &[&Spec] = &[
     &slice::CONCAT,
     &slice::CHANNELS,
     &bias::BIAS_ACT,
+    &resample::UPSAMPLE_NEAREST,
+    &resample::BILINEAR,
+    &resample::CROP_OR_PAD,
     &conv::CONV2D,
     &conv::transposed::CONV_TRANSPOSE2D,
     &depthwise::DEPTHWISE,
