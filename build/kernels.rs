@@ -1,6 +1,9 @@
 //! `kernels.rs` in the output folder: every `kernels/*.cu`, compiled by nvcc, for `src/device/cuda/fatbin.rs`.
 //!
-//! Without an nvcc the list is empty and the program runs on the CPU. A GPU is never asked for.
+//! Without an nvcc the list is empty and the program runs on the CPU. A GPU is never asked for. The environment may say:
+//! - `NVCC`, `CUDA_HOME`, `CUDA_PATH`: where nvcc is;
+//! - `ROENTGEN_CUDA_ARCHS`: architectures, such as `80,90a`, or `none`;
+//! - `ROENTGEN_REQUIRE_CUDA=1`: that a build without kernels is an error.
 
 use std::{
     env, fs,
