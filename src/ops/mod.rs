@@ -40,6 +40,7 @@ pub static ALL: &[&Spec] = &[
     &norm::CONV_BN_ACT,
     &pool::MAX_POOL,
     &pool::AVG_POOL,
+    &pool::ADAPTIVE_AVG_POOL,
     &pool::GLOBAL_AVG_POOL,
     &loss::SOFTMAX_CROSS_ENTROPY,
 ];
