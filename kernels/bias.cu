@@ -44,7 +44,7 @@ FOR_FLOATS(BIAS_ACT_FWD)
 template <class T>
 __device__ __forceinline__ void bias_act_bwd(const Bias& p, const T* __restrict__ x, const T* __restrict__ gy,
                                              const Wide<T>* __restrict__ bias, T* __restrict__ gx, Wide<T>* partials) {
-    alignas(32) __shared__ ColumnSlots<T> slots;
+    __shared__ ColumnSlots<T> slots;
     with_lane<T>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         Pack<Wide<T>, N> sums[1] = {};

@@ -10,13 +10,10 @@
 // (src/ops/conv/tiles.rs).
 #include "conv.cuh"
 
-// 128 registers, so that two blocks share a multiprocessor and one computes while the other waits.
-#define TILED extern "C" __global__ void __launch_bounds__(THREADS, 2)
-
 #define CONV2D(T, dtype)                                                                                               \
-    TILED conv2d_fwd_##dtype(const Conv p, const T* x, const T* w, T* y) { conv_fwd<T>(p, x, w, nullptr, y, nullptr); } \
+    TILED conv2d_fwd_##dtype(const Conv p, const T* x, const T* w, T* y) { conv_fwd<T>(p, x, w, y, nullptr); }          \
     TILED conv2d_moments_fwd_##dtype(const Conv p, const T* x, const T* w, T* y, Wide<T>* moments) {                   \
-        conv_fwd<T>(p, x, w, nullptr, y, moments);                                                                     \
+        conv_fwd<T>(p, x, w, y, moments);                                                                              \
     }                                                                                                                  \
     TILED conv2d_dgrad_##dtype(const Conv p, const T* gy, const T* w, T* gx) { conv_dgrad<T>(p, gy, w, gx); }          \
     TILED conv2d_wgrad_##dtype(const Conv p, const T* x, const T* gy, Wide<T>* gw) { conv_wgrad<T>(p, x, gy, gw); }

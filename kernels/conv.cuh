@@ -1,4 +1,4 @@
-// The operands of a convolution's three products, and the products; linear.cu uses them too, as a 1x1 convolution of single pixels.
+// The operands of a convolution's three products, and the products.
 // Pixel and channel counts fit in 31 bits, and so do the elements of one image; those of a batch need not.
 #pragma once
 #include "tile.cuh"
@@ -9,53 +9,33 @@ struct Conv {
     int n, h, w, c, k, r, s, oh, ow, stride_h, stride_w, pad_h, pad_w;
 };
 
-// Whether the pixels of all tensors are made of aligned chunks. `packed` in src/ops/conv/tiles.rs must agree.
-template <class T> __device__ __forceinline__ bool is_packed(const Conv& p) { return p.c % PACK<T> == 0 && p.k % PACK<T> == 0; }
-
-// Rows: windows of an image [n, h, w, c]; k: their taps and channels. Row (n, i, j) begins at (i*stride + first) and tap (r, s) is
-// (r, s) pixels on (DIRECTION 1: forward) or back (-1: backward by data).
+// Rows: windows of an image [n, h, w, c]; k: their taps and channels. Window (n, i, j) begins at pixel (i, j)*stride + first, and
+// tap (r, s) is (r, s) pixels on (DIRECTION 1: forward) or back (-1: backward by data).
 template <class T, int DIRECTION> struct Windows {
     static constexpr bool ALONG_K = true;
     struct Row {
-        long long offset;
-        int y, x;
+        int pixel, y, x; // of its beginning, which may be outside
     };
 
     const T* data;
     int h, w, c;
-    Nest pixels; // of the result
+    Nest windows;
     int count;
     int stride_h, stride_w, first_h, first_w;
     Nest nest; // taps and channels
-    int depth;
+    int r;
 
     __device__ Row row(int i) const {
-        Place p = pixels.at(i);
-        int y = i < count ? p.middle * stride_h + first_h : INT_MIN / 2; // no tap brings that inside
-        int x = p.inner * stride_w + first_w;
-        return {(((long long)p.outer * h + y) * w + x) * c, y, x};
+        if (i >= count) return {0, INT_MIN / 2, 0}; // no tap brings that inside
+        Position at = windows.at(i);
+        int y = at.middle * stride_h + first_h, x = at.inner * stride_w + first_w;
+        return {(at.outer * h + y) * w + x, y, x};
     }
 
-    __device__ long long offset(const Row& row, const Place& k) const {
-        int y = row.y + DIRECTION * k.outer, x = row.x + DIRECTION * k.middle;
-        bool inside = (unsigned)y < (unsigned)h && (unsigned)x < (unsigned)w && k.flat < depth;
-        return inside ? row.offset + DIRECTION * (k.outer * w + k.middle) * c + k.inner : OUTSIDE;
-    }
-};
-
-// Rows: filters, each the `depth` neighbouring weights of one output channel.
-template <class T> struct Filters {
-    static constexpr bool ALONG_K = true;
-    using Row = long long;
-
-    const T* data;
-    int count;
-    Nest nest;
-    int depth;
-
-    __device__ Row row(int i) const { return i < count ? (long long)i * depth : OUTSIDE; }
-    __device__ long long offset(Row row, const Place& k) const {
-        return row != OUTSIDE && k.flat < depth ? row + k.flat : OUTSIDE;
+    __device__ long long offset(const Row& row, const Position& k) const {
+        int down = DIRECTION * k.outer, across = DIRECTION * k.middle;
+        bool inside = (unsigned)(row.y + down) < (unsigned)h && (unsigned)(row.x + across) < (unsigned)w && k.outer < r;
+        return inside ? (long long)(row.pixel + down * w + across) * c + k.inner : OUTSIDE;
     }
 };
 
@@ -68,20 +48,20 @@ template <class T> struct FiltersByChannel {
     Conv p;
     int r, s;
     Nest nest;
-    int depth;
 
     __device__ Row row(int i) const { return i; }
     __device__ void next_row(Row& row) const { row++; }
-    __device__ long long offset(Row row, const Place& k) const {
-        int tap = (r + k.outer * p.stride_h) * p.s + s + k.middle * p.stride_w;
-        return row < p.c && k.flat < depth ? ((long long)k.inner * p.r * p.s + tap) * p.c + row : OUTSIDE;
+    __device__ long long offset(Row row, const Position& k) const {
+        int tap_r = r + k.outer * p.stride_h, tap_s = s + k.middle * p.stride_w;
+        bool inside = row < p.c && tap_r < p.r;
+        return inside ? (long long)((k.inner * p.r + tap_r) * p.s + tap_s) * p.c + row : OUTSIDE;
     }
 };
 
 // Rows: taps and channels; k: the windows of `Windows`, by output pixel up to `end`.
 template <class T> struct WindowsByTap {
     static constexpr bool ALONG_K = false;
-    using Row = Place;
+    using Row = Position;
 
     const T* data;
     Conv p;
@@ -92,27 +72,10 @@ template <class T> struct WindowsByTap {
 
     __device__ Row row(int i) const { return taps.at(i); }
     __device__ void next_row(Row& row) const { taps.next(row); }
-    __device__ long long offset(const Row& tap, const Place& k) const {
+    __device__ long long offset(const Row& tap, const Position& k) const {
         int y = k.middle * p.stride_h - p.pad_h + tap.outer, x = k.inner * p.stride_w - p.pad_w + tap.middle;
         bool inside = (unsigned)y < (unsigned)p.h && (unsigned)x < (unsigned)p.w && tap.flat < count && k.flat < end;
         return inside ? ((long long)(k.outer * p.h + y) * p.w + x) * p.c + tap.inner : OUTSIDE;
-    }
-};
-
-// Rows: channels of a gradient [pixels, channels]; k: its pixels up to `end`.
-template <class T> struct Pixels {
-    static constexpr bool ALONG_K = false;
-    using Row = int;
-
-    const T* data;
-    int channels;
-    Nest nest;
-    int end;
-
-    __device__ Row row(int i) const { return i; }
-    __device__ void next_row(Row& row) const { row++; }
-    __device__ long long offset(Row row, const Place& k) const {
-        return row < channels && k.flat < end ? (long long)k.flat * channels + row : OUTSIDE;
     }
 };
 
@@ -140,28 +103,21 @@ __device__ void staged_moments(Staged<T, COLUMNS> staged, int rows, int columns,
     }
 }
 
-// y[m][k] = bias[k] + sum over r, s, c of x[window m][r, s, c] w[k][r, s, c]; `bias` and `moments` may be null.
-template <class T> __device__ void conv_fwd(const Conv& p, const T* x, const T* w, const Wide<T>* bias, T* y, Wide<T>* moments) {
+// y[m][k] = sum over r, s, c of x[window m][r, s, c] w[k][r, s, c]; `moments` may be null.
+template <class T> __device__ void conv_fwd(const Conv& p, const T* x, const T* w, T* y, Wide<T>* moments) {
     DYN_SHARED(Pack<T>, shared);
     const int pixels = p.n * p.oh * p.ow, depth = p.r * p.s * p.c;
     const Nest taps = {p.s, p.c};
-    const Windows<T, 1> a = {x, p.h, p.w, p.c, {p.oh, p.ow}, pixels, p.stride_h, p.stride_w, -p.pad_h, -p.pad_w, taps, depth};
-    const Filters<T> b = {w, p.k, taps, depth};
-    const bool packed = is_packed<T>(p);
+    const Windows<T, 1> a = {x, p.h, p.w, p.c, {p.oh, p.ow}, pixels, p.stride_h, p.stride_w, -p.pad_h, -p.pad_w, taps, p.r};
+    const MatrixRows<T> b = {w, p.k, depth};
+    const bool packed = is_packed<T>(p.c, p.k);
     with_shape<T>(packed, p.k, [&](auto shape) {
         constexpr int COLUMNS = decltype(shape)::COLUMNS;
         const Corner corner(p.k, COLUMNS);
         const auto product = tile_product<T>(shape, a, b, corner, 0, depth, shared);
         const Staged<T, COLUMNS> staged = {reinterpret_cast<T*>(shared)};
+        staged.take(product);
         const int columns = p.k - corner.column, rows = min(TILE_ROWS, pixels - corner.row);
-        product.each([&](int row, int column, Wide<T> sum, Wide<T> next) {
-            if (bias != nullptr) {
-                sum += column < columns ? bias[corner.column + column] : 0;
-                next += column + 1 < columns ? bias[corner.column + column + 1] : 0;
-            }
-            store<2>(&staged.at(row, column), Pack<T, 2>{narrow<T>(sum), narrow<T>(next)});
-        });
-        __syncthreads();
         staged.template store_rows<TILE_ROWS>(columns, packed, [&](int row) {
             return row < rows ? y + (long long)(corner.row + row) * p.k + corner.column : nullptr;
         });
@@ -193,22 +149,19 @@ template <class T> __device__ void conv_dgrad(const Conv& p, const T* gy, const 
     const Phase across(blockIdx.z % p.stride_w, p.w, p.s, p.stride_w, p.pad_w);
     const int pixels = p.n * down.count * across.count, depth = down.taps * across.taps * p.k;
     const Nest of_phase = {max(1, down.count), max(1, across.count)}, taps = {max(1, across.taps), p.k};
-    const Windows<T, -1> a = {gy, p.oh, p.ow, p.k, of_phase, pixels, 1, 1, down.origin, across.origin, taps, depth};
-    const FiltersByChannel<T> b = {w, p, down.r0, across.r0, taps, depth};
-    const bool packed = is_packed<T>(p);
+    const Windows<T, -1> a = {gy, p.oh, p.ow, p.k, of_phase, pixels, 1, 1, down.origin, across.origin, taps, down.taps};
+    const FiltersByChannel<T> b = {w, p, down.r0, across.r0, taps};
+    const bool packed = is_packed<T>(p.c, p.k);
     with_shape<T>(packed, p.c, [&](auto shape) {
         constexpr int COLUMNS = decltype(shape)::COLUMNS;
         const Corner corner(p.c, COLUMNS);
         if (corner.row >= pixels) return; // a smaller phase than the first
         const auto product = tile_product<T>(shape, a, b, corner, 0, depth, shared);
         const Staged<T, COLUMNS> staged = {reinterpret_cast<T*>(shared)};
-        product.each([&](int row, int column, Wide<T> sum, Wide<T> next) {
-            store<2>(&staged.at(row, column), Pack<T, 2>{narrow<T>(sum), narrow<T>(next)});
-        });
-        __syncthreads();
+        staged.take(product);
         staged.template store_rows<TILE_ROWS>(p.c - corner.column, packed, [&](int row) -> T* {
             if (corner.row + row >= pixels) return nullptr;
-            Place at = of_phase.at(corner.row + row);
+            Position at = of_phase.at(corner.row + row);
             int y = down.first + at.middle * p.stride_h, x = across.first + at.inner * p.stride_w;
             return gx + ((long long)(at.outer * p.h + y) * p.w + x) * p.c + corner.column;
         });
@@ -222,24 +175,13 @@ template <class T> __device__ void conv_wgrad(const Conv& p, const T* x, const T
     const int pixels = p.n * p.oh * p.ow, weights = p.r * p.s * p.c;
     const int part = ceil_div(ceil_div(pixels, gridDim.z), TILE_DEPTH<T>) * TILE_DEPTH<T>;
     const int begin = min(pixels, part * (int)blockIdx.z), end = min(pixels, begin + part);
-    const Nest nest = {p.oh, p.ow};
-    const WindowsByTap<T> a = {x, p, {p.s, p.c}, weights, nest, end};
-    const Pixels<T> b = {gy, p.k, nest, end};
+    const WindowsByTap<T> a = {x, p, {p.s, p.c}, weights, {p.oh, p.ow}, end};
+    const MatrixColumns<T> b = {gy, p.k, end};
     gw += (long long)blockIdx.z * p.k * weights;
-    with_shape<T>(is_packed<T>(p), p.k, [&](auto shape) {
+    with_shape<T>(is_packed<T>(p.c, p.k), p.k, [&](auto shape) {
         constexpr int COLUMNS = decltype(shape)::COLUMNS;
         const Corner corner(p.k, COLUMNS);
         const auto product = tile_product<T>(shape, a, b, corner, begin, end, shared);
-        // Transposed: the tile's columns are the rows of gw.
-        const Staged<Wide<T>, TILE_ROWS> staged = {reinterpret_cast<Wide<T>*>(shared)};
-        product.each([&](int row, int column, Wide<T> sum, Wide<T> next) {
-            staged.at(column, row) = sum;
-            staged.at(column + 1, row) = next;
-        });
-        __syncthreads();
-        const bool packed = weights % PACK<Wide<T>> == 0 && (long long)blockIdx.z * p.k * weights % PACK<Wide<T>> == 0;
-        staged.template store_rows<COLUMNS>(weights - corner.row, packed, [&](int row) {
-            return corner.column + row < p.k ? gw + (long long)(corner.column + row) * weights + corner.row : nullptr;
-        });
+        store_transposed<COLUMNS>(product, corner, weights, p.k, gw, shared);
     });
 }

@@ -25,7 +25,7 @@ FOR_FLOATS(ACTIVATE_FWD)
 
 // gx = gy · f'(x).
 #define ACTIVATE_BWD(T, dtype)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS, 4)                                                              \
         activate_bwd_##dtype(const Activate p, const T* x, const T* gy, T* gx) {                                       \
         with_activation(p.act, [&](auto a) {                                                                           \
             map(p.len, gx, [=](auto x, auto gy) { return gy * a.df(x); }, x, gy);                                      \

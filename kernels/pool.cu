@@ -76,6 +76,7 @@ template <int N, class Body> __device__ __forceinline__ void for_windows(const P
     const int end_row = rows.end_window(place.line);
     for (int oh = rows.first_window(place.line); oh < end_row; oh++) {
         long long line = ((long long)place.n * p.oh + oh) * p.ow;
+#pragma unroll 2
         for (int ow = first; ow < end; ow++) body(oh, ow, (line + ow) * p.c + place.channel);
     }
 }
@@ -97,7 +98,7 @@ __device__ __forceinline__ void max_pool_bwd(const Pool& p, const T* gy, const u
     });
 }
 #define MAX_POOL_BWD(T, dtype)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS, 4)                                                              \
         max_pool_bwd_##dtype(const Pool p, const T* gy, const uint8_t* argmax, T* gx) {                                \
         max_pool_bwd(p, gy, argmax, gx);                                                                               \
     }
@@ -146,7 +147,7 @@ __device__ __forceinline__ void avg_pool_bwd(const Pool& p, const T* gy, T* gx) 
     });
 }
 #define AVG_POOL_BWD(T, dtype)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(THREADS) avg_pool_bwd_##dtype(const Pool p, const T* gy, T* gx) {     \
+    extern "C" __global__ void __launch_bounds__(THREADS, 4) avg_pool_bwd_##dtype(const Pool p, const T* gy, T* gx) {     \
         avg_pool_bwd(p, gy, gx);                                                                                       \
     }
 FOR_FLOATS(AVG_POOL_BWD)

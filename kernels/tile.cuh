@@ -18,10 +18,14 @@ constexpr int CHUNKS_DEEP = 4; // chunks of a row in a stage
 template <class T> constexpr int TILE_DEPTH = CHUNKS_DEEP * PACK<T>;
 template <class T> constexpr bool ON_TENSOR_CORES = sizeof(T) == 2;
 
+// Head of a kernel that multiplies in tiles: at most 128 registers, so that two blocks share a multiprocessor and one computes
+// while the other waits.
+#define TILED extern "C" __global__ void __launch_bounds__(THREADS, 2)
+
 __host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 // A position in three nested loops, the innermost fastest, and the number of positions before it.
-struct Place {
+struct Position {
     int flat, outer, middle, inner;
 };
 
@@ -29,12 +33,12 @@ struct Place {
 struct Nest {
     int middle, inner;
 
-    __device__ Place at(int flat) const {
+    __device__ Position at(int flat) const {
         int rest = flat / inner;
         return {flat, rest / middle, rest % middle, flat % inner};
     }
 
-    __device__ void advance(Place& p, const Place& distance) const {
+    __device__ void advance(Position& p, const Position& distance) const {
         p.flat += distance.flat;
         p.inner += distance.inner;
         int carry = p.inner >= inner;
@@ -45,7 +49,7 @@ struct Nest {
         p.outer += distance.outer + carry;
     }
 
-    __device__ void next(Place& p) const { advance(p, {1, 0, 0, 1}); }
+    __device__ void next(Position& p) const { advance(p, {1, 0, 0, 1}); }
 };
 
 // Offset of an element that is not there and counts as zero: padding, or behind the last row or the end of k.
@@ -64,11 +68,41 @@ template <class T, int ROWS, bool ALONG_K> struct Stage {
     }
 };
 
+// Operands without gathering: the rows of a matrix [count][depth], and the columns of a matrix [depth][count].
+template <class T> struct MatrixRows {
+    static constexpr bool ALONG_K = true;
+    using Row = int;
+
+    const T* data;
+    int count, depth;
+    Nest nest = {1, 1};
+
+    __device__ Row row(int i) const { return i; }
+    __device__ long long offset(Row row, const Position& k) const {
+        return row < count && k.flat < depth ? (long long)row * depth + k.flat : OUTSIDE;
+    }
+};
+
+template <class T> struct MatrixColumns {
+    static constexpr bool ALONG_K = false;
+    using Row = int;
+
+    const T* data;
+    int count, depth;
+    Nest nest = {1, 1};
+
+    __device__ Row row(int i) const { return i; }
+    __device__ void next_row(Row& row) const { row++; }
+    __device__ long long offset(Row row, const Position& k) const {
+        return row < count && k.flat < depth ? (long long)k.flat * count + row : OUTSIDE;
+    }
+};
+
 // Brings an operand's next TILE_DEPTH of k into a stage, the same chunks by the same thread in every step. An operand has
 //   ALONG_K, data        as above, and the tensor
 //   row(i)               what is to be known of row i
 //   nest                 the loops that k counts through
-//   offset(row, place)   of an element in `data`, or OUTSIDE
+//   offset(row, position)   of an element in `data`, or OUTSIDE
 //   next_row(row)        the row after it, if elements lie side by side along the rows
 // PACKED: a chunk lies in `data` as 16 aligned bytes, or is outside as a whole; else its elements are gathered one by one.
 template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
@@ -80,8 +114,8 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
 
     const Operand& operand;
     typename Operand::Row rows[ALONG_K ? LOADS : 1];
-    Place places[ALONG_K ? 1 : LOADS];
-    Place step;
+    Position positions[ALONG_K ? 1 : LOADS];
+    Position step;
     int chunks[LOADS];
 
     __device__ Loader(const Operand& operand, int first_row, int first_k) : operand(operand), step(operand.nest.at(TILE_DEPTH<T>)) {
@@ -91,7 +125,7 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
             int row = ALONG_K ? down : across, k = ALONG_K ? across : down;
             chunks[i] = Layout::chunk(row, k);
             if (ALONG_K || i == 0) rows[i] = operand.row(first_row + row);
-            if (!ALONG_K || i == 0) places[i] = operand.nest.at(first_k + k);
+            if (!ALONG_K || i == 0) positions[i] = operand.nest.at(first_k + k);
         }
     }
 
@@ -99,26 +133,27 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
 #pragma unroll
         for (int i = 0; i < LOADS; i++) {
             const auto& row = rows[ALONG_K ? i : 0];
-            const Place& place = places[ALONG_K ? 0 : i];
+            const Position& position = positions[ALONG_K ? 0 : i];
             if constexpr (PACKED) {
-                long long offset = operand.offset(row, place);
+                long long offset = operand.offset(row, position);
                 cp_async16(stage + chunks[i], operand.data + (offset == OUTSIDE ? 0 : offset), offset != OUTSIDE);
             } else {
-                stage[chunks[i]] = gathered(row, place);
+                stage[chunks[i]] = gathered(row, position);
+                __syncwarp(); // or the compiler gathers all chunks at once and runs out of registers
             }
         }
 #pragma unroll
-        for (Place& place : places) operand.nest.advance(place, step);
+        for (Position& position : positions) operand.nest.advance(position, step);
     }
 
-    __device__ Pack<T> gathered(typename Operand::Row row, Place place) const {
+    __device__ Pack<T> gathered(typename Operand::Row row, Position position) const {
         Pack<T> pack;
 #pragma unroll
         for (int j = 0; j < PACK<T>; j++) {
-            long long offset = operand.offset(row, place);
+            long long offset = operand.offset(row, position);
             pack.v[j] = offset == OUTSIDE ? narrow<T>(0) : operand.data[offset];
             if constexpr (ALONG_K) {
-                operand.nest.next(place);
+                operand.nest.next(position);
             } else {
                 operand.next_row(row);
             }
@@ -245,6 +280,9 @@ template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T
     }
 };
 
+// Whether tensors of rows of `c` and `k` channels are made of aligned chunks; `packed` in src/ops/conv/tiles.rs must agree.
+template <class T> __device__ __forceinline__ bool is_packed(int c, int k) { return c % PACK<T> == 0 && k % PACK<T> == 0; }
+
 // What a kernel decides at run time and the tile knows when it is compiled.
 template <int N, bool P> struct Shape {
     static constexpr int COLUMNS = N;
@@ -308,6 +346,18 @@ template <class O, int COLUMNS> struct Staged {
 
     __device__ O& at(int row, int column) const { return values[row * PITCH + column]; }
 
+    // Rounds the sums of all threads, after `plus(column)` is added.
+    template <class P, class F> __device__ void take(const P& product, F plus) const {
+        product.each([&](int row, int column, auto sum, auto next) {
+            Pack<O, 2> pair = {narrow<O>(sum + plus(column)), narrow<O>(next + plus(column + 1))};
+            store<2>(&at(row, column), pair);
+        });
+        __syncthreads();
+    }
+    template <class P> __device__ void take(const P& product) const {
+        take(product, [](int) { return 0; });
+    }
+
     // Stores the part of the tile that is in the result; `target(row)` is where columns 0 and up of a row go, null behind the last
     // row. 16 bytes at a time if the rows are made of aligned packs.
     template <int ROWS, class F> __device__ void store_rows(int columns, bool packed, F target) const {
@@ -326,3 +376,18 @@ template <class O, int COLUMNS> struct Staged {
         }
     }
 };
+
+// Stores the transpose of a tile, its columns being rows of `out` [columns][rows].
+template <int COLUMNS, class O, class P, class R>
+__device__ __forceinline__ void store_transposed(const P& product, Corner corner, int rows, int columns, O* out, R* shared) {
+    const Staged<O, TILE_ROWS> staged = {reinterpret_cast<O*>(shared)};
+    product.each([&](int row, int column, O sum, O next) {
+        staged.at(column, row) = sum;
+        staged.at(column + 1, row) = next;
+    });
+    __syncthreads();
+    const bool packed = rows % PACK<O> == 0 && reinterpret_cast<size_t>(out) % 16 == 0;
+    staged.template store_rows<COLUMNS>(rows - corner.row, packed, [&](int row) {
+        return corner.column + row < columns ? out + (long long)(corner.column + row) * rows + corner.row : nullptr;
+    });
+}

@@ -19,7 +19,7 @@ const CLASSES: usize = 3;
 /// Images of a batch: few, since the simulator computes on the host.
 const IMAGES: usize = 4;
 const SIZE: usize = 32;
-const RATE: f64 = 0.01;
+const RATE: f64 = 3e-4;
 
 fn batch(step: u32) -> Batch {
     let mut rng = Rng::new(7, Purpose::Test, step, 0);
@@ -50,18 +50,21 @@ fn values(model: &Model) -> weights::Tensors {
 /// Four steps: the first two are launched, the third is recorded, the fourth replayed.
 const STEPS: u32 = 4;
 
-fn check(net: &str) {
+fn check(net: &str, dtype: DType, tolerance: f64) {
     let Some(gpu) = common::gpu() else { return };
-    let (expected, _) = train(&Cpu::new(2 << 30), net, DType::F32, STEPS);
-    let (losses, recorded) = train(&gpu, net, DType::F32, STEPS);
+    let (expected, _) = train(&Cpu::new(2 << 30), net, dtype, STEPS);
+    let (losses, recorded) = train(&gpu, net, dtype, STEPS);
     for (step, (loss, expected)) in losses.iter().zip(&expected).enumerate() {
         let error = (loss - expected).abs() / expected;
-        assert!(error < 1e-4, "{net}, step {step}: loss {loss}, on the CPU {expected}");
+        assert!(
+            error < tolerance,
+            "{net}, {dtype:?}, step {step}: loss {loss}, on the CPU {expected}, {error:.1e} apart"
+        );
     }
     // A device that measures kernels does not record.
     let launching = common::gpu().expect("it was there a moment ago");
     launching.kernel_times();
-    let (launched_losses, launched) = train(&launching, net, DType::F32, STEPS);
+    let (launched_losses, launched) = train(&launching, net, dtype, STEPS);
     assert!(launching.kernel_times().len() > 10, "the steps were not launched");
     assert_eq!(losses, launched_losses, "{net}: the recorded step has other losses");
     assert!(values(&recorded) == values(&launched), "{net}: the recorded step leaves other values");
@@ -72,12 +75,17 @@ fn check(net: &str) {
 
 #[test]
 fn resnet18_trains_as_on_the_cpu() {
-    check("resnet18");
+    check("resnet18", DType::F32, 1e-4);
+}
+
+#[test]
+fn resnet18_trains_as_on_the_cpu_in_f64() {
+    check("resnet18", DType::F64, 1e-8);
 }
 
 #[test]
 fn mobilenet_v3_small_trains_as_on_the_cpu() {
-    check("mobilenet_v3_small");
+    check("mobilenet_v3_small", DType::F32, 1e-4);
 }
 
 #[test]

@@ -14,6 +14,11 @@ void warp_operation(unsigned mask, WarpFunction function, void* argument, Where 
     self().owner->operation(mask, function, argument, where);
 }
 
+void memory_fence() {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    ordering.fence();
+}
+
 void* warp_argument(const Warp& warp, unsigned lane) { return warp.arguments[lane]; }
 
 void fail(const char* format, ...) {

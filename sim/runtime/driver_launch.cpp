@@ -2,6 +2,7 @@
 #include "driver.h"
 #include "launch.h"
 #include "options.h"
+#include "recording.h"
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -119,6 +120,7 @@ CUDA_API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, u
     auto arguments = std::make_shared<Arguments>(kernel, given);
     return enqueue(stream, [=, &kernel] {
         std::string message;
+        record(kernel, grid, block, dynamic_shared, arguments->pointers.data());
         if (launch_kernel(kernel, grid, block, dynamic_shared, arguments->pointers.data(), message)) return SUCCESS;
         return report(LAUNCH_FAILED, message);
     });

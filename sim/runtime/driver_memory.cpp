@@ -1,6 +1,7 @@
 // Device memory is host memory, each allocation of its exact size and filled with NaN.
 #include "driver.h"
 #include "options.h"
+#include "recording.h"
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -15,6 +16,7 @@ std::map<DevicePointer, Allocation> live;  // by start
 size_t used = 0;
 
 constexpr size_t ALIGNMENT = 256;
+constexpr unsigned char NAN_BYTE = 0xff;
 
 std::string in_hex(DevicePointer address) {
     char text[32];
@@ -27,7 +29,7 @@ Result allocate(DevicePointer* address, size_t bytes) {
     std::lock_guard<std::mutex> guard(lock);
     void* memory = nullptr;
     if (bytes > options().memory - used || posix_memalign(&memory, ALIGNMENT, bytes)) return OUT_OF_MEMORY;
-    memset(memory, 0xff, bytes);
+    memset(memory, NAN_BYTE, bytes);
     *address = reinterpret_cast<DevicePointer>(memory);
     live[*address] = {*address, bytes};
     used += bytes;
@@ -72,6 +74,7 @@ Result copy(DevicePointer dst, DevicePointer src, size_t bytes, void* stream) {
 Result fill(DevicePointer dst, unsigned char value, size_t bytes, void* stream) {
     return enqueue(stream, [=] {
         if (Result bad = check_range("memset", dst, bytes)) return bad;
+        if (value == NAN_BYTE) mark_buffer(dst, bytes);
         memset(reinterpret_cast<void*>(dst), value, bytes);
         return SUCCESS;
     });

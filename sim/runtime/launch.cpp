@@ -19,6 +19,12 @@ const Kernel* find_kernel(const char* name) {
     return found == kernels().end() ? nullptr : &found->second;
 }
 
+std::vector<std::string> kernel_names() {
+    std::vector<std::string> names;
+    for (const auto& kernel : kernels()) names.push_back(kernel.first);
+    return names;
+}
+
 // Block objects are big, and outlive the OS threads that use them.
 static std::mutex idle_lock;
 static std::vector<Block*> idle;
@@ -110,7 +116,6 @@ class Helpers {
 
 bool launch_kernel(const Kernel& kernel, dim3 grid, dim3 block, unsigned dynamic_shared, void* const* arguments, std::string& message) {
     Launch launch(kernel, grid, block, dynamic_shared, arguments);
-    ordering.begin_launch();
 #if defined(SIM_ASAN) || defined(SIM_TSAN)
     run_blocks(launch);  // __shared__ variables exist once in these builds
 #else

@@ -14,7 +14,6 @@ struct Thread;
 class Ordering {
    public:
     static constexpr bool KEEPS_STACKS = true;
-    void begin_launch();
     void end_launch();
     void begin_block(Thread* threads, unsigned count);
     void begin_thread();
@@ -24,6 +23,8 @@ class Ordering {
     void arrive_at_warp_barrier(unsigned warp, unsigned lane);
     void join_warp_barrier(unsigned warp, unsigned lanes);
     void leave_warp_barrier(unsigned warp, unsigned lane);
+    // Ordered with all other fences, though it should need an atomic access that a second thread sees: ThreadSanitizer has no fences.
+    void fence();
 
    private:
     struct Fibers {
@@ -34,13 +35,12 @@ class Ordering {
     Fibers sets[2];
     unsigned turn = 0;
     BlockState* state = nullptr;
-    char launch_start, launch_end;
+    char main_thread, launch_end, fences;
 };
 #else
 class Ordering {
    public:
     static constexpr bool KEEPS_STACKS = false;
-    void begin_launch() {}
     void end_launch() {}
     void begin_block(Thread*, unsigned) {}
     void begin_thread() {}
@@ -50,6 +50,7 @@ class Ordering {
     void arrive_at_warp_barrier(unsigned, unsigned) {}
     void join_warp_barrier(unsigned, unsigned) {}
     void leave_warp_barrier(unsigned, unsigned) {}
+    void fence() {}
 };
 #endif
 

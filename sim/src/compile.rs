@@ -41,7 +41,7 @@ impl Flavour {
     fn sanitizers(self) -> &'static [&'static str] {
         match self {
             Self::Plain => &[],
-            Self::Asan => &["-fsanitize=address,undefined"],
+            Self::Asan => &["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
             Self::Tsan => &["-fsanitize=thread"],
         }
     }
@@ -67,6 +67,7 @@ struct Compiler {
     program: String,
     common: Vec<String>,
     flavour: Flavour,
+    sim: PathBuf,
 }
 
 /// The `.cu` files of a folder, sorted; none if there is no such folder.
@@ -90,10 +91,8 @@ pub fn build(
     let objects = out.join("objects");
     fs::create_dir_all(&objects).map_err(|e| Failure::Compiler(format!("{}: {e}", objects.display())))?;
     let mut sources = files(&sim.join("runtime"), "cpp");
-    // Where it stands among the objects matters: see the file.
-    sources.sort_by_key(|path| path.ends_with("shared_last.cpp"));
     if flavour != Flavour::Plain {
-        sources.splice(0..0, files(&sim.join("replay"), "cpp"));
+        sources.extend(files(&sim.join("replay"), "cpp"));
     }
     let unit = |source: &PathBuf, kernels| {
         let folder = source.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
@@ -105,8 +104,7 @@ pub fn build(
     let stale: Vec<&Unit> = units.iter().filter(|unit| compiler.is_stale(unit)).collect();
     compile_all(&compiler, &stale, &warn)?;
     let product = out.join(flavour.product());
-    let paths: Vec<&Path> = units.iter().map(|unit| unit.object.as_path()).collect();
-    compiler.link(&paths, &product)?;
+    compiler.link(&units, &product)?;
     Ok(product)
 }
 
@@ -121,7 +119,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
 fn compile_all(compiler: &Compiler, units: &[&Unit], warn: &(impl Fn(&str) + Sync)) -> Result<(), Failure> {
     let jobs = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
     let queue = Mutex::new(units.iter());
-    let failure = Mutex::new(None);
+    let failures = Mutex::new(String::new());
     thread::scope(|scope| {
         for _ in 0..units.len().min(jobs) {
             scope.spawn(|| {
@@ -131,13 +129,15 @@ fn compile_all(compiler: &Compiler, units: &[&Unit], warn: &(impl Fn(&str) + Syn
                     match compiler.compile(unit) {
                         Ok(warnings) if warnings.is_empty() => {}
                         Ok(warnings) => warn(&warnings),
-                        Err(e) => *failure.lock().expect("no panic while held") = Some(e),
+                        Err(Failure::Compiler(messages)) => *failures.lock().expect("no panic while held") += &messages,
+                        Err(Failure::NoCompiler(_)) => unreachable!("it was found"),
                     }
                 }
             });
         }
     });
-    failure.into_inner().expect("no panic while held").map_or(Ok(()), Err)
+    let failures = failures.into_inner().expect("no panic while held");
+    if failures.is_empty() { Ok(()) } else { Err(Failure::Compiler(failures)) }
 }
 
 impl Compiler {
@@ -149,7 +149,7 @@ impl Compiler {
         }
         // Without fused multiply-adds that the source does not ask for, results are the same on all machines.
         let mut common: Vec<String> =
-            ["-std=c++17", "-DSIM", "-fPIC", "-fvisibility=hidden", "-pthread", "-ffp-contract=off", "-Wall"]
+            ["-std=c++17", "-DSIM", "-fPIC", "-fvisibility=hidden", "-pthread", "-ffp-contract=off"]
                 .map(str::to_owned)
                 .to_vec();
         common.extend(flavour.flags().iter().map(|flag| (*flag).to_owned()));
@@ -160,34 +160,40 @@ impl Compiler {
         for folder in ["include", "runtime", "../kernels"] {
             common.push(format!("-I{}", sim.join(folder).display()));
         }
-        Ok(Self { program, common, flavour })
+        Ok(Self { program, common, flavour, sim: sim.to_owned() })
     }
 
-    /// Everything the object depends on besides files.
-    fn command(&self, unit: &Unit) -> Vec<String> {
-        let mut command = self.common.clone();
+    /// What the object depends on besides the contents of files.
+    fn recipe(&self, unit: &Unit) -> String {
+        format!("{} {} {}", self.program, unit.source.display(), self.flags(unit).join(" "))
+    }
+
+    fn flags(&self, unit: &Unit) -> Vec<String> {
+        let mut flags = self.common.clone();
         if unit.kernels {
-            // `#pragma unroll` and the attribute of cuda_shim.h are not the compiler's.
-            command.extend(["-Wno-unknown-pragmas", "-Wno-attributes"].map(str::to_owned));
+            // The attribute of cuda_shim.h is not the compiler's. Other warnings about kernels are nvcc's to give.
+            flags.push("-Wno-attributes".to_owned());
+        } else {
+            flags.push("-Wall".to_owned());
         }
         // ThreadSanitizer is to see what kernels do, not how the runtime switches between them.
         if unit.kernels || self.flavour == Flavour::Asan {
-            command.extend(self.flavour.sanitizers().iter().map(|flag| (*flag).to_owned()));
+            flags.extend(self.flavour.sanitizers().iter().map(|flag| (*flag).to_owned()));
         }
-        command
+        flags
     }
 
     fn is_stale(&self, unit: &Unit) -> bool {
         let Some(built) = modified(&unit.object) else { return true };
-        let recorded = fs::read_to_string(unit.object.with_extension("command")).unwrap_or_default();
+        let recorded = fs::read_to_string(unit.object.with_extension("recipe")).unwrap_or_default();
         let Ok(dependencies) = fs::read_to_string(unit.object.with_extension("d")) else { return true };
         let newer = |path: &str| modified(Path::new(path)).is_none_or(|time| time >= built);
         let (_, files) = dependencies.split_once(':').unwrap_or_default();
-        recorded != self.command(unit).join("\n") || files.split_whitespace().filter(|f| *f != "\\").any(newer)
+        recorded != self.recipe(unit) || files.split_whitespace().filter(|f| *f != "\\").any(newer)
     }
 
     fn compile(&self, unit: &Unit) -> Result<String, Failure> {
-        let flags = self.command(unit);
+        let flags = self.flags(unit);
         let dependencies = unit.object.with_extension("d");
         let mut warnings = String::new();
         let mut source = unit.source.clone();
@@ -211,30 +217,50 @@ impl Compiler {
         }
         compile.arg("-c").arg(&source).arg("-o").arg(&unit.object);
         warnings += &finish(compile)?;
-        fs::write(unit.object.with_extension("command"), flags.join("\n"))
+        fs::write(unit.object.with_extension("recipe"), self.recipe(unit))
             .map_err(|e| Failure::Compiler(format!("{}: {e}", unit.object.display())))?;
         Ok(warnings)
     }
 
-    fn link(&self, objects: &[&Path], product: &Path) -> Result<(), Failure> {
+    fn link(&self, units: &[Unit], product: &Path) -> Result<(), Failure> {
         let built = modified(product);
-        let list: Vec<_> = objects.iter().map(|path| path.display().to_string()).collect();
+        let list = units.iter().map(|unit| unit.object.display().to_string()).collect::<Vec<_>>().join("\n");
         let list_file = product.with_extension("objects");
-        let same = fs::read_to_string(&list_file).is_ok_and(|recorded| recorded == list.join("\n"));
-        if same && objects.iter().all(|object| modified(object) < built) {
+        let same = fs::read_to_string(&list_file).is_ok_and(|recorded| recorded == list);
+        if same && units.iter().all(|unit| modified(&unit.object) < built) {
             return Ok(());
         }
         // Renamed when complete: a process that has the old file open keeps it.
         let fresh = product.with_extension("new");
-        let mut link = Command::new(&self.program);
-        if self.flavour == Flavour::Plain {
-            link.args(["-shared", "-Wl,-soname,libcuda.so"]);
+        let mut link = self.run(&["-pthread".to_owned(), "-o".to_owned(), fresh.display().to_string()]);
+        link.args(self.flavour.sanitizers());
+        match self.flavour {
+            Flavour::Plain => {
+                link.args(["-shared", "-Wl,-soname,libcuda.so"]).args(units.iter().map(|unit| &unit.object));
+            }
+            Flavour::Asan => {
+                link.args(units.iter().map(|unit| &unit.object));
+            }
+            Flavour::Tsan => {
+                link.arg(self.gather(units, product)?);
+                link.args(units.iter().filter(|unit| !unit.kernels).map(|unit| &unit.object));
+            }
         }
-        link.args(self.flavour.sanitizers()).args(objects).args(["-pthread", "-o"]).arg(&fresh);
         finish(link)?;
         fs::rename(&fresh, product)
-            .and_then(|()| fs::write(&list_file, list.join("\n")))
+            .and_then(|()| fs::write(&list_file, list))
             .map_err(|e| Failure::Compiler(format!("{}: {e}", product.display())))
+    }
+
+    /// One object of all kernels, with their variables in one section; see the script.
+    fn gather(&self, units: &[Unit], product: &Path) -> Result<PathBuf, Failure> {
+        let gathered = product.with_extension("o");
+        let mut command =
+            self.run(&["-r".to_owned(), "-nostdlib".to_owned(), "-Wl,--force-group-allocation".to_owned()]);
+        command.arg(format!("-Wl,-T,{}", self.sim.join("runtime/gather.ld").display()));
+        command.args(units.iter().filter(|unit| unit.kernels).map(|unit| &unit.object)).arg("-o").arg(&gathered);
+        finish(command)?;
+        Ok(gathered)
     }
 
     fn run(&self, flags: &[String]) -> Command {

@@ -89,6 +89,14 @@ pub static LINEAR: Spec = Spec {
         let case =
             |label, n, i, o| Case::new(label, &[&[n, i], &[o, i], &[o]], |t| linear(&t[0], &t[1], &t[2])).wide(&[2]);
         let real = |label, n: usize, i: usize, o: usize| case(label, n, i, o).real(2 * (n * i * o) as u64);
-        vec![case("3x7 to 5", 3, 7, 5), case("one", 1, 1, 1), real("8x576 to 1024", 8, 576, 1024)]
+        vec![
+            case("3x7 to 5", 3, 7, 5),
+            case("one", 1, 1, 1),
+            case("131x8 to 16", 131, 8, 16),
+            case("9x8 to 136", 9, 8, 136),
+            case("9x136 to 8", 9, 136, 8),
+            case("2x9 to 70", 2, 9, 70),
+            real("8x576 to 1024", 8, 576, 1024),
+        ]
     },
 };

@@ -1,5 +1,6 @@
 // Functions that CUDA has built in: arithmetic, bits, atomics on integers.
 #pragma once
+#include "runtime.h"
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -87,8 +88,8 @@ inline void __stcs(T* p, T v) {
     *p = v;
 }
 
-inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence_block() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+inline void __threadfence() { sim::memory_fence(); }
+inline void __threadfence_block() { sim::memory_fence(); }
 
 // Atomics as on hardware: each indivisible, none an ordering of other memory (relaxed); __threadfence orders.
 namespace sim {

@@ -34,6 +34,7 @@ extern __thread ThreadView* thread __attribute__((visibility("hidden")));
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 
 void block_barrier(Where where);
+void memory_fence();
 
 // Warp operations: every lane of `mask` leaves its argument, and the last to come computes for all (null: a barrier only).
 struct Warp;

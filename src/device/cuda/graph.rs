@@ -1,9 +1,12 @@
 //! A step recorded once and replayed with one call.
 
-use super::{Cuda, failed, lock, memory::Pinned};
+use super::{
+    Cuda, failed, lock,
+    memory::{Checks, DeviceMemory, Pinned},
+};
 use crate::{
     Error, Result,
-    device::{Device, Pool, Replay, cuda::memory::DeviceMemory},
+    device::{Device, Pool, Replay},
 };
 use cudarc::driver::{
     CudaGraph, CudaStream,
@@ -40,7 +43,9 @@ pub(super) fn capture(device: &Cuda, step: &mut dyn FnMut() -> Result<()>) -> Re
     let memory = lock(&device.pool).memory();
     // Blocks kept for reuse would stand idle beside the graph's own.
     lock(&device.pool).trim();
-    let own = Pool::new(DeviceMemory::new(stream, &device.checks), memory.limit - lock(&device.pool).memory().held);
+    // Without guards: they are written when a block is taken, and here that is only recorded.
+    let checks = Checks::new(device.checks.poison, false);
+    let own = Pool::new(DeviceMemory::new(stream, &checks), memory.limit - lock(&device.pool).memory().held);
     let shared = std::mem::replace(&mut *lock(&device.pool), own.clone());
     lock(&device.staging).begin_capture();
     // Relaxed: the pool may ask the driver for memory while the step is recorded.

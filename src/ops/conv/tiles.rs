@@ -12,13 +12,13 @@ const STAGE_DEPTH: usize = 64;
 /// Blocks that fill a large GPU twice over. A constant, so that results do not depend on the GPU.
 const FULL: usize = 264;
 /// Pixels that a part of a split sum has at least: fewer cost more to combine than they gain.
-const MIN_PART: usize = 512;
+const MIN_PART: usize = 256;
 
 fn on_tensor_cores(dtype: DType) -> bool {
     dtype.size() == 2
 }
 
-/// Whether the pixels of all tensors are made of aligned chunks of 16 bytes; as `is_packed` in `kernels/conv.cuh`.
+/// Whether the pixels of all tensors are made of aligned chunks of 16 bytes; as `is_packed` in `kernels/tile.cuh`.
 fn packed(c: usize, k: usize, dtype: DType) -> bool {
     let pack = 16 / dtype.size();
     c.is_multiple_of(pack) && k.is_multiple_of(pack)

@@ -1,5 +1,7 @@
 //! The stand-in for the CUDA driver, through the crate that drives the real one.
 
+mod sanitizers;
+
 use cudarc::{
     driver::{
         CudaContext, CudaFunction, CudaSlice, CudaStream, DriverError, LaunchConfig, PushKernelArg, result,
@@ -8,10 +10,7 @@ use cudarc::{
     nvrtc::Ptx,
 };
 use half::{bf16, f16};
-use std::{
-    process::{Command, Output},
-    sync::Arc,
-};
+use std::{path::Path, process::Command, sync::Arc};
 
 struct Sim {
     context: Arc<CudaContext>,
@@ -357,16 +356,11 @@ fn what_was_not_written_is_nan() {
     }
 }
 
-/// Runs one of the tests below, which are ignored otherwise, in a process of its own.
-fn child(test: &str, settings: &[(&str, &str)]) -> Output {
-    let this = std::env::current_exe().unwrap();
-    let mut command = Command::new(this);
+/// Runs a test that is ignored otherwise, in a process of its own.
+fn passes(test: &str, settings: &[(&str, &Path)]) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--ignored", "--nocapture"]).envs(settings.iter().copied());
-    command.output().unwrap()
-}
-
-fn passes(test: &str, settings: &[(&str, &str)]) {
-    let output = child(test, settings);
+    let output = command.output().unwrap();
     assert!(output.status.success(), "{test}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -414,6 +408,7 @@ fn memory_is_short() {
 #[ignore = "run by settings_change_the_device"]
 fn everything() {
     adds_elements();
+    takes_large_parameters_by_value();
     sums_by_shuffles();
     transposes_in_dynamic_shared_memory();
     multiplies_on_tensor_cores();
@@ -428,13 +423,13 @@ fn settings_change_the_device() {
     if sim().is_none() {
         return;
     }
-    passes("finds_no_device", &[("ROENTGEN_SIM_NO_DEVICE", "1")]);
-    passes("driver_is_old", &[("ROENTGEN_SIM_DRIVER", "12020")]);
-    passes("no_kernels_for_the_device", &[("ROENTGEN_SIM_CAPABILITY", "75")]);
-    passes("memory_is_short", &[("ROENTGEN_SIM_MEMORY", "1000")]);
+    passes("finds_no_device", &[("ROENTGEN_SIM_NO_DEVICE", "1".as_ref())]);
+    passes("driver_is_old", &[("ROENTGEN_SIM_DRIVER", "12020".as_ref())]);
+    passes("no_kernels_for_the_device", &[("ROENTGEN_SIM_CAPABILITY", "75".as_ref())]);
+    passes("memory_is_short", &[("ROENTGEN_SIM_MEMORY", "1000".as_ref())]);
     for order in ["forward", "reverse", "1", "2"] {
         for threads in ["1", "3"] {
-            passes("everything", &[("ROENTGEN_SIM_ORDER", order), ("ROENTGEN_SIM_THREADS", threads)]);
+            passes("everything", &[("ROENTGEN_SIM_ORDER", order.as_ref()), ("ROENTGEN_SIM_THREADS", threads.as_ref())]);
         }
     }
 }
