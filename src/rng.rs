@@ -36,6 +36,8 @@ pub enum Purpose {
     Test = 7,
     /// Stochastic depth.
     Depth = 8,
+    /// Noise in the pixels of an augmented image.
+    Noise = 9,
 }
 
 /// A stream of random numbers, addressed by seed, purpose and two indices (say, epoch and sample).

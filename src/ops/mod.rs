@@ -4,6 +4,7 @@
 //! check, the adjoint test and a benchmark row.
 
 pub mod activation;
+pub mod augment;
 pub mod bias;
 pub mod conv;
 pub mod dense_loss;
