@@ -8,15 +8,7 @@
 // the rows; a stage keeps them as they lie. Every 16 bytes of a stage are a chunk, and chunks are permuted so that eight of them
 // read or written together never share a bank.
 #pragma once
-#include "common.cuh"
-
-// These three must agree with src/ops/conv/tiles.rs.
-constexpr int TILE_ROWS = PARTIAL_ROWS;
-constexpr int STAGES = 4;
-constexpr int CHUNKS_DEEP = 4; // chunks of a row in a stage
-
-template <class T> constexpr int TILE_DEPTH = CHUNKS_DEEP * PACK<T>;
-template <class T> constexpr bool ON_TENSOR_CORES = sizeof(T) == 2;
+#include "product.cuh"
 
 // Head of a kernel that multiplies in tiles: two blocks share a multiprocessor, so that one computes while the other waits, and so
 // have 128 registers a thread; but not in double precision, which is for proofs.
@@ -54,19 +46,6 @@ struct Nest {
 
 // Offset of an element that is not there and counts as zero: padding, or behind the last row or the end of k.
 constexpr long long OUTSIDE = -1;
-
-// ROWS rows of an operand in a stage; the chunk that holds element (row, k). ALONG_K: elements of a chunk differ in k, else in row.
-template <class T, int ROWS, bool ALONG_K> struct Stage {
-    static constexpr int CHUNKS = ROWS * CHUNKS_DEEP;
-
-    __device__ static int chunk(int row, int k) {
-        if constexpr (ALONG_K) {
-            return row * CHUNKS_DEEP + (k / PACK<T> ^ row / 2 % CHUNKS_DEEP);
-        } else {
-            return k * (ROWS / PACK<T>)+(row / PACK<T> ^ k % 8);
-        }
-    }
-};
 
 // Operands without gathering: the rows of a matrix [count][depth], and the columns of a matrix [depth][count].
 template <class T> struct MatrixRows {
@@ -159,124 +138,6 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
             }
         }
         return pack;
-    }
-};
-
-// The tile's sums in registers. Tensor cores: warps in a grid, each with 32 columns, each 16x8 of them one mma a 16 of k.
-template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K, bool = ON_TENSOR_CORES<T>> struct Product {
-    using LayoutA = Stage<T, TILE_ROWS, A_ALONG_K>;
-    using LayoutB = Stage<T, COLUMNS, B_ALONG_K>;
-    static constexpr int WARPS_ACROSS = COLUMNS / 32;
-    static constexpr int ROWS = TILE_ROWS / (THREADS / WARP / WARPS_ACROSS); // of a warp
-    static constexpr int DOWN = ROWS / 16, ACROSS = 4;
-
-    float sums[DOWN][ACROSS][4] = {};
-
-    __device__ static int lane() { return threadIdx.x % WARP; }
-    __device__ static int first_row() { return threadIdx.x / WARP / WARPS_ACROSS * ROWS; }
-    __device__ static int first_column() { return threadIdx.x / WARP % WARPS_ACROSS * 32; }
-
-    __device__ void add(const Pack<T>* a_stage, const Pack<T>* b_stage) {
-        // The four 8x8 matrices of an ldmatrix: two steps down the rows first for A, along k first for B.
-        int low = lane() % 8, bit3 = lane() / 8 % 2 * 8, bit4 = lane() / 16 * 8;
-#pragma unroll 1 // other warps hide the loads' latency; the fragments of two steps at once would not fit the registers
-        for (int k = 0; k < TILE_DEPTH<T>; k += 16) {
-            uint32_t a[DOWN][4], b[ACROSS / 2][4];
-#pragma unroll
-            for (int i = 0; i < DOWN; i++) {
-                const int row = first_row() + i * 16;
-                if constexpr (A_ALONG_K) {
-                    ldmatrix_x4(a[i], a_stage + LayoutA::chunk(row + low + bit3, k + bit4));
-                } else {
-                    ldmatrix_x4_trans(a[i], a_stage + LayoutA::chunk(row + bit3, k + low + bit4));
-                }
-            }
-#pragma unroll
-            for (int j = 0; j < ACROSS / 2; j++) {
-                const int column = first_column() + j * 16;
-                if constexpr (B_ALONG_K) {
-                    ldmatrix_x4(b[j], b_stage + LayoutB::chunk(column + low + bit4, k + bit3));
-                } else {
-                    ldmatrix_x4_trans(b[j], b_stage + LayoutB::chunk(column + bit4, k + low + bit3));
-                }
-            }
-#pragma unroll
-            for (int i = 0; i < DOWN; i++) {
-#pragma unroll
-                for (int j = 0; j < ACROSS; j++) {
-                    const uint32_t pair[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
-                    mma_m16n8k16<T>(sums[i][j], a[i], pair);
-                }
-            }
-        }
-    }
-
-    // Calls f(row, column, sum, sum of the next column) for all that this thread holds.
-    template <class F> __device__ void each(F f) const {
-#pragma unroll
-        for (int i = 0; i < DOWN; i++) {
-#pragma unroll
-            for (int j = 0; j < ACROSS; j++) {
-                int row = first_row() + i * 16 + lane() / 4, column = first_column() + j * 8 + lane() % 4 * 2;
-                f(row, column, sums[i][j][0], sums[i][j][1]);
-                f(row + 8, column, sums[i][j][2], sums[i][j][3]);
-            }
-        }
-    }
-};
-
-// Single and double precision: 16x16 threads, each with 8x4 sums.
-template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T, COLUMNS, A_ALONG_K, B_ALONG_K, false> {
-    static constexpr int SIDE = 16, DOWN = TILE_ROWS / SIDE, ACROSS = COLUMNS / SIDE;
-    static_assert(SIDE * SIDE == THREADS, "one thread for each 8x4 sums");
-
-    T sums[DOWN][ACROSS] = {};
-
-    // A warp is 4x8 threads: fewer different addresses in a read than 2x16.
-    __device__ static int down() { return threadIdx.x / 64 * 4 + threadIdx.x % 32 / 8; }
-    __device__ static int across() { return threadIdx.x / 32 % 2 * 8 + threadIdx.x % 8; }
-
-    // The i-th row (or column) of the t-th of 16 threads: `group` neighbours for each thread in turn.
-    __device__ static constexpr int index(int t, int i, int group) { return (i / group * SIDE + t) * group + i % group; }
-    static constexpr int GROUP_A = A_ALONG_K ? 1 : PACK<T>, GROUP_B = B_ALONG_K ? 2 : PACK<T>;
-
-    // N rows of an operand for PACK<T> values of k.
-    template <class Layout, int N, int GROUP, bool ALONG_K>
-    __device__ static void fetch(const Pack<T>* stage, int t, int k, T (&values)[N][PACK<T>]) {
-#pragma unroll
-        for (int i = 0; i < PACK<T> * N / PACK<T>; i++) {
-            if constexpr (ALONG_K) {
-                Pack<T> chunk = stage[Layout::chunk(index(t, i, GROUP), k)];
-                for (int j = 0; j < PACK<T>; j++) values[i][j] = chunk.v[j];
-            } else {
-                const int first = i / PACK<T> * PACK<T>, deep = i % PACK<T>;
-                Pack<T> chunk = stage[Layout::chunk(index(t, first, GROUP), k + deep)];
-                for (int j = 0; j < PACK<T>; j++) values[first + j][deep] = chunk.v[j];
-            }
-        }
-    }
-
-    __device__ void add(const Pack<T>* a_stage, const Pack<T>* b_stage) {
-#pragma unroll 1
-        for (int k = 0; k < TILE_DEPTH<T>; k += PACK<T>) {
-            T a[DOWN][PACK<T>], b[ACROSS][PACK<T>];
-            fetch<Stage<T, TILE_ROWS, A_ALONG_K>, DOWN, GROUP_A, A_ALONG_K>(a_stage, down(), k, a);
-            fetch<Stage<T, COLUMNS, B_ALONG_K>, ACROSS, GROUP_B, B_ALONG_K>(b_stage, across(), k, b);
-#pragma unroll
-            for (int deep = 0; deep < PACK<T>; deep++)
-#pragma unroll
-                for (int i = 0; i < DOWN; i++)
-#pragma unroll
-                    for (int j = 0; j < ACROSS; j++) sums[i][j] += a[i][deep] * b[j][deep];
-        }
-    }
-
-    template <class F> __device__ void each(F f) const {
-#pragma unroll
-        for (int i = 0; i < DOWN; i++)
-#pragma unroll
-            for (int j = 0; j < ACROSS; j += 2)
-                f(index(down(), i, GROUP_A), index(across(), j, GROUP_B), sums[i][j], sums[i][j + 1]);
     }
 };
 

@@ -3,11 +3,11 @@
 use super::Conv;
 use crate::device::{DType, Grid};
 
-/// Rows of a tile; as `TILE_ROWS` in `kernels/tile.cuh`.
+/// Rows of a tile; as `TILE_ROWS` in `kernels/product.cuh`.
 const ROWS: usize = 128;
-/// Stages of the ring in shared memory; as `STAGES` in `kernels/tile.cuh`.
+/// Stages of the ring in shared memory; as `STAGES` in `kernels/product.cuh`.
 const STAGES: usize = 4;
-/// Bytes of a row or column of the tile in a stage; as `CHUNKS_DEEP` chunks of 16 in `kernels/tile.cuh`.
+/// Bytes of a row or column of the tile in a stage; as `CHUNKS_DEEP` chunks of 16 in `kernels/product.cuh`.
 const STAGE_DEPTH: usize = 64;
 /// Blocks that fill a large GPU twice over. A constant, so that results do not depend on the GPU.
 const FULL: usize = 264;
