@@ -27,10 +27,10 @@ template <int PACK_SIZE> struct Lane {
     }
 };
 
-// Runs body(Lane<N>(c)) with the widest N that c allows.
-template <class T, class Body> __device__ __forceinline__ void with_lane(int c, Body body) {
-    if (c % PACK<T> == 0) {
-        body(Lane<PACK<T>>(c));
+// Runs body(Lane<N>(c)), N being MOST where c is a multiple of it and else 1.
+template <class T, int MOST = PACK<T>, class Body> __device__ __forceinline__ void with_lane(int c, Body body) {
+    if (c % MOST == 0) {
+        body(Lane<MOST>(c));
     } else {
         body(Lane<1>(c));
     }

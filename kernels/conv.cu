@@ -11,12 +11,12 @@
 #include "conv.cuh"
 
 #define CONV2D(T, dtype)                                                                                               \
-    TILED conv2d_fwd_##dtype(const Conv p, const T* x, const T* w, T* y) { conv_fwd<T>(p, x, w, y, nullptr); }          \
-    TILED conv2d_moments_fwd_##dtype(const Conv p, const T* x, const T* w, T* y, Wide<T>* moments) {                   \
+    TILED(T) conv2d_fwd_##dtype(const Conv p, const T* x, const T* w, T* y) { conv_fwd<T>(p, x, w, y, nullptr); }          \
+    TILED(T) conv2d_moments_fwd_##dtype(const Conv p, const T* x, const T* w, T* y, Wide<T>* moments) {                   \
         conv_fwd<T>(p, x, w, y, moments);                                                                              \
     }                                                                                                                  \
-    TILED conv2d_dgrad_##dtype(const Conv p, const T* gy, const T* w, T* gx) { conv_dgrad<T>(p, gy, w, gx); }          \
-    TILED conv2d_wgrad_##dtype(const Conv p, const T* x, const T* gy, Wide<T>* gw) { conv_wgrad<T>(p, x, gy, gw); }
+    TILED(T) conv2d_dgrad_##dtype(const Conv p, const T* gy, const T* w, T* gx) { conv_dgrad<T>(p, gy, w, gx); }          \
+    TILED(T) conv2d_wgrad_##dtype(const Conv p, const T* x, const T* gy, Wide<T>* gw) { conv_wgrad<T>(p, x, gy, gw); }
 FOR_FLOATS(CONV2D)
 
 // As `Parts` in src/ops/conv/mod.rs.

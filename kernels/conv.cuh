@@ -9,6 +9,9 @@ struct Conv {
     int n, h, w, c, k, r, s, oh, ow, stride_h, stride_w, pad_h, pad_w;
 };
 
+// Whether 0 <= i < extent. Joined by & and not by &&, which would branch.
+__device__ __forceinline__ bool is_within(int i, int extent) { return (unsigned)i < (unsigned)extent; }
+
 // Rows: windows of an image [n, h, w, c]; k: their taps and channels. Window (n, i, j) begins at pixel (i, j)*stride + first, and
 // tap (r, s) is (r, s) pixels on (DIRECTION 1: forward) or back (-1: backward by data).
 template <class T, int DIRECTION> struct Windows {
@@ -34,7 +37,7 @@ template <class T, int DIRECTION> struct Windows {
 
     __device__ long long offset(const Row& row, const Position& k) const {
         int down = DIRECTION * k.outer, across = DIRECTION * k.middle;
-        bool inside = (unsigned)(row.y + down) < (unsigned)h && (unsigned)(row.x + across) < (unsigned)w && k.outer < r;
+        bool inside = is_within(row.y + down, h) & is_within(row.x + across, w) & (k.outer < r);
         return inside ? (long long)(row.pixel + down * w + across) * c + k.inner : OUTSIDE;
     }
 };
@@ -53,7 +56,7 @@ template <class T> struct FiltersByChannel {
     __device__ void next_row(Row& row) const { row++; }
     __device__ long long offset(Row row, const Position& k) const {
         int tap_r = r + k.outer * p.stride_h, tap_s = s + k.middle * p.stride_w;
-        bool inside = row < p.c && tap_r < p.r;
+        bool inside = (row < p.c) & (tap_r < p.r);
         return inside ? (long long)((k.inner * p.r + tap_r) * p.s + tap_s) * p.c + row : OUTSIDE;
     }
 };
@@ -74,7 +77,7 @@ template <class T> struct WindowsByTap {
     __device__ void next_row(Row& row) const { taps.next(row); }
     __device__ long long offset(const Row& tap, const Position& k) const {
         int y = k.middle * p.stride_h - p.pad_h + tap.outer, x = k.inner * p.stride_w - p.pad_w + tap.middle;
-        bool inside = (unsigned)y < (unsigned)p.h && (unsigned)x < (unsigned)p.w && tap.flat < count && k.flat < end;
+        bool inside = is_within(y, p.h) & is_within(x, p.w) & (tap.flat < count) & (k.flat < end);
         return inside ? ((long long)(k.outer * p.h + y) * p.w + x) * p.c + tap.inner : OUTSIDE;
     }
 };

@@ -60,9 +60,9 @@ template <class T> __device__ void linear_wgrad(const Linear& p, const T* x, con
 }
 
 #define LINEAR(T, dtype)                                                                                                  \
-    TILED linear_fwd_##dtype(const Linear p, const T* x, const T* w, const Wide<T>* b, T* y) { linear_fwd(p, x, w, b, y); } \
-    TILED linear_dgrad_##dtype(const Linear p, const T* gy, const T* w, T* gx) { linear_dgrad(p, gy, w, gx); }            \
-    TILED linear_wgrad_##dtype(const Linear p, const T* x, const T* gy, Wide<T>* gw, Wide<T>* gb) {                       \
+    TILED(T) linear_fwd_##dtype(const Linear p, const T* x, const T* w, const Wide<T>* b, T* y) { linear_fwd(p, x, w, b, y); } \
+    TILED(T) linear_dgrad_##dtype(const Linear p, const T* gy, const T* w, T* gx) { linear_dgrad(p, gy, w, gx); }            \
+    TILED(T) linear_wgrad_##dtype(const Linear p, const T* x, const T* gy, Wide<T>* gw, Wide<T>* gb) {                       \
         linear_wgrad(p, x, gy, gw, gb);                                                                                   \
     }
 FOR_FLOATS(LINEAR)

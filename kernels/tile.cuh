@@ -18,9 +18,9 @@ constexpr int CHUNKS_DEEP = 4; // chunks of a row in a stage
 template <class T> constexpr int TILE_DEPTH = CHUNKS_DEEP * PACK<T>;
 template <class T> constexpr bool ON_TENSOR_CORES = sizeof(T) == 2;
 
-// Head of a kernel that multiplies in tiles: at most 128 registers, so that two blocks share a multiprocessor and one computes
-// while the other waits.
-#define TILED extern "C" __global__ void __launch_bounds__(THREADS, 2)
+// Head of a kernel that multiplies in tiles: two blocks share a multiprocessor, so that one computes while the other waits, and so
+// have 128 registers a thread; but not in double precision, which is for proofs.
+#define TILED(T) extern "C" __global__ void __launch_bounds__(THREADS, sizeof(T) == 8 ? 1 : 2)
 
 __host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
@@ -79,7 +79,7 @@ template <class T> struct MatrixRows {
 
     __device__ Row row(int i) const { return i; }
     __device__ long long offset(Row row, const Position& k) const {
-        return row < count && k.flat < depth ? (long long)row * depth + k.flat : OUTSIDE;
+        return (row < count) & (k.flat < depth) ? (long long)row * depth + k.flat : OUTSIDE;
     }
 };
 
@@ -94,7 +94,7 @@ template <class T> struct MatrixColumns {
     __device__ Row row(int i) const { return i; }
     __device__ void next_row(Row& row) const { row++; }
     __device__ long long offset(Row row, const Position& k) const {
-        return row < count && k.flat < depth ? (long long)k.flat * count + row : OUTSIDE;
+        return (row < count) & (k.flat < depth) ? (long long)k.flat * count + row : OUTSIDE;
     }
 };
 
@@ -179,7 +179,7 @@ template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K, bool = ON_TENSOR
     __device__ void add(const Pack<T>* a_stage, const Pack<T>* b_stage) {
         // The four 8x8 matrices of an ldmatrix: two steps down the rows first for A, along k first for B.
         int low = lane() % 8, bit3 = lane() / 8 % 2 * 8, bit4 = lane() / 16 * 8;
-#pragma unroll
+#pragma unroll 1 // other warps hide the loads' latency; the fragments of two steps at once would not fit the registers
         for (int k = 0; k < TILE_DEPTH<T>; k += 16) {
             uint32_t a[DOWN][4], b[ACROSS / 2][4];
 #pragma unroll

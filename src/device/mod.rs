@@ -169,10 +169,14 @@ impl Grid {
         Grid::new([lines, blocks, 1], items.div_ceil(blocks).next_multiple_of(32))
     }
 
-    /// Blocks for `blocks` groups of rows of `c` channels, along x: each spans at most 128 bytes of a row, and y counts
-    /// the spans. `Lane` in `kernels/channels.cuh` must agree.
+    /// Most bytes of a row of channels that a block of [`Grid::channels`] spans, a cache line; `SPAN_BYTES` in
+    /// `kernels/channels.cuh` must agree.
+    pub const SPAN: usize = 128;
+
+    /// `blocks` blocks of rows of `c` channels along x, and along y the spans of a row. `Lane` in `kernels/channels.cuh`
+    /// must agree.
     pub fn channels(blocks: usize, c: usize, dtype: DType) -> Grid {
-        Grid::new([blocks, (c * dtype.size()).div_ceil(128), 1], Grid::THREADS)
+        Grid::new([blocks, (c * dtype.size()).div_ceil(Grid::SPAN), 1], Grid::THREADS)
     }
 }
 

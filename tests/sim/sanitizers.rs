@@ -13,7 +13,7 @@ const FOUND_BY_ASAN: [(&str, &str); 8] = [
     ("bug_write_past_end", "heap-buffer-overflow"),
     ("bug_read_past_end", "heap-buffer-overflow"),
     ("bug_copy_past_end", "heap-buffer-overflow"),
-    ("bug_shared_past_end", "global-buffer-overflow"),
+    ("bug_shared_past_end", "insufficient space"),
     ("bug_dynamic_past_end", "heap-buffer-overflow"),
     ("bug_row_past_end", "out of bounds"),
     ("bug_misaligned_vector", "misaligned address"),

@@ -28,7 +28,7 @@ const SIMULATOR: &str = "roentgen simulator";
 /// CUDA version that the kernels are compiled with; an older driver cannot load them.
 const DRIVER_VERSION: i32 = 13_000;
 /// Height of the tile of pixels that a convolution writes; `PARTIAL_ROWS` in `kernels/common.cuh` must agree.
-const PARTIAL_ROWS: usize = 128;
+pub(crate) const PARTIAL_ROWS: usize = 128;
 /// Bytes of parameters that a kernel can receive by value (compute capability 7.0 and up).
 const MAX_PARAMETER_BYTES: usize = 32_764;
 /// Dynamic shared memory that a launch may use without asking.
