@@ -60,10 +60,10 @@ template <class W> struct Normals {
 
     __device__ __forceinline__ Normals(unsigned pixel, uint2 key) {
         const uint4 words = philox(make_uint4(pixel, 0, 0, PURPOSE_NOISE), key);
-        const W tau = W(6.283185307179586477), r = radius(words.x), angle = tau * W(unit(words.y));
-        z[0] = r * cos(angle);
-        z[1] = r * sin(angle);
-        z[2] = radius(words.z) * cos(tau * W(unit(words.w)));
+        const W r = radius(words.x), turn = W(2) * W(unit(words.y));
+        z[0] = r * cospi(turn);
+        z[1] = r * sinpi(turn);
+        z[2] = radius(words.z) * cospi(W(2) * W(unit(words.w)));
     }
     __device__ __forceinline__ static W radius(unsigned word) { return sqrt(W(-2) * log(W(1) - W(unit(word)))); }
 };

@@ -285,7 +285,7 @@ pub fn adaptive_avg_pool(x: &Tensor, (oh, ow): (usize, usize)) -> Tensor {
         return x.clone();
     }
     assert!(oh > 0 && ow > 0, "adaptive_avg_pool: {h}x{w} to {oh}x{ow}");
-    (int(h * oh), int(w * ow)); // products of positions fit
+    int((h * oh).max(w * ow)); // products of positions fit
     let p = Adaptive { n: int(n), h: int(h), w: int(w), c: int(c), oh: int(oh), ow: int(ow) };
     let y = x.empty(&[n, oh, ow, c], "adaptive_avg_pool");
     launch(&ADAPTIVE_FWD, &p, &[x], &[&y]);

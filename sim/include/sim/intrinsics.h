@@ -29,6 +29,10 @@ inline double max(double a, double b) { return fmax(a, b); }
 
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline double rsqrt(double x) { return 1.0 / sqrt(x); }
+inline double sinpi(double x) { return sin(M_PI * x); }
+inline double cospi(double x) { return cos(M_PI * x); }
+inline float sinpi(float x) { return static_cast<float>(sinpi(static_cast<double>(x))); }
+inline float cospi(float x) { return static_cast<float>(cospi(static_cast<double>(x))); }
 // The fast functions are less exact on hardware; kernels may not rely on more than their documented error.
 inline float __expf(float x) { return expf(x); }
 inline float __logf(float x) { return logf(x); }
