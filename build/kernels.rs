@@ -1,6 +1,9 @@
 //! `kernels.rs` in the output folder: every `kernels/*.cu`, compiled by nvcc, for `src/device/cuda/fatbin.rs`.
 //!
-//! Without an nvcc the list is empty and the program runs on the CPU. A GPU is never asked for.
+//! Without an nvcc the list is empty and the program runs on the CPU. A GPU is never asked for. The environment may say:
+//! - `NVCC`, `CUDA_HOME`, `CUDA_PATH`: where nvcc is;
+//! - `ROENTGEN_CUDA_ARCHS`: architectures, such as `80,90a`, or `none`;
+//! - `ROENTGEN_REQUIRE_CUDA=1`: that a build without kernels is an error.
 
 use std::{
     env, fs,
@@ -17,6 +20,8 @@ const DEBUG_ARCHS: &str = "80";
 /// The architecture whose PTX machine code is made from, except for a chip's own (`90a`): translating the sources takes
 /// longer than all that follows. It goes along with `80`, and the driver compiles it for chips that are not in the list.
 const COMMON_ARCH: &str = "80";
+/// What leaves the kernels out on purpose: for work on what does not need them.
+const NO_ARCHS: &str = "none";
 /// The oldest nvcc that knows all of [`RELEASE_ARCHS`] and fits the driver that cudarc's bindings ask for.
 const OLDEST_NVCC: u32 = 13;
 
@@ -29,18 +34,22 @@ pub fn build(root: &Path, out: &Path) {
     let folder = root.join("kernels");
     let sources = Sources::read(&folder);
     let mut table = Table { hash: hash(sources.files.iter().flat_map(|(_, text)| text)), ..Table::default() };
-    match Nvcc::find(root) {
-        Some(nvcc) => {
+    let wanted = env::var("ROENTGEN_CUDA_ARCHS").unwrap_or_else(|_| default_archs().into());
+    match (wanted != NO_ARCHS).then(|| Nvcc::find(root)) {
+        Some(Some(nvcc)) => {
             println!("cargo:rerun-if-changed={}", nvcc.path.display());
-            let archs = archs(&nvcc);
+            let archs = archs(&nvcc, &wanted);
             table.archs = codes(&archs).into_iter().flat_map(|(_, codes)| codes).collect();
             table.fatbins = compile(&nvcc, &archs, &folder, &sources, out);
             table.nvcc = Some(nvcc.version);
         }
-        None if env::var("ROENTGEN_REQUIRE_CUDA").is_ok_and(|v| v == "1") => {
-            fail("ROENTGEN_REQUIRE_CUDA=1, but no nvcc 13 was found: run scripts/get-nvcc, or set NVCC or CUDA_HOME")
+        _ if env::var("ROENTGEN_REQUIRE_CUDA").is_ok_and(|v| v == "1") => {
+            fail("ROENTGEN_REQUIRE_CUDA=1, but there is no nvcc 13: run scripts/get-nvcc, or set NVCC or CUDA_HOME")
         }
-        None => println!("cargo:warning=no nvcc 13 found: building without CUDA kernels (scripts/get-nvcc gets one)"),
+        None => {}
+        Some(None) => {
+            println!("cargo:warning=no nvcc 13 found: building without CUDA kernels (scripts/get-nvcc gets one)")
+        }
     }
     fs::write(out.join("kernels.rs"), table.text()).expect("the output folder can be written to");
 }
@@ -74,10 +83,12 @@ impl Nvcc {
     }
 }
 
-/// The architectures asked for, less those that this nvcc does not know.
-fn archs(nvcc: &Nvcc) -> Vec<String> {
-    let release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
-    let wanted = env::var("ROENTGEN_CUDA_ARCHS").unwrap_or(if release { RELEASE_ARCHS } else { DEBUG_ARCHS }.into());
+fn default_archs() -> &'static str {
+    if env::var("PROFILE").is_ok_and(|profile| profile == "release") { RELEASE_ARCHS } else { DEBUG_ARCHS }
+}
+
+/// The architectures of a list, less those that this nvcc does not know.
+fn archs(nvcc: &Nvcc, wanted: &str) -> Vec<String> {
     let answer = Command::new(&nvcc.path).arg("--list-gpu-code").output().expect("it answered before");
     let known = String::from_utf8_lossy(&answer.stdout).into_owned();
     let knows = |arch: &str| known.lines().any(|code| code == format!("sm_{}", arch.trim_end_matches(['a', 'f'])));
@@ -117,8 +128,21 @@ impl Sources {
         Sources { files: paths.into_iter().map(|path| (path.clone(), text(&path))).collect() }
     }
 
-    fn with(&self, extension: &str) -> impl Iterator<Item = &(PathBuf, Vec<u8>)> {
-        self.files.iter().filter(move |(path, _)| path.extension().is_some_and(|e| e == extension))
+    /// The text of a file, and behind it that of the headers of the folder that it includes.
+    fn with_headers(&self, path: &Path) -> Vec<u8> {
+        let (mut reached, mut all, mut next) = (vec![path.to_owned()], vec![], 0);
+        while let Some(path) = reached.get(next).cloned() {
+            next += 1;
+            let Some((_, text)) = self.files.iter().find(|(file, _)| *file == path) else { continue };
+            all.extend_from_slice(text);
+            for line in String::from_utf8_lossy(text).lines().filter(|line| line.starts_with("#include \"")) {
+                let header = path.with_file_name(line.split('"').nth(1).expect("it has a quote"));
+                if !reached.contains(&header) {
+                    reached.push(header);
+                }
+            }
+        }
+        all
     }
 }
 
@@ -130,15 +154,15 @@ struct Fatbin {
 
 /// Compiles each `.cu` file into `NAME.fatbin` in `out`, as many at once as cargo grants, and reads the logs.
 fn compile(nvcc: &Nvcc, archs: &[String], folder: &Path, sources: &Sources, out: &Path) -> Vec<Fatbin> {
-    let mut files: Vec<_> = sources.with("cu").collect();
+    let mut files: Vec<_> =
+        sources.files.iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "cu")).collect();
     files.sort_by_key(|(_, text)| text.len());
     let queue = Mutex::new(files);
     let logs = Mutex::new(vec![]);
     let work = || {
-        while let Some((path, text)) = { queue.lock().expect("no panic").pop() } {
-            let shared = sources.with("cuh").flat_map(|(_, text)| text);
+        while let Some((path, _)) = { queue.lock().expect("no panic").pop() } {
             let settings = format!("{} {} {}", nvcc.version, archs.join(" "), FLAGS.join(" "));
-            let key = hash(text.iter().chain(shared).chain(settings.as_bytes()));
+            let key = hash(sources.with_headers(path).iter().chain(settings.as_bytes()));
             let name = path.file_stem().expect("a file").to_string_lossy().into_owned();
             let log = compile_one(nvcc, archs, folder, &name, &key, out);
             logs.lock().expect("no panic").push((name, log));

@@ -27,12 +27,12 @@ template <class T, int DIRECTION> struct Windows {
 
     __device__ Row row(int i) const {
         if (i >= count) return {0, INT_MIN / 2, 0}; // no tap brings that inside
-        Place at = windows.at(i);
+        Position at = windows.at(i);
         int y = at.middle * stride_h + first_h, x = at.inner * stride_w + first_w;
         return {(at.outer * h + y) * w + x, y, x};
     }
 
-    __device__ long long offset(const Row& row, const Place& k) const {
+    __device__ long long offset(const Row& row, const Position& k) const {
         int down = DIRECTION * k.outer, across = DIRECTION * k.middle;
         bool inside = (unsigned)(row.y + down) < (unsigned)h && (unsigned)(row.x + across) < (unsigned)w && k.outer < r;
         return inside ? (long long)(row.pixel + down * w + across) * c + k.inner : OUTSIDE;
@@ -51,7 +51,7 @@ template <class T> struct FiltersByChannel {
 
     __device__ Row row(int i) const { return i; }
     __device__ void next_row(Row& row) const { row++; }
-    __device__ long long offset(Row row, const Place& k) const {
+    __device__ long long offset(Row row, const Position& k) const {
         int tap_r = r + k.outer * p.stride_h, tap_s = s + k.middle * p.stride_w;
         bool inside = row < p.c && tap_r < p.r;
         return inside ? (long long)((k.inner * p.r + tap_r) * p.s + tap_s) * p.c + row : OUTSIDE;
@@ -61,7 +61,7 @@ template <class T> struct FiltersByChannel {
 // Rows: taps and channels; k: the windows of `Windows`, by output pixel up to `end`.
 template <class T> struct WindowsByTap {
     static constexpr bool ALONG_K = false;
-    using Row = Place;
+    using Row = Position;
 
     const T* data;
     Conv p;
@@ -72,7 +72,7 @@ template <class T> struct WindowsByTap {
 
     __device__ Row row(int i) const { return taps.at(i); }
     __device__ void next_row(Row& row) const { taps.next(row); }
-    __device__ long long offset(const Row& tap, const Place& k) const {
+    __device__ long long offset(const Row& tap, const Position& k) const {
         int y = k.middle * p.stride_h - p.pad_h + tap.outer, x = k.inner * p.stride_w - p.pad_w + tap.middle;
         bool inside = (unsigned)y < (unsigned)p.h && (unsigned)x < (unsigned)p.w && tap.flat < count && k.flat < end;
         return inside ? ((long long)(k.outer * p.h + y) * p.w + x) * p.c + tap.inner : OUTSIDE;
@@ -161,7 +161,7 @@ template <class T> __device__ void conv_dgrad(const Conv& p, const T* gy, const 
         staged.take(product);
         staged.template store_rows<TILE_ROWS>(p.c - corner.column, packed, [&](int row) -> T* {
             if (corner.row + row >= pixels) return nullptr;
-            Place at = of_phase.at(corner.row + row);
+            Position at = of_phase.at(corner.row + row);
             int y = down.first + at.middle * p.stride_h, x = across.first + at.inner * p.stride_w;
             return gx + ((long long)(at.outer * p.h + y) * p.w + x) * p.c + corner.column;
         });

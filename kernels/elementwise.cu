@@ -89,3 +89,27 @@ __device__ __forceinline__ void scale_channels_gate_bwd(const Channels& p, const
         scale_channels_gate_bwd(p, x, gy, ggate);                                                                      \
     }
 FOR_FLOATS(SCALE_CHANNELS_GATE_BWD)
+
+// y = x in another type: a thread takes what is 16 bytes of the narrower one.
+template <class From, class To, class F> __device__ __forceinline__ void cast(long long len, const From* x, To* y, F f) {
+    constexpr int N = PACK<From> > PACK<To> ? PACK<From> : PACK<To>;
+    long long i = global_thread() * N;
+    if (i + N <= len) {
+        auto v = load<N>(x + i);
+        Pack<To, N> cast;
+        for (int j = 0; j < N; j++) cast.v[j] = f(v.v[j]);
+        store(y + i, cast);
+    } else {
+        for (; i < len; i++) y[i] = f(x[i]);
+    }
+}
+#define WIDEN(T, dtype)                                                                                                \
+    extern "C" __global__ void __launch_bounds__(THREADS) widen_##dtype(long long len, const T* x, Wide<T>* y) {       \
+        cast(len, x, y, [](T x) { return widen(x); });                                                                 \
+    }
+FOR_HALVES(WIDEN)
+#define NARROW(T, dtype)                                                                                               \
+    extern "C" __global__ void __launch_bounds__(THREADS) narrow_##dtype(long long len, const Wide<T>* x, T* y) {      \
+        cast(len, x, y, [](Wide<T> x) { return narrow<T>(x); });                                                       \
+    }
+FOR_HALVES(NARROW)

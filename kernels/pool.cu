@@ -1,5 +1,5 @@
-// Max, average and global average pooling of x [n, h, w, c]. Backward gathers: each input pixel looks at the windows that cover
-// it. All are bound by bytes; windows that overlap find their common pixels in cache.
+// Max, average, global and adaptive average pooling of x [n, h, w, c]. Backward gathers: each input pixel looks at the windows
+// that cover it. All are bound by bytes; windows that overlap find their common pixels in cache.
 #include "place.cuh"
 
 // As `Pool` in src/ops/pool.rs.
@@ -205,3 +205,68 @@ __device__ __forceinline__ void global_avg_pool_bwd(const Global& p, const Wide<
         global_avg_pool_bwd<T>(p, gy, gx);                                                                             \
     }
 FOR_FLOATS(GLOBAL_AVG_POOL_BWD)
+
+// As `Adaptive` in src/ops/pool.rs.
+struct Adaptive {
+    int n, h, w, c, oh, ow;
+};
+
+// Cells first ≤ j < end of an axis of `to` cells that cell i of the same axis cut into `from` cells overlaps.
+struct Overlap {
+    int first, end;
+
+    __device__ __forceinline__ Overlap(int i, int from, int to) : first(i * to / from), end(((i + 1) * to + from - 1) / from) {}
+    __device__ __forceinline__ int size() const { return end - first; }
+};
+
+// y[oh, ow] = the mean of x over the pixels that cell (oh, ow) overlaps.
+template <class T> __device__ __forceinline__ void adaptive_avg_pool_fwd(const Adaptive& p, const T* x, T* y) {
+    with_place<T>(p.oh, p.ow, p.c, [&](auto place) {
+        constexpr int N = decltype(place)::N;
+        const Overlap rows(place.line, p.oh, p.h), cols(place.pixel, p.ow, p.w);
+        Pack<Wide<T>, N> sum = {};
+        for (int h = rows.first; h < rows.end; h++) {
+            const T* line = x + place.offset(p.h, p.w, p.c, h, 0);
+#pragma unroll 2
+            for (int w = cols.first; w < cols.end; w++) {
+                auto v = read<N>(line + (long long)w * p.c);
+                for (int i = 0; i < N; i++) sum.v[i] += v.v[i];
+            }
+        }
+        const Wide<T> share = Wide<T>(1) / Wide<T>(rows.size() * cols.size());
+        for (int i = 0; i < N; i++) sum.v[i] *= share;
+        write<N>(y + place.offset(p.oh, p.ow, p.c), sum);
+    });
+}
+#define ADAPTIVE_AVG_POOL_FWD(T, dtype)                                                                                \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        adaptive_avg_pool_fwd_##dtype(const Adaptive p, const T* x, T* y) {                                            \
+        adaptive_avg_pool_fwd(p, x, y);                                                                                \
+    }
+FOR_FLOATS(ADAPTIVE_AVG_POOL_FWD)
+
+// gx[h, w] = Σ gy / size over the cells that overlap pixel (h, w).
+template <class T> __device__ __forceinline__ void adaptive_avg_pool_bwd(const Adaptive& p, const T* gy, T* gx) {
+    with_place<T>(p.h, p.w, p.c, [&](auto place) {
+        constexpr int N = decltype(place)::N;
+        const Overlap rows(place.line, p.h, p.oh), cols(place.pixel, p.w, p.ow);
+        Pack<Wide<T>, N> sum = {};
+        for (int oh = rows.first; oh < rows.end; oh++) {
+            const T* line = gy + place.offset(p.oh, p.ow, p.c, oh, 0);
+            const int height = Overlap(oh, p.oh, p.h).size();
+#pragma unroll 1
+            for (int ow = cols.first; ow < cols.end; ow++) {
+                const Wide<T> share = Wide<T>(1) / Wide<T>(height * Overlap(ow, p.ow, p.w).size());
+                auto g = read<N>(line + (long long)ow * p.c);
+                for (int i = 0; i < N; i++) sum.v[i] += g.v[i] * share;
+            }
+        }
+        write<N>(gx + place.offset(p.h, p.w, p.c), sum);
+    });
+}
+#define ADAPTIVE_AVG_POOL_BWD(T, dtype)                                                                                \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        adaptive_avg_pool_bwd_##dtype(const Adaptive p, const T* gy, T* gx) {                                          \
+        adaptive_avg_pool_bwd(p, gy, gx);                                                                              \
+    }
+FOR_FLOATS(ADAPTIVE_AVG_POOL_BWD)

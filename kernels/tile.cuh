@@ -25,7 +25,7 @@ template <class T> constexpr bool ON_TENSOR_CORES = sizeof(T) == 2;
 __host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 // A position in three nested loops, the innermost fastest, and the number of positions before it.
-struct Place {
+struct Position {
     int flat, outer, middle, inner;
 };
 
@@ -33,12 +33,12 @@ struct Place {
 struct Nest {
     int middle, inner;
 
-    __device__ Place at(int flat) const {
+    __device__ Position at(int flat) const {
         int rest = flat / inner;
         return {flat, rest / middle, rest % middle, flat % inner};
     }
 
-    __device__ void advance(Place& p, const Place& distance) const {
+    __device__ void advance(Position& p, const Position& distance) const {
         p.flat += distance.flat;
         p.inner += distance.inner;
         int carry = p.inner >= inner;
@@ -49,7 +49,7 @@ struct Nest {
         p.outer += distance.outer + carry;
     }
 
-    __device__ void next(Place& p) const { advance(p, {1, 0, 0, 1}); }
+    __device__ void next(Position& p) const { advance(p, {1, 0, 0, 1}); }
 };
 
 // Offset of an element that is not there and counts as zero: padding, or behind the last row or the end of k.
@@ -78,7 +78,7 @@ template <class T> struct MatrixRows {
     Nest nest = {1, 1};
 
     __device__ Row row(int i) const { return i; }
-    __device__ long long offset(Row row, const Place& k) const {
+    __device__ long long offset(Row row, const Position& k) const {
         return row < count && k.flat < depth ? (long long)row * depth + k.flat : OUTSIDE;
     }
 };
@@ -93,7 +93,7 @@ template <class T> struct MatrixColumns {
 
     __device__ Row row(int i) const { return i; }
     __device__ void next_row(Row& row) const { row++; }
-    __device__ long long offset(Row row, const Place& k) const {
+    __device__ long long offset(Row row, const Position& k) const {
         return row < count && k.flat < depth ? (long long)k.flat * count + row : OUTSIDE;
     }
 };
@@ -102,7 +102,7 @@ template <class T> struct MatrixColumns {
 //   ALONG_K, data        as above, and the tensor
 //   row(i)               what is to be known of row i
 //   nest                 the loops that k counts through
-//   offset(row, place)   of an element in `data`, or OUTSIDE
+//   offset(row, position)   of an element in `data`, or OUTSIDE
 //   next_row(row)        the row after it, if elements lie side by side along the rows
 // PACKED: a chunk lies in `data` as 16 aligned bytes, or is outside as a whole; else its elements are gathered one by one.
 template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
@@ -114,8 +114,8 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
 
     const Operand& operand;
     typename Operand::Row rows[ALONG_K ? LOADS : 1];
-    Place places[ALONG_K ? 1 : LOADS];
-    Place step;
+    Position positions[ALONG_K ? 1 : LOADS];
+    Position step;
     int chunks[LOADS];
 
     __device__ Loader(const Operand& operand, int first_row, int first_k) : operand(operand), step(operand.nest.at(TILE_DEPTH<T>)) {
@@ -125,7 +125,7 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
             int row = ALONG_K ? down : across, k = ALONG_K ? across : down;
             chunks[i] = Layout::chunk(row, k);
             if (ALONG_K || i == 0) rows[i] = operand.row(first_row + row);
-            if (!ALONG_K || i == 0) places[i] = operand.nest.at(first_k + k);
+            if (!ALONG_K || i == 0) positions[i] = operand.nest.at(first_k + k);
         }
     }
 
@@ -133,27 +133,27 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
 #pragma unroll
         for (int i = 0; i < LOADS; i++) {
             const auto& row = rows[ALONG_K ? i : 0];
-            const Place& place = places[ALONG_K ? 0 : i];
+            const Position& position = positions[ALONG_K ? 0 : i];
             if constexpr (PACKED) {
-                long long offset = operand.offset(row, place);
+                long long offset = operand.offset(row, position);
                 cp_async16(stage + chunks[i], operand.data + (offset == OUTSIDE ? 0 : offset), offset != OUTSIDE);
             } else {
-                stage[chunks[i]] = gathered(row, place);
+                stage[chunks[i]] = gathered(row, position);
                 __syncwarp(); // or the compiler gathers all chunks at once and runs out of registers
             }
         }
 #pragma unroll
-        for (Place& place : places) operand.nest.advance(place, step);
+        for (Position& position : positions) operand.nest.advance(position, step);
     }
 
-    __device__ Pack<T> gathered(typename Operand::Row row, Place place) const {
+    __device__ Pack<T> gathered(typename Operand::Row row, Position position) const {
         Pack<T> pack;
 #pragma unroll
         for (int j = 0; j < PACK<T>; j++) {
-            long long offset = operand.offset(row, place);
+            long long offset = operand.offset(row, position);
             pack.v[j] = offset == OUTSIDE ? narrow<T>(0) : operand.data[offset];
             if constexpr (ALONG_K) {
-                operand.nest.next(place);
+                operand.nest.next(position);
             } else {
                 operand.next_row(row);
             }

@@ -6,7 +6,7 @@ mod common;
 use common::gpu;
 use roentgen::{
     Result,
-    device::{Block, DType, Device, cpu::Cpu},
+    device::{Block, DType, Device, cpu::Cpu, cuda::fatbin::FATBINS},
     ops::{
         self, Case,
         optim::{self, Limits, Progress, Rule, Scalars, Update},
@@ -15,7 +15,7 @@ use roentgen::{
     tape::Tape,
     tensor::Tensor,
 };
-use std::{rc::Rc, sync::Arc};
+use std::{collections::BTreeSet, rc::Rc, sync::Arc};
 
 /// Least distance of an input from a kink, so that rounding does not move it across.
 const CLEARANCE: f64 = 0.05;
@@ -83,12 +83,20 @@ fn tolerance(dtype: DType) -> f64 {
     }
 }
 
+/// Kernels that the program carries and that are not in `launched`; files that have a test of their own aside.
+fn never_launched(launched: &BTreeSet<&str>) -> BTreeSet<&'static str> {
+    let differentiable = FATBINS.iter().filter(|fatbin| !["optim", "augment"].contains(&fatbin.name));
+    let names = differentiable.flat_map(|fatbin| fatbin.kernels).map(|name| name.rsplit_once('_').expect("a type").0);
+    names.filter(|name| !launched.contains(name)).collect()
+}
+
 #[test]
 fn kernels_equal_the_cpu_in_f64() {
     let Some(gpu) = gpu() else { return };
     let cpu = Cpu::new(1 << 30);
     let only = std::env::var("ROENTGEN_ONLY").unwrap_or_default();
     let mut wrong = vec![];
+    gpu.kernel_times();
     for spec in ops::ALL.iter().filter(|spec| spec.name.contains(&only)) {
         for case in (spec.cases)().iter().filter(|case| !case.real) {
             for dtype in [DType::F64, DType::F32, DType::BF16, DType::F16] {
@@ -110,6 +118,10 @@ fn kernels_equal_the_cpu_in_f64() {
                 }
             }
         }
+    }
+    if only.is_empty() {
+        let launched: BTreeSet<_> = gpu.kernel_times().iter().map(|time| time.name).collect();
+        wrong.extend(never_launched(&launched).into_iter().map(|name| format!("{name} is in no case")));
     }
     assert!(wrong.is_empty(), "kernels differ from the CPU:\n{}", wrong.join("\n"));
     assert_eq!(gpu.memory().in_use, 0, "tensors outlive their tapes");

@@ -122,7 +122,7 @@ class Peer:
 def run_ours(options, model, size, batch, seconds):
     """What our program's line of JSON says, or {"error": ...}."""
     command = [options.ours, "bench", "--model", model, "--size", size, "--batch", batch, "--device", options.device,
-               "--dtype", options.dtype, "--steps", options.steps, "--warmup", options.warmup, "--json"]
+               "--precision", options.dtype, "--steps", options.steps, "--warmup", options.warmup, "--json"]
     try:
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=seconds)
         if done.returncode:

@@ -24,12 +24,10 @@ using std::isnan;
 // the compiler read an expression that begins with a name.
 #define __launch_bounds__(...) __attribute__((sim_launch_bounds(0, __VA_ARGS__)))
 
-// A static variable is one per block if blocks that run at once are on different OS threads. Sanitized builds use one OS thread,
-// and AddressSanitizer wants plain variables, to put red zones between them.
-#if defined(SIM_ASAN)
+// Blocks that run at once are on different OS threads, so that each has its own. Sanitized builds have one OS thread, and plain
+// variables, between which AddressSanitizer puts red zones.
+#if defined(SIM_ASAN) || defined(SIM_TSAN)
 #define __shared__ static
-#elif defined(SIM_TSAN)
-#define __shared__ static __attribute__((section("sim_shared")))
 #else
 #define __shared__ static thread_local
 #endif

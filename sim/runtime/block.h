@@ -32,9 +32,8 @@ struct Launch {
 // Copies of cp.async that a thread has issued and not yet waited for.
 struct AsyncCopy {
     void* dst;
-    const void* src;
+    const void* src;  // null: zeros
     unsigned bytes, group;
-    bool valid;
 };
 
 struct Warp {

@@ -116,7 +116,6 @@ class Helpers {
 
 bool launch_kernel(const Kernel& kernel, dim3 grid, dim3 block, unsigned dynamic_shared, void* const* arguments, std::string& message) {
     Launch launch(kernel, grid, block, dynamic_shared, arguments);
-    ordering.begin_launch();
 #if defined(SIM_ASAN) || defined(SIM_TSAN)
     run_blocks(launch);  // __shared__ variables exist once in these builds
 #else

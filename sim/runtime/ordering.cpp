@@ -18,7 +18,6 @@ struct Ordering::BlockState {
     unsigned joins[MAX_WARPS];
 };
 
-void Ordering::begin_launch() { __tsan_release(&launch_start); }
 void Ordering::end_launch() { __tsan_acquire(&launch_end); }
 
 void Ordering::begin_block(Thread* threads, unsigned count) {
@@ -34,9 +33,11 @@ void Ordering::begin_block(Thread* threads, unsigned count) {
         threads[i].fiber.stack = fibers.stacks[i];
         threads[i].fiber.tsan = fibers.tsan[i];
     }
+    // What the main thread did: it filled buffers, and mapped memory anew. It knows nothing of what earlier blocks did.
+    __tsan_release(&main_thread);
 }
 
-void Ordering::begin_thread() { __tsan_acquire(&launch_start); }
+void Ordering::begin_thread() { __tsan_acquire(&main_thread); }
 void Ordering::end_thread() { __tsan_release(&launch_end); }
 void Ordering::arrive_at_barrier(unsigned generation) { __tsan_release(&state->barrier[generation % 2]); }
 void Ordering::leave_barrier(unsigned generation) { __tsan_acquire(&state->barrier[generation % 2]); }

@@ -14,7 +14,6 @@ struct Thread;
 class Ordering {
    public:
     static constexpr bool KEEPS_STACKS = true;
-    void begin_launch();
     void end_launch();
     void begin_block(Thread* threads, unsigned count);
     void begin_thread();
@@ -36,13 +35,12 @@ class Ordering {
     Fibers sets[2];
     unsigned turn = 0;
     BlockState* state = nullptr;
-    char launch_start, launch_end, fences;
+    char main_thread, launch_end, fences;
 };
 #else
 class Ordering {
    public:
     static constexpr bool KEEPS_STACKS = false;
-    void begin_launch() {}
     void end_launch() {}
     void begin_block(Thread*, unsigned) {}
     void begin_thread() {}

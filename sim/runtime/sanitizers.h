@@ -30,6 +30,8 @@ void __tsan_acquire(void* object);
 void __tsan_release(void* object);
 void __tsan_read_range(void* address, unsigned long size);
 void __tsan_write_range(void* address, unsigned long size);
+void __tsan_ignore_thread_begin();
+void __tsan_ignore_thread_end();
 }
 constexpr unsigned TSAN_NO_ORDER = 1;  // a switch is the simulator's doing, and orders nothing in the kernel
 #endif

@@ -23,7 +23,7 @@ void* forgotten_pages(void* pages, size_t bytes) {
     return fresh;
 }
 
-// The section holds at least this page, and begins and ends on page boundaries because of it.
+// The variables of all kernels; see gather.ld.
 extern "C" unsigned char __start_sim_shared[], __stop_sim_shared[];
 
 void SharedMemory::begin_block(size_t dynamic_bytes) {
@@ -41,7 +41,9 @@ void SharedMemory::end_block() {
 // __shared__ variables are plain statics here; the dynamic part is a block of its exact size, so that overruns are seen.
 void SharedMemory::begin_block(size_t dynamic_bytes) {
     bytes = dynamic_bytes;
-    memory = static_cast<unsigned char*>(aligned_alloc(DYNAMIC_ALIGNMENT, bytes));
+    void* exact;
+    if (posix_memalign(&exact, DYNAMIC_ALIGNMENT, bytes)) abort();
+    memory = static_cast<unsigned char*>(exact);
     memset(memory, NAN_BYTE, bytes);
 }
 

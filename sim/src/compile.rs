@@ -67,6 +67,7 @@ struct Compiler {
     program: String,
     common: Vec<String>,
     flavour: Flavour,
+    sim: PathBuf,
 }
 
 /// The `.cu` files of a folder, sorted; none if there is no such folder.
@@ -90,10 +91,8 @@ pub fn build(
     let objects = out.join("objects");
     fs::create_dir_all(&objects).map_err(|e| Failure::Compiler(format!("{}: {e}", objects.display())))?;
     let mut sources = files(&sim.join("runtime"), "cpp");
-    // Where it stands among the objects matters: see the file.
-    sources.sort_by_key(|path| path.ends_with("shared_last.cpp"));
     if flavour != Flavour::Plain {
-        sources.splice(0..0, files(&sim.join("replay"), "cpp"));
+        sources.extend(files(&sim.join("replay"), "cpp"));
     }
     let unit = |source: &PathBuf, kernels| {
         let folder = source.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
@@ -105,8 +104,7 @@ pub fn build(
     let stale: Vec<&Unit> = units.iter().filter(|unit| compiler.is_stale(unit)).collect();
     compile_all(&compiler, &stale, &warn)?;
     let product = out.join(flavour.product());
-    let paths: Vec<&Path> = units.iter().map(|unit| unit.object.as_path()).collect();
-    compiler.link(&paths, &product)?;
+    compiler.link(&units, &product)?;
     Ok(product)
 }
 
@@ -151,7 +149,7 @@ impl Compiler {
         }
         // Without fused multiply-adds that the source does not ask for, results are the same on all machines.
         let mut common: Vec<String> =
-            ["-std=c++17", "-DSIM", "-fPIC", "-fvisibility=hidden", "-pthread", "-ffp-contract=off", "-Wall"]
+            ["-std=c++17", "-DSIM", "-fPIC", "-fvisibility=hidden", "-pthread", "-ffp-contract=off"]
                 .map(str::to_owned)
                 .to_vec();
         common.extend(flavour.flags().iter().map(|flag| (*flag).to_owned()));
@@ -162,7 +160,7 @@ impl Compiler {
         for folder in ["include", "runtime", "../kernels"] {
             common.push(format!("-I{}", sim.join(folder).display()));
         }
-        Ok(Self { program, common, flavour })
+        Ok(Self { program, common, flavour, sim: sim.to_owned() })
     }
 
     /// What the object depends on besides the contents of files.
@@ -173,8 +171,10 @@ impl Compiler {
     fn flags(&self, unit: &Unit) -> Vec<String> {
         let mut flags = self.common.clone();
         if unit.kernels {
-            // `#pragma unroll` and the attribute of cuda_shim.h are not the compiler's.
-            flags.extend(["-Wno-unknown-pragmas", "-Wno-attributes"].map(str::to_owned));
+            // The attribute of cuda_shim.h is not the compiler's. Other warnings about kernels are nvcc's to give.
+            flags.push("-Wno-attributes".to_owned());
+        } else {
+            flags.push("-Wall".to_owned());
         }
         // ThreadSanitizer is to see what kernels do, not how the runtime switches between them.
         if unit.kernels || self.flavour == Flavour::Asan {
@@ -222,25 +222,45 @@ impl Compiler {
         Ok(warnings)
     }
 
-    fn link(&self, objects: &[&Path], product: &Path) -> Result<(), Failure> {
+    fn link(&self, units: &[Unit], product: &Path) -> Result<(), Failure> {
         let built = modified(product);
-        let list: Vec<_> = objects.iter().map(|path| path.display().to_string()).collect();
+        let list = units.iter().map(|unit| unit.object.display().to_string()).collect::<Vec<_>>().join("\n");
         let list_file = product.with_extension("objects");
-        let same = fs::read_to_string(&list_file).is_ok_and(|recorded| recorded == list.join("\n"));
-        if same && objects.iter().all(|object| modified(object) < built) {
+        let same = fs::read_to_string(&list_file).is_ok_and(|recorded| recorded == list);
+        if same && units.iter().all(|unit| modified(&unit.object) < built) {
             return Ok(());
         }
         // Renamed when complete: a process that has the old file open keeps it.
         let fresh = product.with_extension("new");
-        let mut link = Command::new(&self.program);
-        if self.flavour == Flavour::Plain {
-            link.args(["-shared", "-Wl,-soname,libcuda.so"]);
+        let mut link = self.run(&["-pthread".to_owned(), "-o".to_owned(), fresh.display().to_string()]);
+        link.args(self.flavour.sanitizers());
+        match self.flavour {
+            Flavour::Plain => {
+                link.args(["-shared", "-Wl,-soname,libcuda.so"]).args(units.iter().map(|unit| &unit.object));
+            }
+            Flavour::Asan => {
+                link.args(units.iter().map(|unit| &unit.object));
+            }
+            Flavour::Tsan => {
+                link.arg(self.gather(units, product)?);
+                link.args(units.iter().filter(|unit| !unit.kernels).map(|unit| &unit.object));
+            }
         }
-        link.args(self.flavour.sanitizers()).args(objects).args(["-pthread", "-o"]).arg(&fresh);
         finish(link)?;
         fs::rename(&fresh, product)
-            .and_then(|()| fs::write(&list_file, list.join("\n")))
+            .and_then(|()| fs::write(&list_file, list))
             .map_err(|e| Failure::Compiler(format!("{}: {e}", product.display())))
+    }
+
+    /// One object of all kernels, with their variables in one section; see the script.
+    fn gather(&self, units: &[Unit], product: &Path) -> Result<PathBuf, Failure> {
+        let gathered = product.with_extension("o");
+        let mut command =
+            self.run(&["-r".to_owned(), "-nostdlib".to_owned(), "-Wl,--force-group-allocation".to_owned()]);
+        command.arg(format!("-Wl,-T,{}", self.sim.join("runtime/gather.ld").display()));
+        command.args(units.iter().filter(|unit| unit.kernels).map(|unit| &unit.object)).arg("-o").arg(&gathered);
+        finish(command)?;
+        Ok(gathered)
     }
 
     fn run(&self, flags: &[String]) -> Command {

@@ -1,11 +1,11 @@
-//! Operations that touch each element once: addition, activations, the channel gate of squeeze-and-excitation.
+//! Operations that touch each element once: addition, activations, the channel gate of squeeze-and-excitation, casts.
 
 use super::{
     Case, Spec,
     activation::{Act, Activation, with_activation},
 };
 use crate::{
-    device::{Grid, cpu::parallel},
+    device::{DType, Grid, cpu::parallel},
     kernel,
     shape::{int, nhwc},
     tensor::{Tensor, launch},
@@ -170,6 +170,51 @@ pub static SCALE_CHANNELS: Spec = Spec {
             case("wider than a block", [1, 2, 2, 72]),
             case("many pixels", [1, 18, 15, 1]),
             case("14x14x240", [8, 14, 14, 240]).real(0),
+        ]
+    },
+};
+
+kernel!(WIDEN = "widen", |len: i64, [x] -> [y]| {
+    y.copy_from_slice(x);
+}, grid |dtype| Grid::packs(*len as usize, dtype));
+kernel!(NARROW = "narrow", |len: i64, [x] -> [y]| {
+    y.copy_from_slice(x);
+}, grid |dtype| Grid::packs(*len as usize, dtype));
+
+/// x in another float type; x itself if it has that type.
+#[track_caller]
+fn cast(x: &Tensor, dtype: DType) -> Tensor {
+    if dtype == x.dtype() {
+        return x.clone();
+    }
+    let kernel = if dtype == x.dtype().wide() { &WIDEN } else { &NARROW };
+    assert!(x.dtype() == dtype.wide() || dtype == x.dtype().wide(), "{}: {x:?} to {dtype:?}", kernel.name);
+    let y = x.tape().empty(x.shape(), dtype, kernel.name);
+    launch(kernel, &(x.len() as i64), &[x], &[&y]);
+    let from = x.dtype();
+    y.record(kernel.name, &[x], move |g| vec![Some(cast(&g, from))])
+}
+
+/// x in the type that sums of it are kept in, [`DType::wide`].
+pub fn widen(x: &Tensor) -> Tensor {
+    cast(x, x.dtype().wide())
+}
+
+/// x, of the wide type of `dtype`, rounded to `dtype`.
+#[track_caller]
+pub fn narrow(x: &Tensor, dtype: DType) -> Tensor {
+    cast(x, dtype)
+}
+
+/// Cases of [`widen`] and [`narrow`].
+pub static CASTS: Spec = Spec {
+    name: "casts",
+    cases: || {
+        let round_trip = |t: &[Tensor]| narrow(&widen(&t[0]), t[0].dtype());
+        vec![
+            Case::new("widen", &[&[3, 7]], |t| widen(&t[0])).linear_in(&[0]),
+            Case::new("widen, whole packs", &[&[2, 16]], |t| widen(&t[0])).linear_in(&[0]),
+            Case::new("there and back", &[&[2, 3, 2, 5]], round_trip).linear_in(&[0]),
         ]
     },
 };

@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod bias;
 pub mod conv;
+pub mod dense_loss;
 pub mod depthwise;
 pub mod elementwise;
 pub mod linear;
@@ -24,6 +25,7 @@ pub static ALL: &[&Spec] = &[
     &elementwise::ADD,
     &elementwise::ACTIVATE,
     &elementwise::SCALE_CHANNELS,
+    &elementwise::CASTS,
     &regularise::DROP,
     &regularise::DEPTH,
     &slice::CONCAT,
@@ -40,8 +42,12 @@ pub static ALL: &[&Spec] = &[
     &norm::CONV_BN_ACT,
     &pool::MAX_POOL,
     &pool::AVG_POOL,
+    &pool::ADAPTIVE_AVG_POOL,
     &pool::GLOBAL_AVG_POOL,
     &loss::SOFTMAX_CROSS_ENTROPY,
+    &dense_loss::BCE_WITH_LOGITS,
+    &dense_loss::DISTANCES,
+    &dense_loss::DICE,
 ];
 
 /// An operation and the cases it must be right and fast at.

@@ -408,6 +408,10 @@ pub static CONV_BN_ACT: Spec = Spec {
                 depthwise_bn_act(&t[0], &t[1], window, &norm(t), Act::Relu)
             })
             .wide(&[2, 3]),
+            Case::new("1x1 8-72, many pixels", &[&[1, 12, 13, 8], &[72, 1, 1, 8], &[72], &[72]], move |t| {
+                conv_bn_act(&t[0], &t[1], Window::square(1, 1, 0), &norm(t), Act::Identity)
+            })
+            .wide(&[2, 3]),
             case("56x56x64", [8, 56, 56, 64], 64).real(2 * 8 * 56 * 56 * 64 * 64 * 9),
         ]
     },

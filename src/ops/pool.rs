@@ -1,4 +1,4 @@
-//! Max, average and global average pooling. Backward gathers: each input pixel looks at the windows that cover it.
+//! Max, average, adaptive and global average pooling. Backward gathers: each input pixel looks at the windows that cover it.
 
 use super::{Case, Spec};
 use crate::{
@@ -218,6 +218,84 @@ pub fn avg_pool(x: &Tensor, window: Window, count_pad: bool) -> Tensor {
     })
 }
 
+/// x `[n, h, w, c]`, y `[n, oh, ow, c]`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Adaptive {
+    n: i32,
+    h: i32,
+    w: i32,
+    c: i32,
+    oh: i32,
+    ow: i32,
+}
+
+impl Adaptive {
+    fn extents(&self) -> [usize; 6] {
+        [self.n, self.h, self.w, self.c, self.oh, self.ow].map(|x| x as usize)
+    }
+}
+
+/// Cells of an axis of `to` cells that cell `i` of the same axis cut into `from` cells overlaps, wholly or in part.
+fn overlapped(i: usize, from: usize, to: usize) -> Range<usize> {
+    i * to / from..((i + 1) * to).div_ceil(from)
+}
+
+kernel!(ADAPTIVE_FWD = "adaptive_avg_pool_fwd", |p: Adaptive, [x] -> [y]| {
+    let [_, h, w, c, oh, ow] = p.extents();
+    parallel::pieces(y, ow * c, #[inline(always)] |line, y| {
+        let (n, rows) = (line / oh, overlapped(line % oh, oh, h));
+        for (o, y) in y.chunks_exact_mut(c).enumerate() {
+            let cols = overlapped(o, ow, w);
+            y.fill(T::ZERO);
+            for ih in rows.clone() {
+                let x = &x[((n * h + ih) * w + cols.start) * c..][..cols.len() * c];
+                x.chunks_exact(c).for_each(|x| y.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x));
+            }
+            let factor = T::of(1.0 / (rows.len() * cols.len()) as f64);
+            y.iter_mut().for_each(|y| *y = *y * factor);
+        }
+    });
+}, grid |dtype| Grid::lines((p.n * p.oh) as usize, p.ow as usize, p.c as usize, dtype));
+
+kernel!(ADAPTIVE_BWD = "adaptive_avg_pool_bwd", |p: Adaptive, [gy] -> [gx]| {
+    let [_, h, w, c, oh, ow] = p.extents();
+    parallel::pieces(gx, w * c, #[inline(always)] |line, gx| {
+        let (n, ih) = (line / h, line % h);
+        gx.fill(T::ZERO);
+        for row in overlapped(ih, h, oh) {
+            for (iw, gx) in gx.chunks_exact_mut(c).enumerate() {
+                for col in overlapped(iw, w, ow) {
+                    let area = overlapped(row, oh, h).len() * overlapped(col, ow, w).len();
+                    let factor = T::of(1.0 / area as f64);
+                    let gy = &gy[((n * oh + row) * ow + col) * c..][..c];
+                    gx.iter_mut().zip(gy).for_each(|(sum, &g)| *sum += g * factor);
+                }
+            }
+        }
+    });
+}, grid |dtype| Grid::lines((p.n * p.h) as usize, p.w as usize, p.c as usize, dtype));
+
+/// The means of `oh` × `ow` cells that the image is cut into, which share the pixels that a cut goes through:
+/// `[n, h, w, c]` to `[n, oh, ow, c]`. PyTorch's `adaptive_avg_pool2d`.
+#[track_caller]
+pub fn adaptive_avg_pool(x: &Tensor, (oh, ow): (usize, usize)) -> Tensor {
+    let [n, h, w, c] = nhwc(x.shape(), "adaptive_avg_pool");
+    if (oh, ow) == (h, w) {
+        return x.clone();
+    }
+    assert!(oh > 0 && ow > 0, "adaptive_avg_pool: {h}x{w} to {oh}x{ow}");
+    (int(h * oh), int(w * ow)); // products of positions fit
+    let p = Adaptive { n: int(n), h: int(h), w: int(w), c: int(c), oh: int(oh), ow: int(ow) };
+    let y = x.empty(&[n, oh, ow, c], "adaptive_avg_pool");
+    launch(&ADAPTIVE_FWD, &p, &[x], &[&y]);
+    y.record("adaptive_avg_pool", &[x], move |g| {
+        let gx = g.empty(&[n, h, w, c], "adaptive_avg_pool backward");
+        launch(&ADAPTIVE_BWD, &p, &[&g], &[&gx]);
+        vec![Some(gx)]
+    })
+}
+
 /// n images of `hw` pixels and `c` channels.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -300,6 +378,21 @@ pub static AVG_POOL: Spec = Spec {
             case("2x2 s2", [2, 4, 7, 3], Window::square(2, 2, 0), false),
             case("16 channels", [1, 5, 4, 16], Window::square(3, 2, 1), true),
             case("35x35x192 3x3", [8, 35, 35, 192], Window::square(3, 1, 1), true).real(0),
+        ]
+    },
+};
+
+/// Cases of [`adaptive_avg_pool`].
+pub static ADAPTIVE_AVG_POOL: Spec = Spec {
+    name: "adaptive_avg_pool",
+    cases: || {
+        let case =
+            |label, x: [usize; 4], out| Case::new(label, &[&x], move |t| adaptive_avg_pool(&t[0], out)).linear_in(&[0]);
+        vec![
+            case("down", [2, 7, 5, 3], (3, 2)),
+            case("up", [1, 3, 2, 8], (7, 7)),
+            case("up and down", [1, 10, 3, 5], (4, 7)),
+            case("8x8x512 to 7x7", [8, 8, 8, 512], (7, 7)).real(0),
         ]
     },
 };

@@ -54,30 +54,20 @@ inline float f16_to_float(uint16_t h) {
 
 }  // namespace sim
 
+// Plain structs: with constructors, g++ would guard every static array of them. A conversion goes through the functions.
 struct __half {
     uint16_t bits;
-    __half() = default;
-    __half(float f) : bits(sim::float_to_f16(f)) {}
     operator float() const { return sim::f16_to_float(bits); }
 };
-
 struct __nv_bfloat16 {
     uint16_t bits;
-    __nv_bfloat16() = default;
-    __nv_bfloat16(float f) : bits(sim::float_to_bf16(f)) {}
     operator float() const { return sim::bf16_to_float(bits); }
 };
-
 struct alignas(4) __half2 {
     __half x, y;
-    __half2() = default;
-    __half2(__half x, __half y) : x(x), y(y) {}
 };
-
 struct alignas(4) __nv_bfloat162 {
     __nv_bfloat16 x, y;
-    __nv_bfloat162() = default;
-    __nv_bfloat162(__nv_bfloat16 x, __nv_bfloat16 y) : x(x), y(y) {}
 };
 
 using half = __half;
@@ -85,36 +75,28 @@ using half2 = __half2;
 using nv_bfloat16 = __nv_bfloat16;
 using nv_bfloat162 = __nv_bfloat162;
 
-inline float __half2float(__half h) { return h; }
-inline __half __float2half(float f) { return f; }
-inline __half __float2half_rn(float f) { return f; }
-inline __half __ushort_as_half(unsigned short bits) {
-    __half h;
-    h.bits = bits;
-    return h;
-}
+inline __half __ushort_as_half(unsigned short bits) { return {bits}; }
 inline unsigned short __half_as_ushort(__half h) { return h.bits; }
-inline __half2 __floats2half2_rn(float x, float y) { return {x, y}; }
-inline __half2 __float22half2_rn(float2 f) { return {f.x, f.y}; }
+inline float __half2float(__half h) { return h; }
+inline __half __float2half(float f) { return {sim::float_to_f16(f)}; }
+inline __half __float2half_rn(float f) { return __float2half(f); }
 inline __half2 __halves2half2(__half x, __half y) { return {x, y}; }
+inline __half2 __floats2half2_rn(float x, float y) { return {__float2half(x), __float2half(y)}; }
+inline __half2 __float22half2_rn(float2 f) { return __floats2half2_rn(f.x, f.y); }
 inline float2 __half22float2(__half2 h) { return {h.x, h.y}; }
 inline __half __low2half(__half2 h) { return h.x; }
 inline __half __high2half(__half2 h) { return h.y; }
 inline float __low2float(__half2 h) { return h.x; }
 inline float __high2float(__half2 h) { return h.y; }
 
-inline float __bfloat162float(__nv_bfloat16 b) { return b; }
-inline __nv_bfloat16 __float2bfloat16(float f) { return f; }
-inline __nv_bfloat16 __float2bfloat16_rn(float f) { return f; }
-inline __nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) {
-    __nv_bfloat16 b;
-    b.bits = bits;
-    return b;
-}
+inline __nv_bfloat16 __ushort_as_bfloat16(unsigned short bits) { return {bits}; }
 inline unsigned short __bfloat16_as_ushort(__nv_bfloat16 b) { return b.bits; }
-inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) { return {x, y}; }
-inline __nv_bfloat162 __float22bfloat162_rn(float2 f) { return {f.x, f.y}; }
+inline float __bfloat162float(__nv_bfloat16 b) { return b; }
+inline __nv_bfloat16 __float2bfloat16(float f) { return {sim::float_to_bf16(f)}; }
+inline __nv_bfloat16 __float2bfloat16_rn(float f) { return __float2bfloat16(f); }
 inline __nv_bfloat162 __halves2bfloat162(__nv_bfloat16 x, __nv_bfloat16 y) { return {x, y}; }
+inline __nv_bfloat162 __floats2bfloat162_rn(float x, float y) { return {__float2bfloat16(x), __float2bfloat16(y)}; }
+inline __nv_bfloat162 __float22bfloat162_rn(float2 f) { return __floats2bfloat162_rn(f.x, f.y); }
 inline float2 __bfloat1622float2(__nv_bfloat162 b) { return {b.x, b.y}; }
 inline __nv_bfloat16 __low2bfloat16(__nv_bfloat162 b) { return b.x; }
 inline __nv_bfloat16 __high2bfloat16(__nv_bfloat162 b) { return b.y; }

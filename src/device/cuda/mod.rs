@@ -149,18 +149,18 @@ fn load_kernels(context: &Arc<CudaContext>, found: &Found) -> Result<Vec<Arc<Cud
         let module = context.load_module(cudarc::nvrtc::Ptx::from_binary(image));
         module.map_err(|e| failed("loading the kernels", e))
     };
-    if found.is_simulated() {
-        // The simulator has the kernels in itself, and any image names them.
-        return Ok(vec![load(vec![0])?]);
-    }
-    if FATBINS.is_empty() {
+    if FATBINS.is_empty() && !found.is_simulated() {
         let next = "scripts/get-nvcc, then build again; or --device cpu";
         return Err(Error::unusable("this program was built without GPU kernels", next));
     }
     let (major, minor) = found.capability;
-    if fatbin::code_for(major as u32, minor as u32).is_none() {
+    if !FATBINS.is_empty() && fatbin::code_for(major as u32, minor as u32).is_none() {
         let problem = format!("the kernels are built for {}, this GPU is sm_{major}{minor}", fatbin::ARCHS.join(", "));
         return Err(Error::unusable(problem, "build again with it in ROENTGEN_CUDA_ARCHS, or --device cpu"));
+    }
+    if found.is_simulated() {
+        // The simulator has the kernels in itself, and any image names them.
+        return Ok(vec![load(vec![0])?]);
     }
     FATBINS.iter().map(|fatbin| load(fatbin.image.to_vec())).collect()
 }
