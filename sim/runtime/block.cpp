@@ -8,6 +8,8 @@ namespace sim {
 static ThreadView nobody;
 __thread ThreadView* thread = &nobody;
 
+bool in_kernel() { return thread != &nobody; }
+
 void block_barrier(Where where) { self().owner->barrier(where); }
 
 void warp_operation(unsigned mask, WarpFunction function, void* argument, Where where) {
@@ -52,6 +54,7 @@ void Block::run(Launch& launch, size_t number) {
     dynamic_shared = shared.dynamic();
     ordering.begin_block(threads, thread_count);
     switch_to(*pick(), false);
+    thread = &nobody;
     shared.end_block();
     if (launch.failed) forget_failure();
 }

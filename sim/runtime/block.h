@@ -58,6 +58,9 @@ struct Thread : ThreadView {
     unsigned copy_group = 0;
 };
 
+// Whether this OS thread is running a kernel.
+bool in_kernel();
+
 // For functions that a kernel calls.
 inline Thread& self() { return *static_cast<Thread*>(thread); }
 

@@ -1,4 +1,5 @@
 #include "launch.h"
+#include "fault.h"
 #include "ordering.h"
 #include <condition_variable>
 #include <map>
@@ -115,6 +116,7 @@ class Helpers {
 };
 
 bool launch_kernel(const Kernel& kernel, dim3 grid, dim3 block, unsigned dynamic_shared, void* const* arguments, std::string& message) {
+    catch_faults();
     Launch launch(kernel, grid, block, dynamic_shared, arguments);
 #if defined(SIM_ASAN) || defined(SIM_TSAN)
     run_blocks(launch);  // __shared__ variables exist once in these builds

@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <unistd.h>
 
 namespace sim {
 
@@ -109,9 +110,8 @@ void record(const Kernel& kernel, dim3 grid, dim3 block, unsigned dynamic_shared
         for (size_t at = kernel.sizes[i] / 8 * 8; at < kernel.sizes[i]; at++) add(bytes[at]);
     }
     if (total > MOST_BYTES || !known.insert(likeness).second) return;
-    char name[32];
-    snprintf(name, sizeof name, "/%06zu_", known.size());
-    save(recording, options().record + name + kernel.name);
+    const std::string name = std::to_string(getpid()) + "_" + std::to_string(known.size()) + "_" + kernel.name;
+    save(recording, options().record + "/" + name);
 }
 
 void save(const Recording& recording, const std::string& path) {

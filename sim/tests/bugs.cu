@@ -44,6 +44,12 @@ extern "C" __global__ void bug_misaligned_row(float* out) {
     out[threadIdx.x] = __uint_as_float(r[0]);
 }
 
+// Found as a signal, which names no line.
+
+extern "C" __global__ void bug_wild_address(float* out) { out[int64_t(1) << 40] = 1.0f; }
+
+extern "C" __global__ void bug_division_by_zero(float* out) { out[threadIdx.x] = 32 / (int(threadIdx.x) - 1); }
+
 // Found as NaN in the result.
 
 extern "C" __global__ void bug_uninitialised_shared(float* out) {

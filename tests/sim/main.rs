@@ -337,13 +337,13 @@ fn failures_name_kernel_block_thread_and_line() {
             assert!(message.contains(part), "{kernel}: {message}");
         }
     }
-    sims_next_launch_is_clean(&sim);
-}
-
-fn sims_next_launch_is_clean(sim: &Sim) {
-    let (x, mut total) = (sim.numbers(10), sim.fresh::<f32>(1));
-    launch!(sim, "sim_sum", config((1, 1), (256, 1), 0), &x, &mut total, &10i32).unwrap();
-    assert_eq!(sim.stream.clone_dtoh(&total).unwrap(), [45.0]);
+    for (kernel, what) in [("bug_wild_address", "illegal memory access"), ("bug_division_by_zero", "division by zero")]
+    {
+        let message = sim.bug(kernel, 1).unwrap_err().to_string();
+        assert!(message.contains(what) && message.contains(kernel) && message.contains("thread ("), "{message}");
+    }
+    // The launch after a failed one is clean.
+    sums_by_shuffles();
 }
 
 #[test]
@@ -415,6 +415,7 @@ fn everything() {
     shuffles_and_votes();
     loads_matrices();
     counts_blocks_with_atomics();
+    refuses_what_hardware_refuses();
     failures_name_kernel_block_thread_and_line();
 }
 
