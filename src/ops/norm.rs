@@ -367,8 +367,8 @@ pub static BATCH_NORM: Spec = Spec {
         };
         vec![
             case("batch", [2, 3, 4, 5], Act::Identity, Batch),
-            case("batch, many blocks", [2, 13, 11, 1], Act::Identity, Batch),
-            case("batch, many blocks of 8 channels", [1, 20, 13, 8], Act::HardSwish, Batch),
+            case("batch, many blocks", [2, 13, 11, 2], Act::Identity, Batch),
+            case("batch, 8 channels", [2, 3, 3, 8], Act::HardSwish, Batch),
             case("batch, wider than a block", [1, 2, 3, 72], Act::Relu, Batch),
             case("batch, relu", [2, 3, 4, 3], Act::Relu, Batch),
             case("batch, hardswish", [2, 3, 4, 3], Act::HardSwish, Batch),
