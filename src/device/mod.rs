@@ -311,9 +311,6 @@ macro_rules! kernel {
             }),
         };
     };
-    ($id:ident = $name:literal, |$p:ident : $P:ty, [$($i:ident $(: $it:ty)?),*] -> [$($o:ident $(: $ot:ty)?),*]| $body:block) => {
-        $crate::kernel!($id = $name, |$p: $P, [$($i $(: $it)?),*] -> [$($o $(: $ot)?),*]| $body, grid |_| $crate::device::Grid::threads(1));
-    };
     (@element) => { T };
     (@element $t:ty) => { $t };
     (@dispatch $body:ident) => {
