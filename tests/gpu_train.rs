@@ -18,28 +18,29 @@ use std::sync::Arc;
 const CLASSES: usize = 3;
 /// Images of a batch: few, since the simulator computes on the host.
 const IMAGES: usize = 4;
-const SIZE: usize = 32;
-const RATE: f64 = 3e-4;
+const RATE: f64 = 3e-5;
+/// Four steps: the first two are launched, the third is recorded, the fourth replayed.
+const STEPS: u32 = 4;
 
-fn batch(step: u32) -> Batch {
+fn batch(step: u32, size: usize) -> Batch {
     let mut rng = Rng::new(7, Purpose::Test, step, 0);
     Batch {
-        images: (0..IMAGES * SIZE * SIZE * 3).map(|_| rng.uniform()).collect(),
+        images: (0..IMAGES * size * size * 3).map(|_| rng.uniform()).collect(),
         labels: (0..IMAGES as u32).map(|i| i % CLASSES as u32).collect(),
         indices: (0..IMAGES as u32).collect(),
-        size: SIZE,
+        size,
     }
 }
 
 /// Losses of `steps` steps, and the network after them.
-fn train(device: &Arc<dyn Device>, net: &str, dtype: DType, steps: u32) -> (Vec<f64>, Model) {
+fn train(device: &Arc<dyn Device>, net: &str, size: usize, dtype: DType) -> (Vec<f64>, Model) {
     let config = Config { model: net.into(), optimizer: Optimizer::Sgd, ..Config::default() };
     let mut model = Model::new(net, CLASSES, device, dtype, 1).unwrap();
     let optimiser = Optimiser::new(&mut model, &config).unwrap();
     let objective = Objective { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
     let mut run = Steps::new(objective, 1);
-    let one = |step| run.train(&model, &optimiser, &batch(step), (u64::from(step), RATE)).unwrap().loss;
-    let losses = (0..steps).map(one).collect();
+    let one = |step| run.train(&model, &optimiser, &batch(step, size), (u64::from(step), RATE)).unwrap().loss;
+    let losses = (0..STEPS).map(one).collect();
     (losses, model)
 }
 
@@ -47,13 +48,10 @@ fn values(model: &Model) -> weights::Tensors {
     weights::tensors(&model.params).unwrap()
 }
 
-/// Four steps: the first two are launched, the third is recorded, the fourth replayed.
-const STEPS: u32 = 4;
-
-fn check(net: &str, dtype: DType, tolerance: f64) {
+fn check(net: &str, size: usize, dtype: DType, tolerance: f64) {
     let Some(gpu) = common::gpu() else { return };
-    let (expected, _) = train(&Cpu::new(2 << 30), net, dtype, STEPS);
-    let (losses, recorded) = train(&gpu, net, dtype, STEPS);
+    let (expected, _) = train(&Cpu::new(2 << 30), net, size, dtype);
+    let (losses, recorded) = train(&gpu, net, size, dtype);
     for (step, (loss, expected)) in losses.iter().zip(&expected).enumerate() {
         let error = (loss - expected).abs() / expected;
         assert!(
@@ -64,7 +62,7 @@ fn check(net: &str, dtype: DType, tolerance: f64) {
     // A device that measures kernels does not record.
     let launching = common::gpu().expect("it was there a moment ago");
     launching.kernel_times();
-    let (launched_losses, launched) = train(&launching, net, dtype, STEPS);
+    let (launched_losses, launched) = train(&launching, net, size, dtype);
     assert!(launching.kernel_times().len() > 10, "the steps were not launched");
     assert_eq!(losses, launched_losses, "{net}: the recorded step has other losses");
     assert!(values(&recorded) == values(&launched), "{net}: the recorded step leaves other values");
@@ -75,25 +73,26 @@ fn check(net: &str, dtype: DType, tolerance: f64) {
 
 #[test]
 fn resnet18_trains_as_on_the_cpu() {
-    check("resnet18", DType::F32, 1e-4);
+    // With 16 pixels a channel in the last maps; with 4, rounding grows a hundredfold a step.
+    check("resnet18", 64, DType::F32, 1e-4);
 }
 
 #[test]
 fn resnet18_trains_as_on_the_cpu_in_f64() {
-    check("resnet18", DType::F64, 1e-8);
+    check("resnet18", 32, DType::F64, 1e-8);
 }
 
 #[test]
 fn mobilenet_v3_small_trains_as_on_the_cpu() {
-    check("mobilenet_v3_small", DType::F32, 1e-4);
+    check("mobilenet_v3_small", 32, DType::F32, 1e-4);
 }
 
 #[test]
 fn half_precision_trains() {
     let Some(gpu) = common::gpu() else { return };
-    let (expected, _) = train(&Cpu::new(2 << 30), "mobilenet_v3_small", DType::F32, STEPS);
+    let (expected, _) = train(&Cpu::new(2 << 30), "mobilenet_v3_small", 32, DType::F32);
     for dtype in [DType::BF16, DType::F16] {
-        let (losses, model) = train(&gpu, "mobilenet_v3_small", dtype, STEPS);
+        let (losses, model) = train(&gpu, "mobilenet_v3_small", 32, dtype);
         let error = (losses[0] - expected[0]).abs() / expected[0];
         assert!(error < 0.01, "{dtype:?}: first loss {}, in f32 {}", losses[0], expected[0]);
         assert!(losses.iter().all(|loss| loss.is_finite()), "{dtype:?}: {losses:?}");
