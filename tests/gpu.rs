@@ -127,12 +127,12 @@ fn kernels_equal_the_cpu_in_f64() {
     assert_eq!(gpu.memory().in_use, 0, "tensors outlive their tapes");
 }
 
-/// Values after a few steps of `rule`, the values rounded to bf16 that the device keeps beside them, and the progress.
+/// Values after a few steps of `rule`, those of one tensor rounded to `shadowed` beside them, and the progress.
 fn optimised(
     device: &Arc<dyn Device>,
     rule: Rule,
     dtype: DType,
-    shadowed: bool,
+    shadowed: Option<DType>,
 ) -> (Vec<Vec<f64>>, Vec<f64>, Progress) {
     // More than one chunk, exactly one, less, and a single element.
     const LENGTHS: [usize; 4] = [40_000, 1 << 14, 100, 1];
@@ -148,7 +148,8 @@ fn optimised(
     let averages: Vec<_> = LENGTHS.iter().map(|&n| block(&vec![0.0; n], dtype)).collect();
     let states: Vec<Vec<_>> =
         LENGTHS.iter().map(|&n| rule.state().iter().map(|_| block(&vec![0.0; n], dtype)).collect()).collect();
-    let shadow = block(&vec![0.0; LENGTHS[1]], DType::BF16);
+    let stored = shadowed.unwrap_or(dtype);
+    let shadow = block(&vec![0.0; LENGTHS[1]], stored);
     for step in 0..4 {
         // The third step meets a gradient that is not a number: nothing may move but the loss scale.
         let gradient = |(i, &n): (usize, &usize)| {
@@ -161,12 +162,12 @@ fn optimised(
             value: &values[i],
             state: states[i].iter().map(|state| &**state).collect(),
             gradient: &gradients[i],
-            shadow: (shadowed && i == 1).then_some(&*shadow),
+            shadow: (shadowed.is_some() && i == 1).then_some(&*shadow),
             lr_factor: 1.0 + i as f64,
             decay: 0.01 * i as f64,
         };
         let updates: Vec<_> = (0..LENGTHS.len()).map(update).collect();
-        optim::update(&**device, rule, limits, DType::BF16, &scalars, &updates).unwrap();
+        optim::update(&**device, rule, limits, stored, &scalars, &updates).unwrap();
         let pairs: Vec<_> = averages.iter().zip(&values).map(|(average, value)| (&**average, &**value)).collect();
         optim::average(&**device, 0.9, &scalars, &pairs).unwrap();
     }
@@ -176,7 +177,7 @@ fn optimised(
         dtype.decode(&bytes)
     };
     let tensors = values.iter().chain(&averages).chain(states.iter().flatten()).map(|block| read(block, dtype));
-    (tensors.collect(), read(&shadow, DType::BF16), scalars.progress(&**device).unwrap())
+    (tensors.collect(), read(&shadow, stored), scalars.progress(&**device).unwrap())
 }
 
 #[test]
@@ -184,15 +185,17 @@ fn optimisers_equal_the_cpu() {
     let Some(gpu) = gpu() else { return };
     let cpu = Cpu::new(1 << 30);
     for rule in [Rule::SGD, Rule::ADAM, Rule::ADAMW] {
-        for dtype in [DType::F64, DType::F32] {
-            let (expected, _, progress) = optimised(&cpu, rule, dtype, false);
-            let (got, shadow, gpu_progress) = optimised(&gpu, rule, dtype, dtype == DType::F32);
+        let (single, double) = (DType::F32, DType::F64);
+        let cases = [(double, None), (single, None), (single, Some(DType::BF16)), (single, Some(DType::F16))];
+        for (dtype, shadowed) in cases {
+            let (expected, _, progress) = optimised(&cpu, rule, dtype, None);
+            let (got, shadow, gpu_progress) = optimised(&gpu, rule, dtype, shadowed);
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 let error = distance(got, expected);
                 assert!(error <= tolerance(dtype), "{rule:?} {dtype:?}: tensor {i} differs by {error:.1e}");
             }
-            if dtype == DType::F32 {
-                let value = rounded(&got[1], DType::BF16);
+            if let Some(stored) = shadowed {
+                let value = rounded(&got[1], stored);
                 let wrong = (0..value.len()).find(|&i| shadow[i] != value[i]).map(|i| (i, shadow[i], got[1][i]));
                 assert_eq!(wrong, None, "{rule:?}: the shadow is not the rounded value");
             }
