@@ -87,24 +87,23 @@ fn mobilenet_v3_small_trains_as_on_the_cpu() {
     check("mobilenet_v3_small", 32, DType::F32, 1e-4);
 }
 
-/// The first step of a network and the loss after it, in single precision, against the CPU in double.
+/// The first step of a network and the loss after it, in double precision: on images this small the last batch norms see four
+/// values a channel, and multiply rounding.
 fn one_step(net: &str, size: usize) {
     let Some(gpu) = common::gpu() else { return };
-    let losses = |device: &Arc<dyn Device>, dtype| {
+    let losses = |device: &Arc<dyn Device>| {
         let config = Config { model: net.into(), optimizer: Optimizer::Sgd, ..Config::default() };
-        let mut model = Model::new(net, CLASSES, device, dtype, 1).unwrap();
+        let mut model = Model::new(net, CLASSES, device, DType::F64, 1).unwrap();
         let optimiser = Optimiser::new(&mut model, &config).unwrap();
         let objective = Objective { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
         let mut run = Steps::new(objective, 1);
         let mut one = |step| run.train(&model, &optimiser, &batch(0, size), (step, RATE)).unwrap().loss;
         [one(0), one(1)]
     };
-    let expected = losses(&Cpu::new(8 << 30), DType::F64);
-    let found = losses(&gpu, DType::F32);
-    println!("{net}: {found:?}, on the CPU {expected:?}");
+    let (expected, found) = (losses(&Cpu::new(8 << 30)), losses(&gpu));
     for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
         let error = (found - expected).abs() / expected;
-        assert!(error < 1e-4, "{net}, step {step}: loss {found}, on the CPU {expected}, {error:.1e} apart");
+        assert!(error < 1e-8, "{net}, step {step}: loss {found}, on the CPU {expected}, {error:.1e} apart");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Transposed convolution, the adjoint of a convolution: forward is that one's gradient of the image, and the gradient of
 //! the image is its forward. It has no kernels of its own.
 
-use super::{Conv, DGRAD, FWD, WGRAD};
+use super::{Conv, DENSE, DGRAD, FWD, weight_gradient};
 use crate::{
     ops::{Case, Spec},
     shape::{Window, nhwc},
@@ -34,12 +34,7 @@ pub fn conv_transpose2d(x: &Tensor, w: &Tensor, window: Window) -> Tensor {
             launch(&FWD, &p, &[&g, &sw], &[&gx]);
             gx
         });
-        let gw = sw.wants_grad().then(|| {
-            let gw = sw.empty_wide(sw.shape(), "conv_transpose2d backward");
-            launch(&WGRAD, &p, &[&g, &sx], &[&gw]);
-            gw
-        });
-        vec![gx, gw]
+        vec![gx, sw.wants_grad().then(|| weight_gradient(&DENSE, &p, &g, &sx, sw.shape()))]
     })
 }
 
@@ -55,6 +50,7 @@ pub static CONV_TRANSPOSE2D: Spec = Spec {
         vec![
             case("2x2 s2", [2, 3, 4, 3], 5, Window::square(2, 2, 0)),
             case("2x2 s2, 16 to 8 channels", [1, 2, 3, 16], 8, Window::square(2, 2, 0)),
+            case("2x2 s2, a sum in parts", [2, 17, 16, 1], 1, Window::square(2, 2, 0)),
             case("3x3 s1 p1", [1, 4, 3, 2], 3, Window::square(3, 1, 1)),
             case("4x4 s2 p1", [1, 3, 2, 3], 2, Window::square(4, 2, 1)),
             case("256 to 128 @28", [8, 28, 28, 256], 128, Window::square(2, 2, 0))
