@@ -305,7 +305,9 @@ fn check_on_gpu(net: &str) {
     let Some(gpu) = common::gpu() else { return };
     let golden: Golden = fixture(net);
     let gap = check_case(&golden, &golden.cases[0], &gpu, DType::F32, 1e-4);
-    println!("{net}: gradients on the GPU are {gap:.1e} apart");
+    // The smallest image of InceptionV3 has a unit on a kink.
+    let most = if net == "inception_v3" { FLIP } else { 1e-4 };
+    assert!(gap < most, "{net}: a gradient is {gap:.1e} apart");
 }
 
 macro_rules! networks {
