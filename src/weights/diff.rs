@@ -82,12 +82,25 @@ mod tests {
         let tensors = |list: &[(&str, &[f32])]| -> Tensors {
             list.iter().map(|(name, values)| (name.to_string(), tensor(values))).collect()
         };
-        let a = tensors(&[("a", &[1.0]), ("s", &[1.0, f32::NAN]), ("u", &[1.0]), ("v", &[1.0, -4.0, 3.0]), ("w", &[1.0])]);
-        let b = tensors(&[("b", &[1.0]), ("s", &[1.0, f32::NAN]), ("u", &[1.0; 2]), ("v", &[2.0, 4.0, 3.0]), ("w", &[f32::NAN])]);
+        let a =
+            tensors(&[("a", &[1.0]), ("s", &[1.0, f32::NAN]), ("u", &[1.0]), ("v", &[1.0, -4.0, 3.0]), ("w", &[1.0])]);
+        let b = tensors(&[
+            ("b", &[1.0]),
+            ("s", &[1.0, f32::NAN]),
+            ("u", &[1.0; 2]),
+            ("v", &[2.0, 4.0, 3.0]),
+            ("w", &[f32::NAN]),
+        ]);
         let found = diff(&a, &b);
         assert_eq!((found.only_first, found.only_second, found.same), (vec!["a".into()], vec!["b".into()], 1));
         assert_eq!(found.unlike, [("u".to_string(), vec![1], vec![2])]);
-        let expected = |name: &str, count, len, absolute, relative| Difference { name: name.into(), count, len, absolute, relative };
+        let expected = |name: &str, count, len, absolute, relative| Difference {
+            name: name.into(),
+            count,
+            len,
+            absolute,
+            relative,
+        };
         let infinite = f64::INFINITY;
         assert_eq!(found.differing, [expected("v", 2, 3, 8.0, 2.0), expected("w", 1, 1, infinite, infinite)]);
     }

@@ -115,7 +115,11 @@ impl Place {
     /// Whether the values follow each other. Of an axis of extent 1 the stride does not matter.
     fn is_packed(&self) -> bool {
         let packed = Place::packed(&self.shape);
-        self.shape.iter().zip(&self.strides).zip(packed).all(|((extent, stride), packed)| *extent == 1 || *stride == packed)
+        self.shape
+            .iter()
+            .zip(&self.strides)
+            .zip(packed)
+            .all(|((extent, stride), packed)| *extent == 1 || *stride == packed)
     }
 
     /// The tensor in the bytes of its storage.
@@ -203,7 +207,8 @@ impl Listing {
 
     /// Refuses views that would take out of proportion more memory than the file.
     fn check(&self, file: u64) -> std::result::Result<(), Fault> {
-        let sizes = self.places.values().map(|place| (place.len() as u64).saturating_mul(place.dtype.read_size() as u64));
+        let sizes =
+            self.places.values().map(|place| (place.len() as u64).saturating_mul(place.dtype.read_size() as u64));
         let total = sizes.fold(0, u64::saturating_add);
         if total / MOST_EXPANSION <= file {
             return Ok(());
@@ -244,7 +249,8 @@ impl Listing {
             }
             Ok(())
         };
-        let stored = |name: &str, place: &Place, values| (name.to_string(), Stored { shape: place.shape.clone(), values });
+        let stored =
+            |name: &str, place: &Place, values| (name.to_string(), Stored { shape: place.shape.clone(), values });
         // One tensor that is the whole storage, as nearly all are: read to where it stays.
         if let [(name, place)] = tenants
             && place.dtype == Dtype::F32

@@ -118,7 +118,9 @@ pub fn load_matching(params: &Params, archive: &Archive, transfer: Transfer) -> 
                     let (first, second) = if other.rank <= choice.rank { (other, choice) } else { (choice, other) };
                     match first.stored == second.stored {
                         true => matched.doubled.push((second.from.into(), first.from.into())),
-                        false => matched.skip(second.from, format!("{} has other values, and was taken", first.from), false),
+                        false => {
+                            matched.skip(second.from, format!("{} has other values, and was taken", first.from), false)
+                        }
                     }
                     chosen.insert(to, first);
                 }

@@ -56,7 +56,11 @@ mod tests {
             ("net.model.fc.bias", "fc.bias", "after model."),
             ("features.0.0.weight", "model.0.0.weight", "features as model"),
             ("conv1.weight", "model.conv1.weight", "with model."),
-            ("features.denseblock1.denselayer2.norm.1.weight", "features.denseblock1.denselayer2.norm1.weight", "norm.1 as norm1"),
+            (
+                "features.denseblock1.denselayer2.norm.1.weight",
+                "features.denseblock1.denselayer2.norm1.weight",
+                "norm.1 as norm1",
+            ),
             (
                 "module.features.denseblock1.denselayer16.conv.2.weight",
                 "features.denseblock1.denselayer16.conv2.weight",

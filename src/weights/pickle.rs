@@ -199,7 +199,13 @@ impl<'a> Machine<'a> {
             b'K' | b'M' | b'J' | 0x8a | 0x8b => self.integer(opcode)?,
             b'X' | b'U' | b'T' | 0x8c | 0x8d => self.string(opcode)?,
             b'B' | b'C' | 0x8e | 0x96 => {
-                let len = self.length(if opcode == b'C' { 1 } else if opcode == b'B' { 4 } else { 8 })?;
+                let len = self.length(if opcode == b'C' {
+                    1
+                } else if opcode == b'B' {
+                    4
+                } else {
+                    8
+                })?;
                 self.take(len)?;
                 self.stack.push(OPAQUE);
             }
@@ -261,7 +267,9 @@ impl<'a> Machine<'a> {
             }
             other => {
                 let shown = char::from(other).escape_default();
-                return Err(Fault::Refused(format!("its pickle has the instruction '{shown}', which weights do not need")));
+                return Err(Fault::Refused(format!(
+                    "its pickle has the instruction '{shown}', which weights do not need"
+                )));
             }
         }
         Ok(false)

@@ -54,7 +54,8 @@ impl Matched {
         let counts = |head: bool| transfer.copy_head || !head;
         let skipped = self.skipped.iter().find(|skipped| counts(skipped.head));
         let skipped = skipped.map(|Skipped { name, reason, .. }| format!("{name} {reason}"));
-        let unfilled = self.unfilled.iter().find(|(_, head)| counts(*head)).map(|(name, _)| format!("{name} is missing"));
+        let unfilled =
+            self.unfilled.iter().find(|(_, head)| counts(*head)).map(|(name, _)| format!("{name} is missing"));
         match unfilled.or(skipped) {
             None => Ok(()),
             Some(problem) => Err(Error::unusable(

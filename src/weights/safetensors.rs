@@ -86,7 +86,8 @@ pub(super) fn read(source: &Source) -> Result<Listing, Fault> {
         (listing.state, listing.digest) = (notes.get(STATE).cloned(), notes.get(DIGEST).cloned());
     }
     for (name, info) in metadata.tensors() {
-        let dtype = supported(info.dtype).ok_or_else(|| Fault::Refused(format!("{name} holds {} values", info.dtype)))?;
+        let dtype =
+            supported(info.dtype).ok_or_else(|| Fault::Refused(format!("{name} holds {} values", info.dtype)))?;
         let (start, end) = info.data_offsets;
         let strides = Place::packed(&info.shape);
         let place = Place { dtype, shape: info.shape.clone(), storage: listing.storages.len(), offset: 0, strides };

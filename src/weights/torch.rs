@@ -10,8 +10,7 @@ use super::{
 use std::collections::{BTreeMap, HashMap};
 
 /// Keys under which programs keep the weights beside other things, in the order in which they are tried.
-const CONTAINERS: [&str; 7] =
-    ["model_state", "state_dict", "model_state_dict", "model", "net", "network", "weights"];
+const CONTAINERS: [&str; 7] = ["model_state", "state_dict", "model_state_dict", "model", "net", "network", "weights"];
 
 /// Containers in each other at most.
 const MOST_NESTED: usize = 3;
@@ -91,14 +90,13 @@ fn read_prefix(source: &Source, bytes: &[u8]) -> Result<Listing, Fault> {
     };
     let (_magic, _protocol, facts, pickle, keys) = (next()?, next()?, next()?, next()?, next()?);
     let facts = facts.pairs(facts.root).map(|pairs| pairs.iter().map(|(key, value)| (facts.text(*key), *value)));
-    let mut facts = facts.ok_or_else(|| Fault::Damaged("the facts about the machine that wrote it are missing".into()))?;
+    let mut facts =
+        facts.ok_or_else(|| Fault::Damaged("the facts about the machine that wrote it are missing".into()))?;
     if facts.any(|fact| fact == (Some("little_endian"), FALSE)) {
         return Err(big_endian());
     }
-    let sizes: HashMap<&str, (u64, u64)> = pickle
-        .storages()
-        .map(|storage| (storage.key, (storage.numel, value_size(storage.kind))))
-        .collect();
+    let sizes: HashMap<&str, (u64, u64)> =
+        pickle.storages().map(|storage| (storage.key, (storage.numel, value_size(storage.kind)))).collect();
     let mut places = HashMap::new();
     let mut at = at as u64;
     for key in keys.items(keys.root).ok_or_else(|| Fault::Damaged("it does not list its storages".into()))? {
@@ -137,7 +135,8 @@ fn value_size(kind: &str) -> u64 {
 /// The weights in a pickle whose storages are where `find` says.
 fn list(pickle: &Pickle, find: &dyn Fn(&Storage) -> Option<Bytes>) -> Result<Listing, Fault> {
     let (container, dict) = state_dict(pickle)?;
-    let names = |pairs: &[(Id, Id)]| pairs.iter().filter_map(|(key, _)| pickle.text(*key)).map(str::to_string).collect();
+    let names =
+        |pairs: &[(Id, Id)]| pairs.iter().filter_map(|(key, _)| pickle.text(*key)).map(str::to_string).collect();
     let mut listing = Listing { container: container.join("."), ..Listing::default() };
     if !container.is_empty() {
         listing.beside = names(pickle.pairs(pickle.root).unwrap_or(&[]));
@@ -187,7 +186,9 @@ fn state_dict<'a>(pickle: &Pickle<'a>) -> Result<(Vec<&'a str>, Id), Fault> {
     while way.len() <= MOST_NESTED {
         let Some(pairs) = pickle.pairs(here) else { break };
         let tensors = |pairs: &[(Id, Id)]| {
-            pairs.iter().any(|(key, value)| pickle.text(*key).is_some() && matches!(pickle.node(*value), Node::Tensor(_)))
+            pairs
+                .iter()
+                .any(|(key, value)| pickle.text(*key).is_some() && matches!(pickle.node(*value), Node::Tensor(_)))
         };
         let dicts: BTreeMap<&str, Id> = pairs
             .iter()

@@ -84,25 +84,21 @@ fn find(source: &Source) -> Result<Directory, Fault> {
     // A comment of up to 65535 bytes may follow.
     let tail_len = source.len().min(END_LEN as u64 + u64::from(u16::MAX));
     let tail = source.bytes(source.len() - tail_len, tail_len)?;
-    let ends_file = |at: &usize| {
-        tail[*at..].starts_with(END) && *at + END_LEN + usize::from(u16_at(&tail, *at + 20)) == tail.len()
-    };
+    let ends_file =
+        |at: &usize| tail[*at..].starts_with(END) && *at + END_LEN + usize::from(u16_at(&tail, *at + 20)) == tail.len();
     let last = tail.len().checked_sub(END_LEN).ok_or(Fault::Short)?;
     let at = (0..=last).rev().find(ends_file).ok_or_else(|| damaged("its directory is missing"))?;
     let end = &tail[at..];
     let end_at = source.len() - tail_len + at as u64;
-    let mut directory = Directory {
-        at: u32_at(end, 16).into(),
-        len: u32_at(end, 12).into(),
-        entries: u16_at(end, 10).into(),
-    };
+    let mut directory =
+        Directory { at: u32_at(end, 16).into(), len: u32_at(end, 12).into(), entries: u16_at(end, 10).into() };
     let mut limit = end_at;
-    let full = u16_at(end, 10) == u16::MAX || u32_at(end, 12) == u32::MAX || u32_at(end, 16) == u32::MAX;
-    if full && let Some(locator_at) = end_at.checked_sub(LOCATOR_64_LEN) {
-        let locator = source.bytes(locator_at, LOCATOR_64_LEN)?;
-        if !locator.starts_with(LOCATOR_64) {
-            return Err(damaged("its 64-bit directory is missing"));
-        }
+    // torch writes the 64-bit form even where it is not needed.
+    let locator = match end_at.checked_sub(LOCATOR_64_LEN) {
+        Some(at) => source.bytes(at, LOCATOR_64_LEN)?,
+        None => vec![],
+    };
+    if locator.starts_with(LOCATOR_64) {
         limit = u64_at(&locator, 8);
         let end = source.bytes(limit, END_64_LEN)?;
         if !end.starts_with(END_64) {
