@@ -187,6 +187,7 @@ fn hostile_files_are_refused() {
     // What is set up once, threads for one, is not the file's.
     programs();
     depths_and_claims();
+    repeated();
     tensors();
     containers();
     packed();
@@ -267,6 +268,23 @@ fn depths_and_claims() {
     // A dictionary that holds itself.
     refused("a circle", torch(b"\x80\x02}q\x00\x8c\x05modelh\x00s."), &["no dictionary of tensors"]);
     refused("bad text", torch(b"\x80\x02X\x02\x00\x00\x00\xff\xfe."), &["UTF-8"]);
+}
+
+/// Sound files that say the same again and again.
+fn repeated() {
+    let long = [&b"X\x00\x00\x10\x00"[..], &vec![b'k'; 1 << 20]].concat();
+    let weights = [&short("model"), &dictionary_alone(&tensor("0", 4, 0, &[4], &[1]))[..]].concat();
+    let keys = [&b"\x80\x02}("[..], &weights, &long, b"q\x00N", &b"h\x00N".repeat(300_000), b"u."].concat();
+    let before = IN_USE.load(Relaxed);
+    MOST.store(before, Relaxed);
+    let listing = Listing::of_bytes(torch(&keys), Path::new("long")).unwrap();
+    assert_eq!((listing.places.len(), listing.beside.len()), (1, 33));
+    assert!(MOST.load(Relaxed) - before < 20 * keys.len(), "{} bytes taken", MOST.load(Relaxed) - before);
+    // One large dictionary under many keys: within a second, not hours.
+    let inner = [&b"}("[..], &b"NN".repeat(200_000), b"uq\x00"].concat();
+    let many: Vec<u8> = (0..50_000).flat_map(|i| [short(&format!("{i}")), b"h\x00".to_vec()].concat()).collect();
+    let shared = [&b"\x80\x02"[..], &inner, b"0}(", &many, b"u."].concat();
+    refused_within(60, "a shared dictionary", torch(&shared), &["no dictionary of tensors"]);
 }
 
 fn tensors() {
@@ -367,6 +385,7 @@ fn containers() {
     ]
     .concat();
     refused("big end first", big, &["big end first"]);
+    refused("a plain pickle", b"\x80\x04\x95\x02\x00\x00\x00\x00\x00\x00\x00]\x94.".to_vec(), &["is a pickle"]);
     refused("nothing", vec![], &[]);
     refused("text", b"these are no weights, but words".to_vec(), &[]);
 }

@@ -51,6 +51,11 @@ pub(super) fn is_weights(head: &[u8]) -> bool {
     Format::of(head) != Format::Safetensors || head.get(8) == Some(&b'{')
 }
 
+/// Whether a file that begins so is a pickle, and not safetensors with a header of just that length.
+fn is_pickle(head: &[u8]) -> bool {
+    matches!(head, [0x80, 2..=5, ..]) && head.get(8) != Some(&b'{')
+}
+
 /// Where a run of bytes is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bytes {
@@ -196,6 +201,9 @@ impl Listing {
         let head = source.head().map_err(|fault| fault.of(path, "weights"))?;
         let format = Format::of(&head);
         let listing = match format {
+            Format::Safetensors if is_pickle(&head) => {
+                Err(Fault::Refused("it is a pickle, but torch.save did not write it".into()))
+            }
             Format::Safetensors => safetensors::read(&source),
             Format::TorchZip => torch::read_zip(&source),
             Format::TorchLegacy => torch::read_legacy(&source),

@@ -46,6 +46,9 @@ pub fn load(params: &Params, archive: &Archive, beside: &str) -> Result<()> {
     params.iter().try_for_each(|(id, entry)| set(params, id, &archive.tensors[&entry.name]))
 }
 
+/// What the names of an optimiser's state start with in our own files.
+pub(crate) const OPTIMISER: &str = "optimizer.";
+
 /// What [`load_matching`] may do, and must.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Transfer {
@@ -95,7 +98,8 @@ pub fn load_matching(params: &Params, archive: &Archive, transfer: Transfer) -> 
     let mut matched = Matched::default();
     let (head, stem) = (head(params), stem(params));
     let mut chosen: HashMap<&str, Choice> = HashMap::new();
-    for (from, stored) in &archive.tensors {
+    let of_network = |(name, _): &(&String, &Stored)| archive.state.is_none() || !name.starts_with(OPTIMISER);
+    for (from, stored) in archive.tensors.iter().filter(of_network) {
         // The first name that fits; else what is wrong with the first that there is.
         let mut reason = None;
         let found = candidates(from).into_iter().enumerate().find_map(|(rank, (to, rule))| {

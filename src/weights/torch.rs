@@ -135,18 +135,16 @@ fn value_size(kind: &str) -> u64 {
 /// The weights in a pickle whose storages are where `find` says.
 fn list(pickle: &Pickle, find: &dyn Fn(&Storage) -> Option<Bytes>) -> Result<Listing, Fault> {
     let (container, dict) = state_dict(pickle)?;
-    let names =
-        |pairs: &[(Id, Id)]| pairs.iter().filter_map(|(key, _)| pickle.text(*key)).map(str::to_string).collect();
     let mut listing = Listing { container: container.join("."), ..Listing::default() };
-    if !container.is_empty() {
-        listing.beside = names(pickle.pairs(pickle.root).unwrap_or(&[]));
-        listing.beside.retain(|name| *name != container[0]);
+    if let Some(first) = container.first() {
+        let keys = pickle.pairs(pickle.root).unwrap_or(&[]).iter().map(|(key, _)| name_of(pickle, *key));
+        keys.filter(|key| *key != Some(first)).for_each(|key| note(&mut listing.beside, key));
     }
     // The same storage may have several tensors; it is the same bytes then.
     let mut known: HashMap<&str, (usize, &str, u64)> = HashMap::new();
     for &(key, value) in pickle.pairs(dict).unwrap_or(&[]) {
-        let (Some(name), Node::Tensor(args)) = (pickle.text(key), pickle.node(value)) else {
-            listing.beside.push(pickle.text(key).unwrap_or("an entry without a name").into());
+        let (Some(name), Node::Tensor(args)) = (name_of(pickle, key), pickle.node(value)) else {
+            note(&mut listing.beside, name_of(pickle, key));
             continue;
         };
         let tensor = Tensor::of(pickle, *args).map_err(|fault| match fault {
@@ -179,6 +177,24 @@ fn list(pickle: &Pickle, find: &dyn Fn(&Storage) -> Option<Bytes>) -> Result<Lis
     Ok(listing)
 }
 
+/// Bytes of a name at most: a pickle may use a long text as a key again and again.
+const MOST_NAME: usize = 512;
+
+/// Names in the list of what is not read, at most.
+const MOST_BESIDE: usize = 32;
+
+fn name_of<'a>(pickle: &Pickle<'a>, key: Id) -> Option<&'a str> {
+    pickle.text(key).filter(|name| name.len() <= MOST_NAME)
+}
+
+fn note(beside: &mut Vec<String>, name: Option<&str>) {
+    match beside.len() {
+        MOST_BESIDE => beside.push("and more".into()),
+        len if len < MOST_BESIDE => beside.push(name.unwrap_or("an entry without a name").into()),
+        _ => {}
+    }
+}
+
 /// The way to the dictionary of the weights, and the dictionary.
 fn state_dict<'a>(pickle: &Pickle<'a>) -> Result<(Vec<&'a str>, Id), Fault> {
     let mut way = vec![];
@@ -188,12 +204,12 @@ fn state_dict<'a>(pickle: &Pickle<'a>) -> Result<(Vec<&'a str>, Id), Fault> {
         let tensors = |pairs: &[(Id, Id)]| {
             pairs
                 .iter()
-                .any(|(key, value)| pickle.text(*key).is_some() && matches!(pickle.node(*value), Node::Tensor(_)))
+                .any(|(key, value)| name_of(pickle, *key).is_some() && matches!(pickle.node(*value), Node::Tensor(_)))
         };
         let dicts: BTreeMap<&str, Id> = pairs
             .iter()
             .filter(|(_, value)| pickle.pairs(*value).is_some())
-            .filter_map(|(key, value)| Some((pickle.text(*key)?, *value)))
+            .filter_map(|(key, value)| Some((name_of(pickle, *key)?, *value)))
             .collect();
         if let Some(key) = CONTAINERS.into_iter().find(|key| dicts.contains_key(key)) {
             let (key, inner) = dicts.get_key_value(key).expect("it is there");
@@ -204,7 +220,10 @@ fn state_dict<'a>(pickle: &Pickle<'a>) -> Result<(Vec<&'a str>, Id), Fault> {
         if tensors(pairs) {
             return Ok((way, here));
         }
-        let holding: Vec<_> = dicts.iter().filter(|(_, id)| pickle.pairs(**id).is_some_and(tensors)).collect();
+        // One dictionary may be here under many keys.
+        let mut known = HashMap::new();
+        let mut holds = |id: Id| *known.entry(id).or_insert_with(|| pickle.pairs(id).is_some_and(tensors));
+        let holding: Vec<_> = dicts.iter().filter(|(_, id)| holds(**id)).collect();
         match holding[..] {
             [(key, inner)] => {
                 way.push(*key);
