@@ -193,7 +193,7 @@ impl Listing {
     /// # Errors
     /// As [`Listing::open`].
     pub fn of_bytes(bytes: Vec<u8>, path: &Path) -> Result<Listing> {
-        Listing::look(Source::Memory(bytes), path)
+        Listing::look(Source::memory(bytes), path)
     }
 
     fn look(source: Source, path: &Path) -> Result<Listing> {

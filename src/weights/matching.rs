@@ -46,7 +46,7 @@ pub fn load(params: &Params, archive: &Archive, beside: &str) -> Result<()> {
     params.iter().try_for_each(|(id, entry)| set(params, id, &archive.tensors[&entry.name]))
 }
 
-/// What the names of an optimiser's state start with in our own files.
+/// What the names of an optimiser's states start with in our own files: `optimizer.<state>.<parameter>`.
 pub(crate) const OPTIMISER: &str = "optimizer.";
 
 /// What [`load_matching`] may do, and must.

@@ -1,13 +1,13 @@
 //! From the names in files to those of a network.
 
-/// What wrappers put before the names of the network they hold: parallel training, compilation, a field of a class.
-const PREFIXES: [&str; 3] = ["module.", "_orig_mod.", "model."];
+/// What wrappers put before the names of the network they hold: parallel training, compilation, a field of a class, a U-Net.
+const PREFIXES: [&str; 4] = ["module.", "_orig_mod.", "model.", "encoder."];
 
 /// The names by which an entry of a network may be meant where a file says `name`, the likeliest first, each with the
 /// rule that leads to it; the first is `name` itself, by no rule.
 ///
-/// Beside the prefixes these are the rules of RadiologyNET's published transfer code, and the one by which torchvision
-/// renames DenseNet's oldest weights.
+/// Beside the prefixes these are the rules of RadiologyNET's published transfer code, the one by which torchvision renames
+/// DenseNet's oldest weights, and that of a backbone in a U-Net.
 pub(super) fn candidates(name: &str) -> Vec<(String, String)> {
     let mut all = vec![(name.to_string(), String::new())];
     all.push((format!("model.{name}"), "with model.".into()));
@@ -22,12 +22,16 @@ pub(super) fn candidates(name: &str) -> Vec<(String, String)> {
     if let Some(piece) = name.split("model.").nth(1) {
         all.push((piece.to_string(), "after model.".into()));
     }
-    let renamed = |(name, rule): &(String, String)| {
-        let rule = if rule.is_empty() { "" } else { " and " }.to_string() + rule;
-        Some((joined(name)?, format!("norm.1 as norm1{rule}")))
+    let under = |first: &str, rule: &str| match rule {
+        "" => first.to_string(),
+        rule => format!("{first} and {rule}"),
     };
-    let old: Vec<_> = all.iter().filter_map(renamed).collect();
+    let old: Vec<_> =
+        all.iter().filter_map(|(name, rule)| Some((joined(name)?, under("norm.1 as norm1", rule)))).collect();
     all.extend(old);
+    let encoder: Vec<_> =
+        all.iter().map(|(name, rule)| (format!("encoder.{name}"), under("with encoder.", rule))).collect();
+    all.extend(encoder);
     all
 }
 
@@ -54,6 +58,8 @@ mod tests {
             ("module.fc.bias", "fc.bias", "without module."),
             ("module._orig_mod.model.fc.bias", "fc.bias", "without module._orig_mod.model."),
             ("net.model.fc.bias", "fc.bias", "after model."),
+            ("module.conv1.weight", "encoder.conv1.weight", "with encoder. and without module."),
+            ("encoder.conv1.weight", "conv1.weight", "without encoder."),
             ("features.0.0.weight", "model.0.0.weight", "features as model"),
             ("conv1.weight", "model.conv1.weight", "with model."),
             (
@@ -71,6 +77,7 @@ mod tests {
             let found = found.iter().find(|(candidate, _)| candidate == wanted);
             assert_eq!(found.map(|(_, by)| by.as_str()), Some(rule), "{name}");
         }
-        assert_eq!(candidates("features.transition1.norm.weight").len(), 3, "a norm without a number is no old name");
+        let found = candidates("features.transition1.norm.weight");
+        assert!(found.iter().all(|(name, _)| name.ends_with(".norm.weight")), "a norm without a number is no old name");
     }
 }

@@ -4,10 +4,10 @@ use crate::{Error, Result};
 use flate2::read::MultiGzDecoder;
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
 };
-use tempfile::{SpooledTempFile, spooled_tempfile};
+use tempfile::{SpooledData, spooled_tempfile};
 
 /// Why the contents of a file cannot be used.
 #[derive(Debug)]
@@ -56,37 +56,47 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// Bytes that can be read at any place, by several threads at once.
-pub(super) enum Source {
-    File(File, u64),
+/// Bytes that can be read at any place, by several threads at once: a file, or a part of one.
+pub(super) struct Source {
+    backing: Backing,
+    start: u64,
+    len: u64,
+}
+
+enum Backing {
+    File(File),
     Memory(Vec<u8>),
 }
 
 impl Source {
     /// The file at `path`.
     pub fn open(path: &Path) -> Result<Source> {
-        let open = || {
-            let file = File::open(path)?;
-            let len = file.metadata()?.len();
-            Ok(Source::File(file, len))
-        };
-        open().map_err(|e| Error::io("read", path, e))
+        File::open(path).and_then(Source::of_file).map_err(|e| Error::io("read", path, e))
+    }
+
+    fn of_file(file: File) -> io::Result<Source> {
+        let len = file.metadata()?.len();
+        Ok(Source { backing: Backing::File(file), start: 0, len })
+    }
+
+    /// These bytes.
+    pub fn memory(bytes: Vec<u8>) -> Source {
+        let len = bytes.len() as u64;
+        Source { backing: Backing::Memory(bytes), start: 0, len }
     }
 
     /// Number of bytes.
     pub fn len(&self) -> u64 {
-        match self {
-            Source::File(_, len) => *len,
-            Source::Memory(bytes) => bytes.len() as u64,
-        }
+        self.len
     }
 
     /// Fills `out` with the bytes from `at` on.
     pub fn read_at(&self, at: u64, out: &mut [u8]) -> std::result::Result<(), Fault> {
         self.check(at, out.len() as u64)?;
-        match self {
-            Source::File(file, _) => read_exact_at(file, at, out).map_err(Fault::from),
-            Source::Memory(bytes) => {
+        let at = self.start + at;
+        match &self.backing {
+            Backing::File(file) => read_exact_at(file, at, out).map_err(Fault::from),
+            Backing::Memory(bytes) => {
                 out.copy_from_slice(&bytes[at as usize..][..out.len()]);
                 Ok(())
             }
@@ -112,9 +122,9 @@ impl Source {
             // A tar inside shows only once some of it is unpacked.
             let inner = spool(&mut Bounded::new(MultiGzDecoder::new(Cursor { source: &self, at: 0 }), self.len()))?;
             let tar = is_tar(&inner.head()?);
-            return if tar { Ok((from_tar(&inner)?, "in tar in gzip")) } else { Ok((inner, "in gzip")) };
+            return if tar { Ok((from_tar(inner)?, "in tar in gzip")) } else { Ok((inner, "in gzip")) };
         }
-        if is_tar(&head) { Ok((from_tar(&self)?, "in tar")) } else { Ok((self, "")) }
+        if is_tar(&head) { Ok((from_tar(self)?, "in tar")) } else { Ok((self, "")) }
     }
 
     /// The first bytes: enough to tell formats apart.
@@ -149,13 +159,29 @@ struct Cursor<'a> {
 
 impl Read for Cursor<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let len = (self.source.len() - self.at).min(out.len() as u64) as usize;
+        let len = self.source.len().saturating_sub(self.at).min(out.len() as u64) as usize;
+        if len == 0 {
+            return Ok(0);
+        }
         self.source.read_at(self.at, &mut out[..len]).map_err(|fault| match fault {
             Fault::Io(e) => e,
             _ => io::ErrorKind::UnexpectedEof.into(),
         })?;
         self.at += len as u64;
         Ok(len)
+    }
+}
+
+impl Seek for Cursor<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.source.len().checked_add_signed(by),
+        };
+        // Beyond the end there is nothing to read, as in a file.
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
     }
 }
 
@@ -194,17 +220,10 @@ const MOST_IN_MEMORY: usize = 8 << 20;
 fn spool(reader: &mut impl Read) -> std::result::Result<Source, Fault> {
     let mut spool = spooled_tempfile(MOST_IN_MEMORY);
     io::copy(reader, &mut spool)?;
-    settle(spool)
-}
-
-fn settle(mut spool: SpooledTempFile) -> std::result::Result<Source, Fault> {
     spool.flush()?;
     match spool.into_inner() {
-        tempfile::SpooledData::InMemory(cursor) => Ok(Source::Memory(cursor.into_inner())),
-        tempfile::SpooledData::OnDisk(file) => {
-            let len = file.metadata()?.len();
-            Ok(Source::File(file, len))
-        }
+        SpooledData::InMemory(cursor) => Ok(Source::memory(cursor.into_inner())),
+        SpooledData::OnDisk(file) => Ok(Source::of_file(file)?),
     }
 }
 
@@ -212,32 +231,30 @@ fn is_tar(head: &[u8]) -> bool {
     head.get(257..262) == Some(b"ustar")
 }
 
-/// The one file of weights in a tar archive, told by its first bytes.
-fn from_tar(source: &Source) -> std::result::Result<Source, Fault> {
-    let mut archive = tar::Archive::new(Cursor { source, at: 0 });
-    let mut found: Option<(String, Source)> = None;
+/// The part of a tar archive that is its one file of weights, told by its first bytes.
+fn from_tar(source: Source) -> std::result::Result<Source, Fault> {
+    let mut archive = tar::Archive::new(Cursor { source: &source, at: 0 });
+    let mut found: Option<(String, u64, u64)> = None;
     // Raw: extended headers, which a decoder would gather in memory, are passed over like any other entry.
-    for entry in archive.entries()?.raw(true) {
+    for entry in archive.entries_with_seek()?.raw(true) {
         let mut entry = entry?;
         if !entry.header().entry_type().is_file() {
             continue;
         }
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let (start, len) = (entry.raw_file_position(), entry.size());
         let mut head = vec![];
         (&mut entry).take(16).read_to_end(&mut head)?;
         if !super::listing::is_weights(&head) {
             continue;
         }
-        if let Some((first, _)) = &found {
+        source.check(start, len)?;
+        if let Some((first, ..)) = &found {
             return Err(Fault::Refused(format!("it holds two files of weights, {first} and {name}")));
         }
-        let size = entry.size();
-        let inner = spool(&mut head.as_slice().chain(entry))?;
-        if inner.len() != size {
-            return Err(Fault::Short);
-        }
-        found = Some((name, inner));
+        found = Some((name, start, len));
     }
     let none = || Fault::Refused("the tar archive holds no file of weights".into());
-    found.map(|(_, inner)| inner).ok_or_else(none)
+    let (_, start, len) = found.ok_or_else(none)?;
+    Ok(Source { start: source.start + start, len, ..source })
 }

@@ -4,8 +4,9 @@ use super::fixture;
 use flate2::read::GzDecoder;
 use roentgen::{
     device::{DType, Device, cpu::Cpu},
+    models::Model,
     nn::{Builder, Init, Kind, Params},
-    weights::{Archive, Matched, Stored, Tensors, Transfer, Values, fold, load_matching},
+    weights::{Archive, Matched, Stored, Tensors, Transfer, Values, fold, load_matching, tensors},
 };
 use serde::Deserialize;
 use std::{collections::BTreeMap, fs::File, path::PathBuf, sync::Arc};
@@ -178,6 +179,18 @@ fn strict_refuses_what_is_missing_foreign_or_misshapen() {
     tensors.remove("bn1.num_batches_tracked");
     let matched = load_matching(&small_net(), &archive(tensors), strict).unwrap();
     assert_eq!(matched.uncounted, ["bn1.num_batches_tracked"]);
+}
+
+#[test]
+fn a_backbone_fills_the_encoder_of_a_unet() {
+    let device: Arc<dyn Device> = Cpu::new(1 << 30);
+    let net = |name| Model::new(name, 2, &device, DType::F32, 1).unwrap();
+    let (backbone, unet) = (net("mobilenet_v3_small"), net("unet_mobilenet_v3_small"));
+    let file = archive(tensors(&backbone.params).unwrap());
+    let matched = load_matching(&unet.params, &file, Transfer::default()).unwrap();
+    let encoder = unet.params.iter().filter(|(_, entry)| entry.name.starts_with("encoder.")).count();
+    assert_eq!((matched.copied.len(), file.tensors.len() - matched.skipped.len()), (encoder, encoder));
+    assert!(matched.skipped.iter().all(|skipped| skipped.name.starts_with("classifier.")), "{:?}", matched.skipped);
 }
 
 #[test]
