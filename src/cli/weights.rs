@@ -141,7 +141,7 @@ fn convert(args: &Convert) -> Result<()> {
             let transfer = Transfer { copy_head: true, fold_stem: args.channels.is_some(), strict: args.strict };
             let (mut tensors, matched) = fill(name, &archive, transfer)?;
             say(format!("{}: {}", args.file.display(), matched.summary()));
-            matched.short_table().iter().for_each(|line| say(line));
+            matched.short_table().into_iter().for_each(say);
             if let Some(channels) = args.channels {
                 fold_stem(name, &mut tensors, channels.into())?;
             }

@@ -43,7 +43,7 @@ pub fn diff(a: &Tensors, b: &Tensors) -> Diff {
         let Some(second) = b.get(name) else { continue };
         let difference = match (&first.values, &second.values) {
             _ if first.shape != second.shape => None,
-            (Values::F32(a), Values::F32(b)) => Some(difference(name, a, b, |x| f64::from(x))),
+            (Values::F32(a), Values::F32(b)) => Some(difference(name, a, b, f64::from)),
             (Values::I64(a), Values::I64(b)) => Some(difference(name, a, b, |x| x as f64)),
             _ => None,
         };
