@@ -54,7 +54,7 @@ impl<'a> Machine<'a> {
                 self.check_depth(self.marks.len())?;
             }
             b'0' => drop(self.pop()?),
-            b'1' => drop(self.to_mark()?),
+            b'1' => drop(self.take_to_mark()?),
             b'2' => {
                 let top = self.top()?;
                 self.stack.push(top);
@@ -84,7 +84,7 @@ impl<'a> Machine<'a> {
                 self.append(&[item])?;
             }
             b'e' | 0x90 => {
-                let items = self.to_mark()?;
+                let items = self.take_to_mark()?;
                 self.append(&items)?;
             }
             b's' => {
@@ -92,7 +92,7 @@ impl<'a> Machine<'a> {
                 self.set(&[key, value])?;
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.take_to_mark()?;
                 self.set(&items)?;
             }
             b'c' => {
@@ -214,7 +214,7 @@ impl<'a> Machine<'a> {
                 }
                 items
             }
-            _ => self.to_mark()?,
+            _ => self.take_to_mark()?,
         };
         let depth = self.above(&items)?;
         let node = match opcode {
@@ -364,7 +364,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Id>, Fault> {
+    fn take_to_mark(&mut self) -> Result<Vec<Id>, Fault> {
         match self.marks.pop() {
             Some(height) => Ok(self.stack.split_off(height)),
             None => malformed("lacks a mark"),
