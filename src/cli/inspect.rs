@@ -1,20 +1,20 @@
 //! `roentgen inspect`.
 
-use super::output::print;
+use super::{output::print, weights::dtype};
 use crate::{
     Error, Result,
     device::{DType, cpu::Cpu},
     metrics::decimals,
     models::{self, Model},
     train::{RunState, checkpoint},
-    weights::{Archive, Tensors, tensors},
+    weights::{Archive, Dtype, Tensors, tensors},
 };
 use std::{fmt::Write, path::Path, process::ExitCode};
 
 /// Arguments of `inspect`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Name of a backbone, a safetensors file, or the folder of a run
+    /// Name of a backbone, a file of weights, or the folder of a run
     #[arg(value_name = "MODEL|FILE")]
     what: String,
     /// Classes of the head, for a backbone by name
@@ -27,7 +27,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut text = String::new();
     if models::names().any(|name| name == args.what) {
         let model = network(&args.what, args.classes as usize)?;
-        list(&mut text, &tensors(&model.params)?, names(&model));
+        list(&mut text, rows(&tensors(&model.params)?, names(&model)));
         let _ = writeln!(text, "\n{} parameters", model.params.parameter_count());
     } else {
         let path = checkpoint::file_of(Path::new(&args.what));
@@ -45,7 +45,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let known: Vec<&str> =
             model.iter().flat_map(names).filter(|name| archive.tensors.contains_key(*name)).collect();
         let others = archive.tensors.keys().map(String::as_str).filter(|name| !known.contains(name));
-        list(&mut text, &archive.tensors, known.iter().copied().chain(others));
+        list(&mut text, rows(&archive.tensors, known.iter().copied().chain(others)));
         let values: usize = archive.tensors.values().map(|stored| stored.shape.iter().product::<usize>()).sum();
         let _ = writeln!(text, "\n{} tensors, {values} values", archive.tensors.len());
         if let (Some(state), Some(model)) = (&state, &model) {
@@ -57,7 +57,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn network(name: &str, classes: usize) -> Result<Model> {
+pub(super) fn network(name: &str, classes: usize) -> Result<Model> {
     Model::new(name, classes, &Cpu::new(usize::MAX), DType::F32, 0)
 }
 
@@ -65,15 +65,25 @@ fn names(model: &Model) -> impl Iterator<Item = &str> {
     model.params.iter().map(|(_, entry)| entry.name.as_str())
 }
 
-fn list<'a>(text: &mut String, tensors: &Tensors, names: impl Iterator<Item = &'a str>) {
-    let names: Vec<_> = names.collect();
-    let width = names.iter().map(|name| name.len()).max().unwrap_or(0);
-    let _ = writeln!(text, "{:width$}  {:>18}  {:>10}", "name", "shape", "values");
-    for name in names {
-        let shape = &tensors[name].shape;
+/// A tensor in a list.
+pub(super) struct Row<'a> {
+    pub name: &'a str,
+    pub dtype: Dtype,
+    pub shape: &'a [usize],
+}
+
+fn rows<'a>(tensors: &'a Tensors, names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Row<'a>> {
+    names.map(|name| Row { name, dtype: dtype(&tensors[name]), shape: &tensors[name].shape })
+}
+
+pub(super) fn list<'a>(text: &mut String, rows: impl Iterator<Item = Row<'a>>) {
+    let rows: Vec<_> = rows.collect();
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let _ = writeln!(text, "{:width$}  {:8}  {:>18}  {:>10}", "name", "type", "shape", "values");
+    for Row { name, dtype, shape } in rows {
         let extents: Vec<_> = shape.iter().map(usize::to_string).collect();
         let values: usize = shape.iter().product();
-        let _ = writeln!(text, "{name:width$}  {:>18}  {values:>10}", extents.join(" x "));
+        let _ = writeln!(text, "{name:width$}  {:8}  {:>18}  {values:>10}", dtype.name(), extents.join(" x "));
     }
 }
 

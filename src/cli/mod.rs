@@ -10,6 +10,7 @@ mod options;
 mod output;
 mod predict;
 mod progress;
+mod weights;
 
 use crate::Result;
 use clap::{Parser, Subcommand};
@@ -40,6 +41,8 @@ enum Command {
     Predict(predict::Args),
     /// List the tensors of a network or a checkpoint
     Inspect(inspect::Args),
+    /// Look into files of weights, convert and compare them
+    Weights(weights::Args),
     /// Time training steps on random data
     Bench(bench::Args),
     /// Tell what there is to compute on, and why not a GPU
@@ -67,6 +70,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Weights(args) => weights::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args),
     }

@@ -23,9 +23,21 @@ pub struct Recipe {
     /// Backbone [default: resnet18]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Safetensors file to start from [default: random weights]
+    /// File of weights to start from: safetensors, .pth, .tar.gz with a .pth [default: random weights]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// Start from the head of --weights too; by default it starts from random weights
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    copy_head: bool,
+    /// Fold the first convolution of --weights to three channels if it has another number
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    fold_stem: bool,
+    /// Refuse --weights that do not fill everything but the head, or hold anything else
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    strict: bool,
     /// Side of the square images, in pixels [default: 224; 64 for the sample]
     #[arg(long, value_name = "PX")]
     size: Option<usize>,

@@ -13,15 +13,12 @@ use crate::{
     files::write_atomic,
     models::Model,
     ops::optim::Progress,
-    weights::{self, Archive, Stored, Tensors, Values},
+    weights::{self, Archive, OPTIMISER, Stored, Tensors, Values},
 };
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-
-/// What the names of optimiser states start with: `optimizer.<state>.<parameter>`.
-const OPTIMISER: &str = "optimizer.";
 
 /// Name of the loss scale, the steps since it changed and the steps skipped.
 const SCALE: &str = "optimizer.scale";

@@ -7,6 +7,7 @@ use crate::{
     device::{DType, Device},
     models,
     ops::optim::Rule,
+    weights::Transfer,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -121,8 +122,14 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// Backbone.
     pub model: String,
-    /// Safetensors file to start from; `None` for random weights.
+    /// File of weights to start from; `None` for random weights.
     pub weights: Option<PathBuf>,
+    /// Start from its head too.
+    pub copy_head: bool,
+    /// Fold its first convolution to three channels if it has another number.
+    pub fold_stem: bool,
+    /// Refuse it if it does not fill everything but the head.
+    pub strict: bool,
     /// Side of the square images, in pixels.
     pub size: usize,
     /// Epochs at most.
@@ -180,6 +187,9 @@ impl Default for Config {
             data: None,
             model: "resnet18".into(),
             weights: None,
+            copy_head: false,
+            fold_stem: false,
+            strict: false,
             size: 224,
             epochs: 30,
             batch: 32,
@@ -212,6 +222,12 @@ impl Config {
     /// For the embedded sample, which is small: less of everything, so that it ends within a minute or so on two cores.
     pub fn for_sample() -> Self {
         Config { size: 64, epochs: 12, batch: 16, monitor: Monitor::Loss, ..Config::default() }
+    }
+
+    /// How to start from `weights`.
+    pub fn transfer(&self) -> Transfer {
+        let Config { copy_head, fold_stem, strict, .. } = *self;
+        Transfer { copy_head, fold_stem, strict }
     }
 
     /// Refuses values that cannot work, naming the key.

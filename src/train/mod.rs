@@ -7,7 +7,7 @@ pub mod checkpoint;
 mod config;
 mod finish;
 mod folder;
-mod glob;
+pub mod glob;
 mod optimiser;
 mod prepare;
 pub mod schedule;
@@ -114,7 +114,7 @@ impl Session {
         config.precision = Some(precision);
         let model = Model::new(&config.model, classes.len(), device, precision.dtype(), config.seed)?;
         let matched = match &config.weights {
-            Some(path) => Some(weights::load_matching(&model.params, &Archive::read(path)?)?),
+            Some(path) => Some(weights::load_matching(&model.params, &Archive::read(path)?, config.transfer())?),
             None => None,
         };
         let state = RunState::new(config, classes, prepared.fingerprint.clone());
