@@ -1,13 +1,17 @@
 //! `roentgen inspect`.
 
-use super::output::print;
+use super::{machine, output::print};
 use crate::{
     Error, Result,
-    device::{DType, cpu::Cpu},
+    device::{
+        DType,
+        dry::{Dry, Like},
+    },
     metrics::decimals,
     models::{self, Model},
-    train::{RunState, checkpoint},
-    weights::{Archive, Tensors, tensors},
+    trace::Trace,
+    train::{Config, Forecast, Optimizer, Precision, RunState, checkpoint, forecast},
+    weights::{Archive, Tensors},
 };
 use std::{fmt::Write, path::Path, process::ExitCode};
 
@@ -17,18 +21,47 @@ pub struct Args {
     /// Name of a backbone, a safetensors file, or the folder of a run
     #[arg(value_name = "MODEL|FILE")]
     what: String,
-    /// Classes of the head, for a backbone by name
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
-    classes: u32,
+    #[command(flatten)]
+    training: Training,
 }
 
-/// Prints the tensors of a network or a file, and the facts of the run that a checkpoint belongs to.
+/// The training whose memory is forecast, for a backbone by name.
+#[derive(clap::Args)]
+#[command(next_help_heading = "For a backbone")]
+struct Training {
+    /// Classes of the head
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    classes: u32,
+    /// Side of the square images, in pixels
+    #[arg(long, value_name = "PX", default_value_t = 224)]
+    size: usize,
+    /// Images in a step of training
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    batch: usize,
+    /// Where training would compute; it need not be here [default: cuda if there is a GPU, else cpu]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<Like>,
+    /// Type of images and activations [default: bf16 on a GPU, f32 on the CPU]
+    #[arg(long, value_name = "NAME")]
+    precision: Option<Precision>,
+    /// Optimiser
+    #[arg(long, value_name = "NAME", default_value = "adamw")]
+    optimizer: Optimizer,
+}
+
+/// Prints the layers of a network and the memory that training needs; or the tensors of a file, and the facts of the run
+/// that a checkpoint belongs to.
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut text = String::new();
     if models::names().any(|name| name == args.what) {
-        let model = network(&args.what, args.classes as usize)?;
-        list(&mut text, &tensors(&model.params)?, names(&model));
-        let _ = writeln!(text, "\n{} parameters", model.params.parameter_count());
+        let Training { classes, size, batch, device, precision, optimizer } = args.training;
+        let classes = classes as usize;
+        let config = Config { model: args.what, size, batch, precision, optimizer, ..Config::default() };
+        let like = device.unwrap_or(if machine::has_gpu() { Like::Cuda } else { Like::Cpu });
+        // Before anything else: it refuses what cannot work.
+        let forecast = forecast(&config, classes, like)?;
+        layers(&mut text, &Trace::new(&network(&config.model, classes)?, 1, size)?, size);
+        memory(&mut text, &forecast, batch, like);
     } else {
         let path = checkpoint::file_of(Path::new(&args.what));
         if !path.exists() {
@@ -57,8 +90,55 @@ pub fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Without values.
 fn network(name: &str, classes: usize) -> Result<Model> {
-    Model::new(name, classes, &Cpu::new(usize::MAX), DType::F32, 0)
+    Model::new(name, classes, &Dry::new(Like::Cpu), DType::F32, 0)
+}
+
+/// A line for each layer with parameters, and the totals.
+fn layers(text: &mut String, trace: &Trace, size: usize) {
+    let layers = trace.layers();
+    let width = layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0);
+    let line = |text: &mut String, [layer, kernel, output, parameters, macs]: [&str; 5]| {
+        let _ = writeln!(text, "{layer:width$}  {kernel:16} {output:>15} {parameters:>11} {macs:>13}");
+    };
+    line(text, ["layer", "kernel", "output", "parameters", "MACs"]);
+    for layer in &layers {
+        let (parameters, macs) = (layer.parameters.to_string(), layer.macs.to_string());
+        line(text, [&layer.name, layer.kernel, &extents(&layer.output[1..]), &parameters, &macs]);
+    }
+    let macs: u64 = layers.iter().map(|layer| layer.macs).sum();
+    let _ = writeln!(text, "\n{} parameters", trace.params.parameter_count());
+    let used: usize = layers.iter().map(|layer| layer.parameters).sum();
+    if used < trace.params.parameter_count() {
+        let _ = writeln!(text, "{used} of them read outside of training");
+    }
+    let giga = decimals(macs as f64 / 1e9, 3);
+    let _ = writeln!(text, "{giga} billion multiply-adds (MACs) an image of {size} px, in convolutions and products");
+}
+
+/// What the forecast does not count.
+const NOT_COUNTED: &str = "not counted: the program, its threads' working memory, decoded images (up to 1 GiB); \
+    on a GPU the context and the kernels";
+
+fn memory(text: &mut String, forecast: &Forecast, batch: usize, like: Like) {
+    let Forecast { precision, weights, optimiser, gradients, peak, held } = *forecast;
+    let device = match like {
+        Like::Cpu => "the CPU",
+        Like::Cuda => "a GPU",
+    };
+    let mib = |bytes: usize| decimals(bytes as f64 / f64::from(1 << 20), 1);
+    let _ = writeln!(text, "\ntraining on {device} in {}, {batch} images a step: MiB", precision.dtype().suffix());
+    for (name, bytes) in [
+        ("weights and statistics", weights),
+        ("state of the optimiser", optimiser),
+        ("activations and gradients", peak - weights - optimiser),
+        ("all tensors at the fullest moment", peak),
+        ("with blocks kept for reuse", held),
+    ] {
+        let _ = writeln!(text, "{name:33} {:>10}", mib(bytes));
+    }
+    let _ = writeln!(text, "the gradients alone are {} when the step ends\n{NOT_COUNTED}", mib(gradients));
 }
 
 fn names(model: &Model) -> impl Iterator<Item = &str> {
@@ -71,10 +151,13 @@ fn list<'a>(text: &mut String, tensors: &Tensors, names: impl Iterator<Item = &'
     let _ = writeln!(text, "{:width$}  {:>18}  {:>10}", "name", "shape", "values");
     for name in names {
         let shape = &tensors[name].shape;
-        let extents: Vec<_> = shape.iter().map(usize::to_string).collect();
         let values: usize = shape.iter().product();
-        let _ = writeln!(text, "{name:width$}  {:>18}  {values:>10}", extents.join(" x "));
+        let _ = writeln!(text, "{name:width$}  {:>18}  {values:>10}", extents(shape));
     }
+}
+
+fn extents(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join(" x ")
 }
 
 fn describe(text: &mut String, state: &RunState) {

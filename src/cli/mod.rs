@@ -38,7 +38,7 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Score images with a trained network
     Predict(predict::Args),
-    /// List the tensors of a network or a checkpoint
+    /// List the layers of a network and the memory that training needs, or the tensors of a checkpoint
     Inspect(inspect::Args),
     /// Time training steps on random data
     Bench(bench::Args),
