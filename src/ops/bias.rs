@@ -16,10 +16,10 @@ use bytemuck::{Pod, Zeroable};
 /// `m` pixels of `c` channels.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Bias {
-    m: i64,
-    c: i32,
-    act: i32,
+pub(crate) struct Bias {
+    pub m: i64,
+    pub c: i32,
+    pub act: i32,
 }
 
 /// Pixels whose sum is one partial result; `BIAS_ROWS` in `kernels/bias.cu` must agree.

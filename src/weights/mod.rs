@@ -2,6 +2,7 @@
 
 mod archive;
 mod matching;
+pub mod onnx;
 
 pub use archive::{Archive, Stored, Tensors, Values, encode};
 pub use matching::{Matched, load, load_matching, tensors};
