@@ -24,6 +24,7 @@ use roentgen::{
         conv::{conv2d, transposed::conv_transpose2d},
         depthwise::depthwise,
         elementwise::{activate, add, scale_channels},
+        linear::linear,
         norm::{batch_norm, batch_norm_add_relu},
         pool::{adaptive_avg_pool, avg_pool, global_avg_pool, max_pool},
         resample::{bilinear, crop_or_pad, upsample_nearest},
@@ -101,8 +102,8 @@ struct Every {
     norms: [BatchNorm; 2],
     squeeze: Linear,
     excite: Linear,
-    last: Linear,
-    scores: Linear,
+    /// Over pixels in our order, and over pixels that a file has in torch's.
+    heads: (Linear, [Id; 2]),
 }
 
 /// A batch of its images.
@@ -119,8 +120,10 @@ impl Every {
             norms: ["bn1", "bn2"].map(|name| BatchNorm::new(b, name, 4, NormStyle { eps: 1e-3, momentum: 0.1 })),
             squeeze: Linear::pointwise(b, "squeeze", (7, 2), init, init),
             excite: Linear::pointwise(b, "excite", (2, 7), init, init),
-            last: Linear::new(b, "last", (2 * 3 * 7, 5), init, init),
-            scores: Linear::new(b, "scores", (5, 4), init, init),
+            heads: (
+                Linear::new(b, "ours", (2 * 3 * 7, 4), init, init),
+                [b.conv("torchs.weight", [4, 2, 3, 7], init), bias(b, "torchs.bias", 4)],
+            ),
         }
     }
 
@@ -143,7 +146,9 @@ impl Every {
         let gate = activate(&self.excite.forward(pass, &squeezed), Act::HardSigmoid);
         let cells = adaptive_avg_pool(&scale_channels(&large, &gate), (2, 3));
         let flat = cells.reshape(&[x.shape()[0], 2 * 3 * 7]);
-        self.scores.forward(pass, &self.last.forward(pass, &flat))
+        let (ours, torchs) = &self.heads;
+        let [w, b] = torchs.map(|id| pass.param(id));
+        add(&ours.forward(pass, &flat), &linear(&flat, &w.reshape(&[4, 2 * 3 * 7]), &b))
     }
 }
 

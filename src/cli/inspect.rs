@@ -119,7 +119,7 @@ fn layers(text: &mut String, trace: &Trace, size: usize) {
 
 /// What the forecast does not count.
 const NOT_COUNTED: &str = "not counted: the program, its threads' working memory, decoded images (up to 1 GiB); \
-    on a GPU the context and the kernels";
+    on a GPU the context, the kernels and a validation batch";
 
 fn memory(text: &mut String, forecast: &Forecast, batch: usize, like: Like) {
     let Forecast { precision, weights, optimiser, gradients, peak, held } = *forecast;

@@ -16,9 +16,9 @@ use std::{
 /// Whose choices a dry device makes where a program asks its device for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Like {
-    /// The CPU's.
+    /// The CPU.
     Cpu,
-    /// A GPU's.
+    /// An NVIDIA GPU.
     Cuda,
 }
 
