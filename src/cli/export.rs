@@ -1,6 +1,9 @@
 //! `roentgen weights export`: a network as an ONNX file.
 
-use super::output::{print, say};
+use super::{
+    inspect::network,
+    output::{print, say},
+};
 use crate::{
     Error, Result,
     device::{DType, Device, cpu::Cpu},
@@ -36,17 +39,14 @@ pub struct Args {
 /// Writes the file.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let cpu = Cpu::new(usize::MAX);
-    let known = models::names().any(|name| name == args.what);
-    let (model, size, notes) = if known { backbone(args, &cpu)? } else { trained(args, &cpu)? };
+    let known = network(&args.what, 1).is_ok();
+    let (model, size, notes) = if known { initial(args, &cpu)? } else { trained(args, &cpu)? };
     let bytes = onnx::encode(&model, size, &notes)?;
     write_atomic(&args.out, &bytes)?;
     print(format!(
-        "{}: {}, {} [N, 3, {size}, {size}] to {} [N, {}], {:.1} MiB\n",
+        "{}: {} for images of {size} px, {:.1} MiB\n",
         args.out.display(),
         model.name,
-        onnx::INPUT,
-        onnx::OUTPUT,
-        model.classes,
         bytes.len() as f64 / f64::from(1 << 20)
     ))?;
     Ok(ExitCode::SUCCESS)
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// A network, the side of its images, and what to note in the file.
 type Exported = (Model, usize, Vec<(&'static str, String)>);
 
-fn backbone(args: &Args, device: &Arc<dyn Device>) -> Result<Exported> {
+fn initial(args: &Args, device: &Arc<dyn Device>) -> Result<Exported> {
     let Config { size, seed, .. } = Config::default();
     say("these are initial weights: the network has learnt nothing");
     let model = Model::new(&args.what, args.classes as usize, device, DType::F32, seed)?;
@@ -67,7 +67,7 @@ fn trained(args: &Args, device: &Arc<dyn Device>) -> Result<Exported> {
     let path = Path::new(&args.what);
     if !path.exists() {
         let names: Vec<_> = models::names().collect();
-        let problem = format!("{} is neither a checkpoint nor a backbone", args.what);
+        let problem = format!("{} is neither a checkpoint nor a network", args.what);
         return Err(Error::unusable(problem, format!("a path, or one of: {}", names.join(", "))));
     }
     let checkpoint = Checkpoint::open(path)?;

@@ -53,24 +53,16 @@ struct Training {
 /// that a checkpoint belongs to.
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut text = String::new();
-    if models::names().any(|name| name == args.what) {
-        let Training { classes, size, batch, device, precision, optimizer } = args.training;
-        let classes = classes as usize;
-        let config = Config { model: args.what, size, batch, precision, optimizer, ..Config::default() };
-        let like = device.unwrap_or(if machine::has_gpu() { Like::Cuda } else { Like::Cpu });
-        // Before anything else: it refuses what cannot work.
-        let forecast = forecast(&config, classes, like)?;
-        layers(&mut text, &Trace::new(&network(&config.model, classes)?, 1, size)?, size);
-        memory(&mut text, &forecast, batch, like);
+    let path = checkpoint::file_of(Path::new(&args.what));
+    if let Ok(model) = network(&args.what, args.training.classes as usize) {
+        describe_network(&mut text, &model, &args.training)?;
+    } else if !path.exists() {
+        let names: Vec<_> = models::names().collect();
+        return Err(Error::unusable(
+            format!("{} is neither a network nor a file", args.what),
+            format!("a path, or one of: {}", names.join(", ")),
+        ));
     } else {
-        let path = checkpoint::file_of(Path::new(&args.what));
-        if !path.exists() {
-            let names: Vec<_> = models::names().collect();
-            return Err(Error::unusable(
-                format!("{} is neither a backbone nor a file", args.what),
-                format!("a path, or one of: {}", names.join(", ")),
-            ));
-        }
         let archive = Archive::read(&path)?;
         let state: Option<RunState> = archive.state.as_deref().and_then(|state| serde_json::from_str(state).ok());
         let model = state.as_ref().map(|state| network(&state.config.model, state.classes.len())).transpose()?;
@@ -90,9 +82,27 @@ pub fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Without values.
-fn network(name: &str, classes: usize) -> Result<Model> {
+/// Network `name` on a device that holds no values.
+///
+/// # Errors
+/// An unknown name.
+pub fn network(name: &str, classes: usize) -> Result<Model> {
     Model::new(name, classes, &Dry::new(Like::Cpu), DType::F32, 0)
+}
+
+fn describe_network(text: &mut String, model: &Model, training: &Training) -> Result<()> {
+    let &Training { size, batch, device, precision, optimizer, .. } = training;
+    model.check_size(size)?;
+    let trace = Trace::new(model, 1, size)?;
+    layers(text, &trace, size);
+    if trace.output.shape.len() == 2 {
+        let config = Config { model: model.name.to_string(), size, batch, precision, optimizer, ..Config::default() };
+        let like = device.unwrap_or(if machine::has_gpu() { Like::Cuda } else { Like::Cpu });
+        memory(text, &forecast(&config, model.classes, like)?, batch, like);
+    } else {
+        let _ = writeln!(text, "\nno forecast of memory: only classifiers are trained");
+    }
+    Ok(())
 }
 
 /// A line for each layer with parameters, and the totals.
