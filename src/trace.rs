@@ -80,7 +80,7 @@ impl<'a> Trace<'a> {
     /// # Errors
     /// A failure of the device.
     pub fn new(model: &'a Model, n: usize, size: usize) -> Result<Trace<'a>> {
-        Trace::of(&model.params, [n, size, size, 3], |pass, images| model.forward(pass, images))
+        Trace::of(&model.params, [n, size, size, model.channels], |pass, images| model.forward(pass, images))
     }
 
     /// Traces what `network` with these parameters makes of images of this shape.

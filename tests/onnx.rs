@@ -16,7 +16,7 @@ use roentgen::{
     models::{self, Model},
     nn::{
         Builder, Id, Init, Kind, Mode, Params, Pass,
-        layers::{BatchNorm, Linear, NormStyle},
+        layers::{BatchNorm, Linear, Style},
     },
     ops::{
         activation::Act,
@@ -117,7 +117,7 @@ impl Every {
             conv: [b.conv("conv.weight", [4, 3, 3, 3], init), bias(b, "conv.bias", 4)],
             depthwise: b.depthwise("depthwise.weight", [4, 3, 5], init),
             up: [b.conv("up.weight", [4, 2, 2, 6], init), bias(b, "up.bias", 6)],
-            norms: ["bn1", "bn2"].map(|name| BatchNorm::new(b, name, 4, NormStyle { eps: 1e-3, momentum: 0.1 })),
+            norms: ["bn1", "bn2"].map(|name| BatchNorm::new(b, name, 4, Style { eps: 1e-3, ..Style::DEFAULT })),
             squeeze: Linear::pointwise(b, "squeeze", (7, 2), init, init),
             excite: Linear::pointwise(b, "excite", (2, 7), init, init),
             heads: (
@@ -281,8 +281,9 @@ fn write_networks_and_scores() {
         &file.encode_to_vec(),
         json!({ "shape": IMAGES, "images": images(IMAGES), "logits": scores, "sha256": sha256 }),
     );
-    for name in models::names() {
-        let model = Model::new(name, 1000, &Cpu::new(16 << 30), DType::F32, 1).unwrap();
+    let unets = ["unet_resnet18", "unet_resnet18_bilinear", "unet_vgg16", "unet_reconstruction"];
+    for (name, classes) in models::names().map(|name| (name, 1000)).chain(unets.map(|name| (name, 2))) {
+        let model = Model::new(name, classes, &Cpu::new(16 << 30), DType::F32, 1).unwrap();
         fill(&model.params);
         let size = model.least_size.next_multiple_of(32) + 32;
         let shape = [3, size, size, 3];

@@ -7,8 +7,11 @@ use crate::{
     device::{Block, DType, Device, Replay},
     metrics::Scores,
     models::Model,
-    nn::{Id, Mode, Pass},
-    ops::loss::softmax_cross_entropy,
+    nn::{self, Id, Mode, Pass},
+    ops::{
+        elementwise::{add, scale},
+        loss::softmax_cross_entropy,
+    },
     tensor::Tensor,
 };
 use std::sync::{
@@ -86,11 +89,15 @@ struct Recorded {
 /// single call.
 pub struct Steps {
     objective: Objective,
-    seed: u64,
+    /// Of what is left out at random; without it nothing is.
+    seed: Option<u64>,
     /// Steps of one shape without interruption: its images and their side, and how many.
     repeats: ((usize, usize), u32),
     recorded: Option<Recorded>,
 }
+
+/// Weight of the loss of an auxiliary head, as in torchvision's training of InceptionV3.
+const AUXILIARY_WEIGHT: f64 = 0.4;
 
 /// Steps of one shape before one is recorded: the first loads the kernels, the second finds memory steady.
 const WARM_UP: u32 = 2;
@@ -98,7 +105,13 @@ const WARM_UP: u32 = 2;
 impl Steps {
     /// Steps that minimise `objective`, with randomness from `seed`.
     pub fn new(objective: Objective, seed: u64) -> Steps {
-        Steps { objective, seed, repeats: ((0, 0), 0), recorded: None }
+        Steps { objective, seed: Some(seed), repeats: ((0, 0), 0), recorded: None }
+    }
+
+    /// The same without dropout and stochastic depth.
+    #[must_use]
+    pub fn without_omissions(self) -> Steps {
+        Steps { seed: None, ..self }
     }
 
     /// Forward, loss, backward, update. `step` counts from 0.
@@ -144,13 +157,18 @@ impl Steps {
 
     /// Launches a whole step; nothing waits for it.
     fn run(&self, model: &Model, optimiser: &Optimiser, inputs: &Inputs, step: u64) -> Result<Results> {
-        let mode = Mode::Train { seed: Some(self.seed), step: step as u32 };
+        let mode = Mode::Train { seed: self.seed, step: step as u32 };
         let pass = model.pass(mode).with_step(&inputs.step);
         let (tape, dtype) = (pass.tape(), model.params.dtype());
-        let scores = model.forward(&pass, &tape.wrap(&inputs.shape, dtype, &inputs.images));
+        let nn::Scores { main: scores, auxiliary } =
+            model.scores(&pass, &tape.wrap(&inputs.shape, dtype, &inputs.images));
         let labels = tape.wrap(&inputs.shape[..1], DType::U32, &inputs.labels);
         let weights = tape.floats(&[model.classes], scores.dtype().wide(), &self.objective.class_weights);
-        let loss = softmax_cross_entropy(&scores, &labels, &weights, self.objective.label_smoothing);
+        let loss_of = |scores| softmax_cross_entropy(scores, &labels, &weights, self.objective.label_smoothing);
+        let loss = match &auxiliary {
+            Some(auxiliary) => add(&loss_of(&scores), &scale(&loss_of(auxiliary), AUXILIARY_WEIGHT)),
+            None => loss_of(&scores),
+        };
         let scale = tape.wrap(loss.shape(), loss.dtype(), optimiser.scalars().loss_scale());
         let grads = tape.backward_from(&loss, scale)?;
         optimiser.update(model, &pass, &grads)?;

@@ -47,8 +47,9 @@ const TRACED: usize = 2;
 /// Images that are too small, a kernel that has no translation, or a failure of the device.
 pub fn encode(model: &Model, size: usize, notes: &[(&str, String)]) -> Result<Vec<u8>> {
     model.check_size(size)?;
-    let dry = Model::new(model.name, model.classes, &Dry::new(Like::Cpu), DType::F32, 0)?;
-    Ok(translate(&Trace::new(&dry, TRACED, size)?, &model.params, model.name, notes)?.encode_to_vec())
+    let ends = (model.channels, model.classes);
+    let dry = Model::with_channels(&model.name, ends, &Dry::new(Like::Cpu), DType::F32, 0)?;
+    Ok(translate(&Trace::new(&dry, TRACED, size)?, &model.params, &model.name, notes)?.encode_to_vec())
 }
 
 /// The network called `name` that `trace` followed over more than one image, with the values of `params`.
