@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    device::{Block, DType, Kernel},
+    device::{Block, Kernel},
     models::Model,
     nn::{Entry, Id, Kind, Mode, Params, Pass},
     tensor::Tensor,
@@ -25,19 +25,16 @@ pub struct Launched {
 }
 
 /// A tensor of a traced launch. It keeps the memory, so that within a trace one address is one tensor.
-#[derive(Clone)]
 pub struct Operand {
     /// Extents, outermost first.
     pub shape: Vec<usize>,
-    /// Element type.
-    pub dtype: DType,
     block: Arc<Block>,
 }
 
 impl Operand {
     /// `None` after a device failure.
     pub(crate) fn of(tensor: &Tensor) -> Option<Operand> {
-        Some(Operand { shape: tensor.shape().to_vec(), dtype: tensor.dtype(), block: tensor.block()?.clone() })
+        Some(Operand { shape: tensor.shape().to_vec(), block: tensor.block()?.clone() })
     }
 
     /// Where its elements are: the same for the views of one tensor, different for two tensors of a trace.
@@ -115,7 +112,6 @@ impl<'a> Trace<'a> {
     /// The layers, in the order of their first launch.
     pub fn layers(&self) -> Vec<Layer> {
         let mut layers: Vec<Layer> = vec![];
-        let mut multiplies = vec![];
         for launched in &self.launches {
             let first = launched.ins.iter().find_map(|operand| self.parameter(operand));
             let Some((_, entry)) = first else { continue };
@@ -123,16 +119,14 @@ impl<'a> Trace<'a> {
             let at = layers.iter().position(|layer| layer.name == name).unwrap_or_else(|| {
                 let (name, kernel) = (name.to_string(), launched.kernel.name);
                 layers.push(Layer { name, kernel, output: vec![], parameters: self.parameters_of(entry), macs: 0 });
-                multiplies.push(false);
                 layers.len() - 1
             });
             let layer = &mut layers[at];
-            layer.output.clone_from(&launched.outs[0].shape);
-            layer.macs += launched.kernel.macs.map_or(0, |macs| macs(&launched.params));
-            if !multiplies[at] {
+            if layer.macs == 0 {
                 layer.kernel = launched.kernel.name;
-                multiplies[at] = launched.kernel.macs.is_some();
             }
+            layer.macs += launched.kernel.macs.map_or(0, |macs| macs(&launched.params));
+            layer.output.clone_from(&launched.outs[0].shape);
         }
         layers
     }

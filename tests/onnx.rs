@@ -74,8 +74,8 @@ fn every_backbone_is_exported_whole() {
     for name in models::names() {
         let model = Model::new(name, 5, &Dry::new(Like::Cpu), DType::F32, 0).unwrap();
         let size = model.least_size.next_multiple_of(32);
-        let file = onnx::encode(&model, size, &[("classes", "a".into())]).unwrap();
-        let file = proto::Model::decode(&*file).unwrap();
+        let trace = Trace::new(&model, 2, size).unwrap();
+        let file = onnx::translate(&trace, &model.params, name, &[("classes", "a".into())]).unwrap();
         assert_eq!((file.ir_version, file.opset_import[0].version), (8, 18));
         assert_eq!((&*file.metadata_props[0].key, &*file.metadata_props[0].value), ("classes", "a"));
         let graph = file.graph.unwrap();
@@ -84,10 +84,8 @@ fn every_backbone_is_exported_whole() {
         assert_eq!(extents(&graph.input[0]), [0, 3, size as i64, size as i64]);
         assert_eq!(extents(&graph.output[0]), [0, 5]);
         // What is not read in evaluation may be missing, nothing else; and all in torch's shapes.
-        let read = Trace::new(&model, 1, size).unwrap();
-        let read =
-            read.launches.iter().flat_map(|launched| &launched.ins).filter_map(|operand| read.parameter(operand));
-        for (_, entry) in read {
+        let operands = trace.launches.iter().flat_map(|launched| &launched.ins);
+        for (_, entry) in operands.filter_map(|operand| trace.parameter(operand)) {
             let stored = graph.initializer.iter().find(|tensor| tensor.name == entry.name).expect(&entry.name);
             assert_eq!(stored.dims, entry.file_shape.iter().map(|&x| x as i64).collect::<Vec<_>>(), "{}", entry.name);
         }

@@ -41,6 +41,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let cpu = Cpu::new(usize::MAX);
     let known = network(&args.what, 1).is_ok();
     let (model, size, notes) = if known { initial(args, &cpu)? } else { trained(args, &cpu)? };
+    Config { size, ..Config::default() }.check()?;
     let bytes = onnx::encode(&model, size, &notes)?;
     write_atomic(&args.out, &bytes)?;
     print(format!(

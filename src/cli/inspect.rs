@@ -92,11 +92,12 @@ pub fn network(name: &str, classes: usize) -> Result<Model> {
 
 fn describe_network(text: &mut String, model: &Model, training: &Training) -> Result<()> {
     let &Training { size, batch, device, precision, optimizer, .. } = training;
+    let config = Config { model: model.name.clone(), size, batch, precision, optimizer, ..Config::default() };
+    config.check()?;
     model.check_size(size)?;
     let trace = Trace::new(model, 1, size)?;
     layers(text, &trace, size);
     if trace.output.shape.len() == 2 {
-        let config = Config { model: model.name.to_string(), size, batch, precision, optimizer, ..Config::default() };
         let like = device.unwrap_or(if machine::has_gpu() { Like::Cuda } else { Like::Cpu });
         memory(text, &forecast(&config, model.classes, like)?, batch, like);
     } else {

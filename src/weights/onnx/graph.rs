@@ -165,16 +165,17 @@ impl<'a> Graph<'a> {
     /// # Errors
     /// As [`Graph::input`].
     pub fn finish(mut self, name: &str, output: &str) -> Result<proto::Graph> {
-        let result = self.input(&self.trace.output.clone())?;
+        let trace = self.trace;
+        let result = self.input(&trace.output)?;
         for node in &mut self.nodes {
             let names = node.input.iter_mut().chain(&mut node.output);
             names.filter(|name| **name == result).for_each(|name| *name = output.into());
         }
-        let input = self.values[&self.trace.input.address()].name.clone();
+        let input = self.values[&trace.input.address()].name.clone();
         Ok(proto::Graph {
             name: name.into(),
-            input: vec![described(&input, &self.trace.input)],
-            output: vec![described(output, &self.trace.output)],
+            input: vec![described(&input, &trace.input)],
+            output: vec![described(output, &trace.output)],
             node: self.nodes,
             initializer: self.initializers,
         })
