@@ -43,11 +43,13 @@ def main():
     for path in sorted((ROOT / "target/onnx").glob("*.onnx")):
         facts = json.loads(path.with_suffix(".json").read_text())
         images = np.array(facts["images"], dtype=np.float32).reshape(facts["shape"]).transpose(0, 3, 1, 2).copy()
-        ours = np.array(facts["logits"]).reshape(len(images), -1)
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         theirs = scores(session, images)
+        # Ours are NHWC where every pixel has scores.
+        n, classes, *pixels = theirs.shape
+        ours = np.moveaxis(np.array(facts["logits"]).reshape(n, *pixels, classes), -1, 1)
         largest = np.abs(theirs).max()
         differences = {
             "batch 3": np.abs(ours - theirs).max() / largest,
