@@ -88,7 +88,7 @@ fn dry_is_like(real: &Arc<dyn Device>, like: Like, dtype: DType, config: &Config
     assert_eq!(bytes(memory), bytes(dry_memory), "{}", config.model);
     let forecast = forecast(config, CLASSES, like).unwrap();
     assert_eq!((forecast.peak, forecast.held), (memory.peak, memory.held), "{}", config.model);
-    assert!(forecast.peak > forecast.weights + forecast.optimiser + forecast.gradients);
+    assert!(forecast.peak > forecast.weights + forecast.optimiser);
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn memory(text: &mut String, forecast: &Forecast, batch: usize, like: Like) {
     ] {
         let _ = writeln!(text, "{name:33} {:>10}", mib(bytes));
     }
-    let _ = writeln!(text, "the gradients alone are {} when the step ends\n{NOT_COUNTED}", mib(gradients));
+    let _ = writeln!(text, "the gradients alone are at most {}\n{NOT_COUNTED}", mib(gradients));
 }
 
 fn names(model: &Model) -> impl Iterator<Item = &str> {

@@ -20,7 +20,7 @@ pub struct Forecast {
     pub weights: usize,
     /// What the optimiser remembers of each parameter.
     pub optimiser: usize,
-    /// The gradients of all trained parameters, a part of `peak`.
+    /// The gradients at most: those of all trained parameters, were a step to reach every one. A part of `peak`.
     pub gradients: usize,
     /// All tensors at the fullest moment of a step.
     pub peak: usize,
