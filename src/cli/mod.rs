@@ -3,6 +3,7 @@
 mod bench;
 mod doctor;
 mod evaluate;
+mod export;
 mod finetune;
 mod inspect;
 mod machine;
@@ -39,9 +40,9 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Score images with a trained network
     Predict(predict::Args),
-    /// List the tensors of a network or a checkpoint
+    /// List the layers of a network and the memory that training needs, or the tensors of a checkpoint
     Inspect(inspect::Args),
-    /// Look into files of weights, convert and compare them
+    /// Look into files of weights, convert, compare and export them
     Weights(weights::Args),
     /// Time training steps on random data
     Bench(bench::Args),

@@ -1,13 +1,16 @@
-//! `roentgen weights`: look into files of weights, convert and compare them.
+//! `roentgen weights`: look into files of weights, convert, compare and export them.
 
 use super::{
-    inspect::{Row, list, network},
+    export,
+    inspect::{Row, list},
     output::{print, say},
 };
 use crate::{
     Error, Result,
+    device::{DType, cpu::Cpu},
     files::write_atomic,
     metrics::decimals,
+    models::Model,
     train::glob,
     weights::{self, Archive, Dtype, Listing, Tensors, Transfer},
 };
@@ -33,6 +36,8 @@ enum Command {
     Convert(Convert),
     /// Compare two files tensor by tensor
     Diff(Diff),
+    /// Write a network as an ONNX file
+    Export(export::Args),
 }
 
 #[derive(clap::Args)]
@@ -81,6 +86,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Command::Inspect(args) => inspect(&args)?,
         Command::Convert(args) => convert(&args)?,
         Command::Diff(args) => diff(&args)?,
+        Command::Export(args) => export::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -111,6 +117,10 @@ fn inspect(args: &Inspect) -> Result<()> {
         text.extend(matched.table().iter().map(|line| format!("{line}\n")));
     }
     print(text)
+}
+
+fn network(name: &str, classes: usize) -> Result<Model> {
+    Model::new(name, classes, &Cpu::new(usize::MAX), DType::F32, 0)
 }
 
 /// The tensors of backbone `name` that `archive` fills, and what became of all. The head is as wide as the file's.

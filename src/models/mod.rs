@@ -194,6 +194,18 @@ impl Model {
         Ok(Model { name: name.into(), classes, channels, least_size: plan.least_size(), params, network })
     }
 
+    /// Refuses images of side `size` that it cannot take.
+    ///
+    /// # Errors
+    /// Images that are too small, with the least size.
+    pub fn check_size(&self, size: usize) -> Result<()> {
+        if size >= self.least_size {
+            return Ok(());
+        }
+        let problem = format!("{} cannot take images of {size} px", self.name);
+        Err(Error::unusable(problem, format!("--size {} or more", self.least_size)))
+    }
+
     /// A pass in this mode.
     pub fn pass(&self, mode: Mode) -> Pass<'_> {
         Pass::new(&self.params, mode)

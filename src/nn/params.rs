@@ -222,7 +222,7 @@ impl Params {
             let shadow = shadowed.then(|| device.alloc(len * dtype.size(), "parameters")).transpose()?;
             assert!(params.by_name.insert(name.clone(), Id(i)).is_none(), "{name} is declared twice");
             params.entries.push(Entry { name, shape, file_shape, layout, kind, frozen: false, value, shadow });
-            if kind != Kind::Counter {
+            if kind != Kind::Counter && device.holds_values() {
                 let values = init.values(params.entries[i].len(), &mut Rng::new(seed, Purpose::Init, i as u32, 0));
                 params.set(Id(i), &values)?;
             }

@@ -16,13 +16,13 @@ use bytemuck::{Pod, Zeroable};
 /// `m` pixels of `c` channels.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Bias {
-    m: i64,
-    c: i32,
-    act: i32,
+pub(crate) struct Bias {
+    pub m: i64,
+    pub c: i32,
+    pub act: i32,
     /// 1 if the backward pass reads act(x + bias) instead of x.
-    from_output: i32,
-    unused: i32,
+    pub from_output: i32,
+    pub unused: i32,
 }
 
 /// Pixels whose sum is one partial result; `BIAS_ROWS` in `kernels/bias.cu` must agree.

@@ -72,10 +72,10 @@ pub static SCALE_BY: Spec = Spec {
 /// An activation of `len` elements.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Activate {
-    len: i64,
-    act: i32,
-    unused: i32,
+pub(crate) struct Activate {
+    pub len: i64,
+    pub act: i32,
+    pub unused: i32,
 }
 
 kernel!(ACTIVATE_FWD = "activate_fwd", |p: Activate, [x] -> [y]| {

@@ -41,11 +41,11 @@ kernel!(LINEAR_FWD = "linear_fwd", |p: Linear, [x, w, b] -> [y]| {
     let y_shape = Shape::new(n, o);
     y.chunks_exact_mut(o).for_each(|row| row.copy_from_slice(b));
     gemm((y, y_shape), (x, Shape::new(n, i)), (w, Shape::new(o, i).t()), true);
-}, grid |dtype| p.as_conv().fwd_grid(dtype));
+}, grid |dtype| p.as_conv().fwd_grid(dtype), macs p.as_conv().macs());
 kernel!(LINEAR_DGRAD = "linear_dgrad", |p: Linear, [gy, w] -> [gx]| {
     let (n, i, o) = p.extents();
     gemm((gx, Shape::new(n, i)), (gy, Shape::new(n, o)), (w, Shape::new(o, i)), false);
-}, grid |dtype| p.as_conv().dgrad_grid(dtype));
+}, grid |dtype| p.as_conv().dgrad_grid(dtype), macs p.as_conv().macs());
 kernel!(LINEAR_WGRAD = "linear_wgrad", |p: Linear, [x, gy] -> [gw, gb]| {
     let (n, i, o) = p.extents();
     parallel::pieces(gw, ROWS * i, #[inline(always)] |piece, gw| {
@@ -57,7 +57,7 @@ kernel!(LINEAR_WGRAD = "linear_wgrad", |p: Linear, [x, gy] -> [gw, gb]| {
     for gy in gy.chunks_exact(o) {
         gb.iter_mut().zip(gy).for_each(|(sum, &g)| *sum += g);
     }
-}, grid |dtype| p.as_conv().wgrad_grid(1, dtype));
+}, grid |dtype| p.as_conv().wgrad_grid(1, dtype), macs p.as_conv().macs());
 
 /// x `[n, i]` · w `[o, i]`ᵀ + b `[o]`.
 #[track_caller]

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 /// The optimiser by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[value(rename_all = "lowercase")]
 pub enum Optimizer {
     /// Adam with decoupled weight decay.
     AdamW,

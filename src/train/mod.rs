@@ -7,6 +7,7 @@ pub mod checkpoint;
 mod config;
 mod finish;
 mod folder;
+mod forecast;
 pub mod glob;
 mod optimiser;
 mod prepare;
@@ -18,6 +19,7 @@ pub use checkpoint::Checkpoint;
 pub use config::{ClassWeights, Config, LrFactor, Monitor, Optimizer, Precision};
 pub use finish::{Finished, write_predictions};
 pub use folder::RunFolder;
+pub use forecast::{Forecast, forecast};
 pub use optimiser::Optimiser;
 pub use prepare::Prepared;
 pub use state::{Best, Partial, RunState};
@@ -154,12 +156,7 @@ impl Session {
         workers: usize,
     ) -> Result<Session> {
         let config = &state.config;
-        if config.size < model.least_size {
-            return Err(Error::unusable(
-                format!("{} cannot take images of {} px", model.name, config.size),
-                format!("--size {} or more", model.least_size),
-            ));
-        }
+        model.check_size(config.size)?;
         let training = prepared.training_loader(config, workers);
         if training.records().len() < 2 {
             return Err(Error::unusable("there is only one training image", "more data"));

@@ -5,6 +5,7 @@ mod diff;
 mod listing;
 mod matching;
 mod names;
+pub mod onnx;
 mod pickle;
 mod report;
 mod safetensors;

@@ -29,6 +29,8 @@ const SIMULATOR: &str = "roentgen simulator";
 const DRIVER_VERSION: i32 = 13_000;
 /// Height of the tile of pixels that a convolution writes; `PARTIAL_ROWS` in `kernels/common.cuh` must agree.
 pub(crate) const PARTIAL_ROWS: usize = 128;
+/// What the kernels are compiled for, the best for training first.
+pub(super) const PRECISIONS: &[DType] = &[DType::BF16, DType::F16, DType::F32, DType::F64];
 /// Bytes of parameters that a kernel can receive by value (compute capability 7.0 and up).
 const MAX_PARAMETER_BYTES: usize = 32_764;
 /// Dynamic shared memory that a launch may use without asking.
@@ -316,7 +318,7 @@ impl Device for Cuda {
     }
 
     fn precisions(&self) -> &'static [DType] {
-        &[DType::BF16, DType::F16, DType::F32, DType::F64]
+        PRECISIONS
     }
 
     fn combines_parts(&self) -> bool {

@@ -56,24 +56,24 @@ impl Conv {
         [(n * oh * ow).div_ceil(rows), 2, k]
     }
 
-    /// Multiplications and additions of the forward pass.
-    pub fn flops(&self) -> u64 {
-        [self.n, self.oh, self.ow, self.k, self.r, self.s, self.c].iter().map(|&x| x as u64).product::<u64>() * 2
+    /// Multiplications, each with its addition, of any of the three passes.
+    pub fn macs(&self) -> u64 {
+        [self.n, self.oh, self.ow, self.k, self.r, self.s, self.c].iter().map(|&x| x as u64).product()
     }
 }
 
 kernel!(FWD = "conv2d_fwd", |p: Conv, [x, w] -> [y]| {
     cpu::conv2d_fwd(p, x, w, y, None);
-}, grid |dtype| p.fwd_grid(dtype));
+}, grid |dtype| p.fwd_grid(dtype), macs p.macs());
 kernel!(MOMENTS_FWD = "conv2d_moments_fwd", |p: Conv, [x, w] -> [y, moments]| {
     cpu::conv2d_fwd(p, x, w, y, Some(moments));
-}, grid |dtype| p.fwd_grid(dtype));
+}, grid |dtype| p.fwd_grid(dtype), macs p.macs());
 kernel!(DGRAD = "conv2d_dgrad", |p: Conv, [gy, w] -> [gx]| {
     cpu::conv2d_dgrad(p, gy, w, gx);
-}, grid |dtype| p.dgrad_grid(dtype));
+}, grid |dtype| p.dgrad_grid(dtype), macs p.macs());
 kernel!(WGRAD = "conv2d_wgrad", |p: Conv, [x, gy] -> [gw]| {
     cpu::conv2d_wgrad(p, x, gy, gw);
-}, grid |dtype| p.wgrad_grid(p.wgrad_parts(dtype), dtype));
+}, grid |dtype| p.wgrad_grid(p.wgrad_parts(dtype), dtype), macs p.macs());
 
 /// `parts` arrays of `len` elements.
 #[repr(C)]
@@ -169,7 +169,7 @@ pub static CONV2D: Spec = Spec {
         };
         let real = |label, size, c, k, window| {
             let x = [8, size, size, c];
-            case(label, x, k, window).real(Conv::new(x, k, window, label).flops())
+            case(label, x, k, window).real(2 * Conv::new(x, k, window, label).macs())
         };
         let square = Window::square;
         vec![
