@@ -1,6 +1,6 @@
 //! The report page: complete, self-contained, well-formed, and safe with any text.
 
-use roentgen::metrics::{Scores, Summary};
+use roentgen::metrics::{Measures, Predictions, Scores};
 use roentgen::report::{EpochRecord, Evaluation, Picture, Report, SplitCounts, WorstCase, render};
 
 const ATTACK: &str = "<script>alert(\"x\")</script> & 'co'";
@@ -11,13 +11,17 @@ fn pair(name: &str, value: &str) -> (String, String) {
 }
 
 /// Eight samples of three classes, two of them wrong; the third class has no sample.
-fn scores() -> Scores {
+fn scores() -> Predictions {
     let row = |c: usize| if c == 0 { [0.75, 0.125, 0.125] } else { [0.25, 0.5, 0.25] };
-    Scores {
-        classes: vec!["glioma".into(), ATTACK.into(), "absent".into()],
+    Predictions::Classes(Scores {
+        classes: classes(),
         labels: vec![0, 0, 0, 0, 0, 1, 1, 1],
         probabilities: [0, 0, 0, 0, 1, 1, 1, 0].into_iter().flat_map(row).collect(),
-    }
+    })
+}
+
+fn classes() -> Vec<String> {
+    vec!["glioma".into(), ATTACK.into(), "absent".into()]
 }
 
 fn epoch(epoch: u32) -> EpochRecord {
@@ -32,10 +36,11 @@ fn epoch(epoch: u32) -> EpochRecord {
         learning_rate: 1e-3 / done,
         seconds: 12.5,
         images_per_second: 64.25,
+        ..EpochRecord::default()
     }
 }
 
-fn full<'a>(history: &'a [EpochRecord], scores: &Scores, summary: &'a Summary) -> Report<'a> {
+fn full<'a>(history: &'a [EpochRecord], scores: &Predictions, summary: &'a Measures) -> Report<'a> {
     let picture = Picture { width: 4, height: 3, pixels: (0..12).map(|i| i * 20).collect() };
     let case = |i| WorstCase::new(scores, i, format!("case {i} {ATTACK}"), picture.clone());
     Report {
@@ -47,8 +52,9 @@ fn full<'a>(history: &'a [EpochRecord], scores: &Scores, summary: &'a Summary) -
         best_epoch: Some(2),
         schedule: vec![(0.0, 0.0), (0.5, 1e-3), (3.0, 0.0)],
         data: SplitCounts {
-            classes: scores.classes.clone(),
+            classes: classes(),
             splits: vec![("training".into(), vec![31, 41, 59]), (ATTACK.into(), vec![5, 3, 0])],
+            overlap: false,
         },
         evaluations: vec![Evaluation {
             split: format!("test {ATTACK}"),
@@ -63,7 +69,7 @@ fn full<'a>(history: &'a [EpochRecord], scores: &Scores, summary: &'a Summary) -
 /// The page of a full report over the given history.
 fn page(history: &[EpochRecord]) -> String {
     let scores = scores();
-    let summary = Summary::with_intervals(&scores, 0);
+    let summary = scores.measures(Some(0));
     render(&full(history, &scores, &summary))
 }
 
@@ -186,8 +192,8 @@ fn runs_of_any_length_and_missing_values_are_shown() {
 fn empty_and_broken_evaluations_are_shown() {
     let classes = vec!["a".to_string(), "b".to_string()];
     let broken = Scores { classes: classes.clone(), labels: vec![1], probabilities: vec![f32::NAN; 2] };
-    for scores in [Scores { classes, ..Scores::default() }, broken] {
-        let summary = Summary::with_intervals(&scores, 0);
+    for scores in [Scores { classes, ..Scores::default() }, broken].map(Predictions::Classes) {
+        let summary = scores.measures(Some(0));
         let html = render(&full(&[], &scores, &summary));
         assert_well_formed(&html);
         assert!(!html.contains("NaN"), "{html}");

@@ -3,13 +3,14 @@
 use super::output::print;
 use crate::{
     Error, Result,
-    device::{DType, cpu::Cpu},
+    device::{DType, Device, cpu::Cpu},
     metrics::decimals,
     models::{self, Model},
+    task::Monitor,
     train::{RunState, checkpoint},
     weights::{Archive, Tensors, tensors},
 };
-use std::{fmt::Write, path::Path, process::ExitCode};
+use std::{fmt::Write, path::Path, process::ExitCode, sync::Arc};
 
 /// Arguments of `inspect`.
 #[derive(clap::Args)]
@@ -26,7 +27,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut text = String::new();
     if models::names().any(|name| name == args.what) {
-        let model = network(&args.what, args.classes as usize)?;
+        let model = Model::new(&args.what, args.classes as usize, &Cpu::new(usize::MAX), DType::F32, 0)?;
         list(&mut text, &tensors(&model.params)?, names(&model));
         let _ = writeln!(text, "\n{} parameters", model.params.parameter_count());
     } else {
@@ -40,7 +41,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         let archive = Archive::read(&path)?;
         let state: Option<RunState> = archive.state.as_deref().and_then(|state| serde_json::from_str(state).ok());
-        let model = state.as_ref().map(|state| network(&state.config.model, state.classes.len())).transpose()?;
+        let device: Arc<dyn Device> = Cpu::new(usize::MAX);
+        let model = state.as_ref().map(|state| state.network(&device, DType::F32)).transpose()?;
         // In the network's order where it is known, then what else there is.
         let known: Vec<&str> =
             model.iter().flat_map(names).filter(|name| archive.tensors.contains_key(*name)).collect();
@@ -55,10 +57,6 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     print(text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn network(name: &str, classes: usize) -> Result<Model> {
-    Model::new(name, classes, &Cpu::new(usize::MAX), DType::F32, 0)
 }
 
 fn names(model: &Model) -> impl Iterator<Item = &str> {
@@ -80,13 +78,15 @@ fn list<'a>(text: &mut String, tensors: &Tensors, names: impl Iterator<Item = &'
 fn describe(text: &mut String, state: &RunState) {
     let RunState { config, classes, .. } = state;
     let data = config.data.as_ref().map_or("embedded sample".into(), |path| path.display().to_string());
-    let best = state.best.map(|best| {
+    let best = state.best.as_ref().map(|best| {
         let value = decimals(best.value, 4);
-        format!("epoch {}, {} {value}", best.epoch, config.monitor.name())
+        let monitor = config.monitor().map_or("", Monitor::name);
+        format!("epoch {}, {monitor} {value}", best.epoch)
     });
     for (name, value) in [
         ("model", config.model.clone()),
-        ("classes", classes.join(", ")),
+        ("task", config.task.to_string()),
+        (config.task.noun(), classes.join(", ")),
         (
             "images",
             format!(
@@ -98,6 +98,6 @@ fn describe(text: &mut String, state: &RunState) {
         ("trained", format!("{} of {} epochs, {} steps", state.epoch, config.epochs, state.step)),
         ("best", best.unwrap_or_else(|| "none yet".into())),
     ] {
-        let _ = writeln!(text, "{name:8} {value}");
+        let _ = writeln!(text, "{name:10} {value}");
     }
 }
