@@ -121,7 +121,7 @@ def label_case(name, truth, p, threshold, with_interval=False):
         "average_precision": average_precision_score(truth, p) if truth.any() else None,
         # The first point stands for a threshold above all scores.
         "roc": [[float(f), float(t)] for f, t in zip(fpr, tpr)][1:],
-        "youden": float(thresholds[np.argmax(tpr - fpr)]) if both else 0.5,
+        "youden": float(thresholds[1:][np.argmax((tpr - fpr)[1:])]) if both else 0.5,
         "sensitivity": sensitivity,
         "specificity": float((~truth & ~predicted).sum() / (~truth).sum()) if (~truth).any() else 0.0,
         "precision": precision,

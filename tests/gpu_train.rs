@@ -121,6 +121,49 @@ fn other_objectives_train_as_on_the_cpu() {
     }
 }
 
+/// The first step of a network and the loss after it, in single precision, against the CPU in double.
+fn one_step(net: &str, size: usize) {
+    let Some(gpu) = common::gpu() else { return };
+    let losses = |device: &Arc<dyn Device>, dtype| {
+        let config = Config { model: net.into(), optimizer: Optimizer::Sgd, ..Config::default() };
+        let mut model = Model::new(net, CLASSES, device, dtype, 1).unwrap();
+        let optimiser = Optimiser::new(&mut model, &config).unwrap();
+        let objective = Objective::CrossEntropy { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
+        let mut run = Steps::new(objective, 1);
+        let mut one = |step| run.train(&model, &optimiser, &batch(0, size), (step, RATE)).unwrap().loss;
+        [one(0), one(1)]
+    };
+    let expected = losses(&Cpu::new(8 << 30), DType::F64);
+    let found = losses(&gpu, DType::F32);
+    println!("{net}: {found:?}, on the CPU {expected:?}");
+    for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let error = (found - expected).abs() / expected;
+        assert!(error < 1e-4, "{net}, step {step}: loss {found}, on the CPU {expected}, {error:.1e} apart");
+    }
+}
+
+macro_rules! one_step {
+    ($($net:ident at $size:literal)*) => {
+        mod one_step_is_as_on_the_cpu_of {
+            $(#[test]
+            fn $net() {
+                super::one_step(stringify!($net), $size);
+            })*
+        }
+    };
+}
+
+one_step! {
+    resnet34 at 32
+    resnet50 at 32
+    vgg16 at 32
+    densenet121 at 32
+    inception_v3 at 75
+    efficientnet_b3 at 32
+    efficientnet_b4 at 32
+    mobilenet_v3_large at 32
+}
+
 #[test]
 fn half_precision_trains() {
     let Some(gpu) = common::gpu() else { return };

@@ -26,7 +26,7 @@ pub struct Args {
 /// Prints the tensors of a network or a file, and the facts of the run that a checkpoint belongs to.
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut text = String::new();
-    if models::names().any(|name| name == args.what) {
+    if models::is_dense(&args.what).is_some() {
         let model = Model::new(&args.what, args.classes as usize, &Cpu::new(usize::MAX), DType::F32, 0)?;
         list(&mut text, &tensors(&model.params)?, names(&model));
         let _ = writeln!(text, "\n{} parameters", model.params.parameter_count());

@@ -350,7 +350,7 @@ fn squares_body<T: Real>(args: &mut Args) {
     parallel::items(
         work,
         #[inline(always)]
-        |(sum, chunk)| *sum = chunk.iter().map(|g| g.f64() * g.f64()).sum(),
+        |(sum, chunk)| **sum = chunk.iter().map(|g| g.f64() * g.f64()).sum(),
     );
 }
 

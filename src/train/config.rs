@@ -280,11 +280,17 @@ impl Config {
         if let Some((_, key, value, remedy)) = rules.into_iter().find(|(holds, ..)| !holds) {
             return refuse(format!("{key} cannot be {value}"), remedy);
         }
-        if !models::names().any(|name| name == self.model) {
-            let names: Vec<_> = models::names().collect();
-            return refuse(format!("there is no backbone called {}", self.model), &names.join(", "));
-        }
+        let dense = models::is_dense(&self.model).ok_or_else(|| models::unknown(&self.model))?;
         let resolved = self.clone().resolved()?;
+        match (dense, resolved.task == Task::Segmentation) {
+            (false, true) => {
+                return refuse(format!("{} draws no masks", self.model), &format!("--model unet_{}", self.model));
+            }
+            (true, false) => {
+                return refuse(format!("{} is for masks, not for the task {}", self.model, resolved.task), "a backbone");
+            }
+            _ => {}
+        }
         let weighted = self.class_weights != ClassWeights::None;
         if self.label_smoothing > 0.0 && resolved.task != Task::MultiClass {
             return refuse(format!("label_smoothing does not go with the task {}", resolved.task), "--label-smoothing 0");

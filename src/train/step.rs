@@ -7,7 +7,8 @@ use crate::{
     device::{Block, DType, Device, Replay},
     metrics::Predictions,
     models::Model,
-    nn::{Id, Mode, Pass},
+    nn::{Id, Mode, Pass, Scores},
+    ops::elementwise::{add, scale},
     tensor::Tensor,
 };
 use std::sync::{
@@ -30,7 +31,7 @@ pub fn forward(model: &Model, pass: &Pass, batch: &Batch) -> Tensor {
     let wide = model.params.dtype().wide();
     let given = (model.inputs > 0)
         .then(|| pass.tape().upload(&[batch.len(), model.inputs], wide, &wide.encode_single(&batch.inputs)));
-    model.forward_with(pass, &images, given.as_ref())
+    model.scores(pass, &images, given.as_ref()).main
 }
 
 /// What a step reads that changes from step to step, in memory of its own, so that a recorded step finds it again.
@@ -90,11 +91,15 @@ struct Recorded {
 /// single call.
 pub struct Steps {
     objective: Objective,
-    seed: u64,
+    /// Of what is left out at random; without it nothing is.
+    seed: Option<u64>,
     /// Steps of one shape without interruption: its images and their side, and how many.
     repeats: ((usize, usize), u32),
     recorded: Option<Recorded>,
 }
+
+/// Weight of the loss of an auxiliary head, as in torchvision's training of InceptionV3.
+const AUXILIARY_WEIGHT: f64 = 0.4;
 
 /// Steps of one shape before one is recorded: the first loads the kernels, the second finds memory steady.
 const WARM_UP: u32 = 2;
@@ -102,7 +107,13 @@ const WARM_UP: u32 = 2;
 impl Steps {
     /// Steps that minimise `objective`, with randomness from `seed`.
     pub fn new(objective: Objective, seed: u64) -> Steps {
-        Steps { objective, seed, repeats: ((0, 0), 0), recorded: None }
+        Steps { objective, seed: Some(seed), repeats: ((0, 0), 0), recorded: None }
+    }
+
+    /// The same without dropout and stochastic depth.
+    #[must_use]
+    pub fn without_omissions(self) -> Steps {
+        Steps { seed: None, ..self }
     }
 
     /// What they minimise.
@@ -153,19 +164,20 @@ impl Steps {
 
     /// Launches a whole step; nothing waits for it.
     fn run(&self, model: &Model, optimiser: &Optimiser, inputs: &Inputs, step: u64) -> Result<Results> {
-        let mode = Mode::Train { seed: Some(self.seed), step: step as u32 };
+        let mode = Mode::Train { seed: self.seed, step: step as u32 };
         let pass = model.pass(mode).with_step(&inputs.step);
         let (tape, dtype) = (pass.tape(), model.params.dtype());
         let images = tape.wrap(&inputs.shape, dtype, &inputs.images);
         let given =
             inputs.given.as_ref().map(|given| tape.wrap(&[inputs.shape[0], model.inputs], dtype.wide(), given));
-        let outputs = model.forward_with(&pass, &images, given.as_ref());
-        let targets = tape.wrap(
-            &self.objective.target_shape(&outputs),
-            self.objective.target_type(dtype),
-            &inputs.targets,
-        );
+        let Scores { main: outputs, auxiliary } = model.scores(&pass, &images, given.as_ref());
+        let shape = self.objective.target_shape(&outputs);
+        let targets = tape.wrap(&shape, self.objective.target_type(dtype), &inputs.targets);
         let loss = self.objective.loss(&outputs, &targets);
+        let loss = match &auxiliary {
+            Some(auxiliary) => add(&loss, &scale(&self.objective.loss(auxiliary, &targets), AUXILIARY_WEIGHT)),
+            None => loss,
+        };
         let scale = tape.wrap(loss.shape(), loss.dtype(), optimiser.scalars().loss_scale());
         let grads = tape.backward_from(&loss, scale)?;
         optimiser.update(model, &pass, &grads)?;

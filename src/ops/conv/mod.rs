@@ -190,6 +190,7 @@ pub static CONV2D: Spec = Spec {
             case("2x2 s3 8-8", [1, 7, 8, 8], 8, square(2, 3, 0)),
             case("1x7 24-8", [1, 3, 8, 24], 8, Window { kernel: (1, 7), stride: (1, 1), pad: (0, 3) }),
             case("1x1 s2 8-136", [1, 3, 5, 8], 136, square(1, 2, 0)),
+            case("3x3 520-1, padded, channels in parts", [1, 2, 1, 520], 1, square(3, 1, 1)),
             case("3x3 s2 136-8", [1, 3, 4, 136], 8, square(3, 2, 1)),
             real("3x3 64 @56", 56, 64, 64, square(3, 1, 1)),
             real("3x3 s2 64-128 @56", 56, 64, 128, square(3, 2, 1)),
