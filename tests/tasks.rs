@@ -15,7 +15,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// Makes 48 images of a bright square whose side grows from left to right of the list, its masks, and `table.csv`.
+/// Makes 48 images of a bright square, two raters' masks of each, and `table.csv` with what is true of them.
 fn make_squares(folder: &Path) {
     for name in ["images", "masks", "masks2"] {
         fs::create_dir_all(folder.join(name)).unwrap();
@@ -72,7 +72,6 @@ fn predict(run: &Path, flags: &[&str], image: &Path) -> Command {
     command
 }
 
-/// The row that `predictions.csv` of a run has for an image, without path, split and truths.
 fn stdout(command: &mut Command) -> String {
     String::from_utf8(succeed(command).stdout).unwrap()
 }
@@ -138,6 +137,39 @@ fn a_regression_with_a_number_beside_the_image() {
     // Interrupted or not, a regression goes on.
     let resumed = succeed(&mut roentgen(["finetune", "--resume", text(&run)]));
     assert!(stderr(&resumed).contains("going on after epoch 2"));
+}
+
+#[test]
+fn a_segmenting_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    make_squares(folder);
+    let unet = "--task segmentation --model unet_mobilenet_v3_small";
+    let (columns, report) = train(folder, "run", &format!("{unet} --masks square=m0,m1 --agree 2 --loss dice-missed"));
+    assert_eq!(columns, "path,split,pixels_square,dice_square,iou_square,hd95_square,predicted_square");
+    for part in ["Dice on test", "HD95", "val. Dice", "outline"] {
+        assert!(report.contains(part), "{part}");
+    }
+    // Where both raters agree is the first one's mask.
+    let predictions = fs::read_to_string(folder.join("run/predictions.csv")).unwrap();
+    let row: Vec<&str> = predictions.lines().nth(1).unwrap().split(',').collect();
+    let table = fs::read_to_string(folder.join("table.csv")).unwrap();
+    let side: u32 = table.lines().find(|l| l.starts_with(row[0])).unwrap().split(',').nth(4).unwrap().parse().unwrap();
+    assert_eq!(row[2], (side * side).to_string(), "{row:?}");
+    // Predicted masks have the size of their images and are marked where the table says.
+    let (images, masks) = (folder.join("more"), folder.join("drawn"));
+    fs::create_dir(&images).unwrap();
+    write_png(&images.join("large.png"), 50, &[90; 2500]);
+    let said = stdout(&mut predict(&folder.join("run"), &["--masks", text(&masks)], &images));
+    assert!(said.starts_with("path,predicted_square\n"), "{said}");
+    let mask = roentgen::data::decode(&fs::read(masks.join("large.png")).unwrap(), "mask").unwrap();
+    assert_eq!((mask.width, mask.height), (50, 50));
+    // Two structures; pairs in folders; a backbone that draws nothing.
+    let (columns, _) = train(folder, "two", &format!("{unet} --masks a=m0 --masks b=m1 --epochs 1"));
+    assert!(columns.contains("dice_a") && columns.ends_with("predicted_b"), "{columns}");
+    let out = folder.join("none");
+    let pairs = ["finetune", "--data", text(folder), "--out", text(&out), "--task", "segmentation"];
+    fail(&mut roentgen(pairs), 1, &["resnet18 draws no masks", "unet_resnet18"]);
 }
 
 #[test]
