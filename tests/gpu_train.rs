@@ -8,10 +8,7 @@ use roentgen::{
     models::Model,
     rng::{Purpose, Rng},
     task::Loss,
-    train::{
-        Config, Objective, Optimiser, Optimizer,
-        step::Steps,
-    },
+    train::{Config, Objective, Optimiser, Optimizer, step::Steps},
     weights,
 };
 use std::sync::Arc;

@@ -6,10 +6,7 @@ use roentgen::{
     models::{self, Model},
     nn::Mode,
     rng::{Purpose, Rng},
-    train::{
-        Config, Objective, Optimiser, Optimizer,
-        step::Steps,
-    },
+    train::{Config, Objective, Optimiser, Optimizer, step::Steps},
 };
 
 const CLASSES: usize = 3;

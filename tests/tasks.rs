@@ -35,7 +35,8 @@ fn make_squares(folder: &Path) {
         let wider: Vec<u8> = (0..SIDE * SIDE).map(|p| if inside(p) || p % SIDE == 0 { 1 } else { 0 }).collect();
         write_png(&folder.join(format!("masks2/{i:02}.png")), SIDE, &wider);
         let (big, left) = (side > 11, x + side / 2 < SIDE / 2);
-        let marks = [(big, "big"), (left, "left")].into_iter().filter(|m| m.0).map(|m| m.1).collect::<Vec<_>>().join("|");
+        let marks =
+            [(big, "big"), (left, "left")].into_iter().filter(|m| m.0).map(|m| m.1).collect::<Vec<_>>().join("|");
         writeln!(
             table,
             "images/{i:02}.png,{},{},{marks},{side},{:.3},p{},masks/{i:02}.png,masks2/{i:02}.png",
@@ -179,7 +180,8 @@ fn settings_that_do_not_go_together_are_refused() {
     make_squares(folder);
     let table = folder.join("table.csv");
     let refused = |flags: &str, words: &[&str]| {
-        let args = ["finetune", "--data", text(&table), "--out", text(&folder.join("no")), "--path", "file"].map(String::from);
+        let args =
+            ["finetune", "--data", text(&table), "--out", text(&folder.join("no")), "--path", "file"].map(String::from);
         let args: Vec<String> = args.into_iter().chain(flags.split(' ').map(String::from)).collect();
         fail(&mut roentgen(args.iter().map(String::as_str)), 1, words);
     };
@@ -190,8 +192,9 @@ fn settings_that_do_not_go_together_are_refused() {
     refused("--task regression --target age", &["no column \"age\""]);
     refused("--task binary --target side", &["a binary task two"]);
     refused("--task multi-label --target side,left", &["not all 0 or 1"]);
-    refused("--task segmentation", &["which columns", "--masks"]);
-    refused("--task segmentation --masks m0,m1 --agree 3", &["3 of 2 raters"]);
+    refused("--task segmentation --model unet_resnet18", &["which columns", "--masks"]);
+    refused("--task regression --target side --model unet_resnet18", &["unet_resnet18 is for masks"]);
+    refused("--task segmentation --model unet_resnet18 --masks m0,m1 --agree 3", &["3 of 2 raters"]);
     refused("--task binary --target big --group team", &["no column \"team\""]);
     let out = folder.join("x");
     let args = ["finetune", "--data", text(folder), "--task", "regression", "--out", text(&out)];

@@ -10,8 +10,8 @@ use roentgen::{
     models::Model,
     report::EpochRecord,
     train::{
-        Checkpoint, ClassWeights, Config, LrFactor, Objective, Observer, Optimiser, Optimizer, Outcome, RunFolder, Session,
-        StepProgress,
+        Checkpoint, ClassWeights, Config, LrFactor, Objective, Observer, Optimiser, Optimizer, Outcome, RunFolder,
+        Session, StepProgress,
         schedule::{Course, Schedule},
         step::Steps,
     },

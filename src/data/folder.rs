@@ -138,7 +138,8 @@ impl Found<'_> {
                 self.ignored += 1;
                 continue;
             }
-            let masks = drawn.remove(&stem(&path)).ok_or_else(|| unpaired(format!("{} has no mask", path.display())))?;
+            let masks =
+                drawn.remove(&stem(&path)).ok_or_else(|| unpaired(format!("{} has no mask", path.display())))?;
             self.listed.push(Listed {
                 name: relative_name(self.root, &path),
                 truth: ListedTruth::Masks(vec![Raters { masks, agree: columns.agree }]),

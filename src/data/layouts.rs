@@ -49,8 +49,7 @@ impl Layout {
             Layout::CovidRadiography => (covid(root)?, vec![], Some("COVID")),
             Layout::GrazpedwriDx => (grazpedwri(root)?, vec![], Some("osteopenia")),
         };
-        let columns =
-            Columns { inputs: self.inputs(), positive: positive.map(str::to_string), ..Columns::default() };
+        let columns = Columns { inputs: self.inputs(), positive: positive.map(str::to_string), ..Columns::default() };
         let origin = root.display().to_string();
         Dataset::from_listing(Listing { origin, task: self.task(), names, listed, ignored: 0 }, &columns)
     }

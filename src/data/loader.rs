@@ -239,7 +239,9 @@ impl Fitted {
         let image = record.decode()?;
         let extent = (image.width, image.height);
         let mask = match &record.truth {
-            Truth::Masks(structures) => fit_mask(&record.mask(extent)?, extent, structures.len(), size),
+            Truth::Masks(structures) if !structures.is_empty() => {
+                fit_mask(&record.mask(extent)?, extent, structures.len(), size)
+            }
             _ => vec![],
         };
         Ok(Fitted { image: fit(&image, size), mask })

@@ -27,18 +27,11 @@ pub fn fit(image: &Gray, size: usize) -> Gray {
 /// beside the image.
 pub fn fit_mask(mask: &[u8], (width, height): (usize, usize), k: usize, size: usize) -> Vec<u8> {
     let (w, h) = fitted(width, height, size);
-    let nearest = |i: usize, from: usize, to: usize| (2 * i + 1) * from / (2 * to);
-    let mut scaled = Vec::with_capacity(w * h * k);
-    for y in 0..h {
-        for x in 0..w {
-            let at = (nearest(y, height, h) * width + nearest(x, width, w)) * k;
-            scaled.extend_from_slice(&mask[at..at + k]);
-        }
-    }
     let (left, top) = ((size - w) / 2, (size - h) / 2);
     let mut square = vec![0; size * size * k];
-    for (y, row) in scaled.chunks_exact(w * k).enumerate() {
-        square[((top + y) * size + left) * k..][..w * k].copy_from_slice(row);
+    for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+        let from = (nearest(y, height, h) * width + nearest(x, width, w)) * k;
+        square[((top + y) * size + left + x) * k..][..k].copy_from_slice(&mask[from..from + k]);
     }
     square
 }
@@ -47,9 +40,13 @@ pub fn fit_mask(mask: &[u8], (width, height): (usize, usize), k: usize, size: us
 pub fn unfit_mask(mask: &[u8], (width, height): (usize, usize), k: usize, size: usize) -> Vec<u8> {
     let (w, h) = fitted(width, height, size);
     let (left, top) = ((size - w) / 2, (size - h) / 2);
-    let nearest = |i: usize, from: usize, to: usize| (2 * i + 1) * from / (2 * to);
     let pixel = |y: usize, x: usize| ((top + nearest(y, h, height)) * size + left + nearest(x, w, width)) * k;
     (0..height * width).flat_map(|i| &mask[pixel(i / width, i % width)..][..k]).copied().collect()
+}
+
+/// Of `from` pixels the one whose centre is nearest to that of pixel `i` of `to`.
+fn nearest(i: usize, from: usize, to: usize) -> usize {
+    (2 * i + 1) * from / (2 * to)
 }
 
 /// Width and height after scaling. Whole numbers: in floating point the longer side can come out as `size - 1`.

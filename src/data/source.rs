@@ -77,7 +77,7 @@ pub enum Truth {
     Class(u32),
     /// A number for each of [`Dataset::classes`]; of a label 1 if it applies, else 0.
     Numbers(Vec<f32>),
-    /// The masks of each of [`Dataset::classes`].
+    /// The masks of each of [`Dataset::classes`]; none where nothing is known.
     Masks(Vec<Raters>),
 }
 

@@ -230,8 +230,7 @@ fn read_row(
         return Err(("the path is empty".into(), "fill it in, or remove the line"));
     };
     let file = |name: &str| {
-        find(name)
-            .ok_or_else(|| (format!("there is no file {name:?}"), "give paths relative to the folder of the CSV"))
+        find(name).ok_or_else(|| (format!("there is no file {name:?}"), "give paths relative to the folder of the CSV"))
     };
     let numbers = |places: &[usize], names: &[String]| {
         let read = |(&c, column): (&usize, &String)| {

@@ -53,7 +53,11 @@ impl Intervals {
 
 /// The bootstrap 95 % interval of `metric` over `n` samples, drawn under `seed`. The metric is given how often each sample was
 /// drawn; a draw that it says `None` to is passed over. `None` without samples, or if every draw is.
-pub(super) fn resampled(n: usize, seed: u64, metric: impl Fn(&dyn Fn(usize) -> f64) -> Option<f64>) -> Option<Interval> {
+pub(super) fn resampled(
+    n: usize,
+    seed: u64,
+    metric: impl Fn(&dyn Fn(usize) -> f64) -> Option<f64>,
+) -> Option<Interval> {
     let count = u32::try_from(n).expect("resampled: more than 2^32 samples");
     let values = (0..if n == 0 { 0 } else { RESAMPLES }).filter_map(|resample| {
         let mut rng = Rng::new(seed, Purpose::Bootstrap, resample, 0);

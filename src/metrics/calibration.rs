@@ -25,11 +25,7 @@ pub fn reliability(samples: impl Iterator<Item = (f32, bool)>) -> [Bin; BINS] {
         *sum += p;
         *positives += u64::from(positive);
     }
-    sums.map(|(n, sum, positives)| Bin {
-        samples: n,
-        predicted: sum / n as f64,
-        observed: positives as f64 / n as f64,
-    })
+    sums.map(|(n, sum, positives)| Bin { samples: n, predicted: sum / n as f64, observed: positives as f64 / n as f64 })
 }
 
 /// Expected calibration error (Naeini et al. 2015): the mean over the samples of |observed − predicted| of their bins; NaN

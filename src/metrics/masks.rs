@@ -3,11 +3,7 @@
 //! Where neither mask has a pixel, Dice and IoU are 1 and HD95 is 0: the network rightly found nothing. Where only one has,
 //! Dice and IoU are 0 and there is no HD95. Means of Dice and IoU count every case; that of HD95 those that have one.
 
-use super::{
-    bootstrap::resampled,
-    classes::mean,
-    numbers::Measured,
-};
+use super::{bootstrap::resampled, classes::mean, numbers::Measured};
 
 /// Counts and distance of one structure in one case.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,7 +50,9 @@ pub fn hd95(a: &[bool], b: &[bool], width: usize) -> Option<f64> {
     let edges = [a, b].map(|mask| edge(mask, width).collect::<Vec<usize>>());
     match edges.each_ref().map(Vec::is_empty) {
         [true, true] => Some(0.0),
-        [false, false] => Some(directed(&edges[0], &edges[1], a.len(), width).max(directed(&edges[1], &edges[0], a.len(), width))),
+        [false, false] => {
+            Some(directed(&edges[0], &edges[1], a.len(), width).max(directed(&edges[1], &edges[0], a.len(), width)))
+        }
         _ => None,
     }
 }

@@ -73,10 +73,24 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 impl fmt::Display for LabelSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "accuracy   {}  over {}", percent(self.accuracy), images(self.samples))?;
-        writeln!(f, "AUC        {}   average precision {}", decimals(self.macro_auc, 3), decimals(self.macro_average_precision, 3))?;
+        writeln!(
+            f,
+            "AUC        {}   average precision {}",
+            decimals(self.macro_auc, 3),
+            decimals(self.macro_average_precision, 3)
+        )?;
         writeln!(f, "log loss   {}", decimals(self.log_loss, 4))?;
         let mut rows = vec![row([
-            "label", "positive", "AUC (95 %)", "AP", "threshold", "sensitivity", "specificity", "precision", "F1", "ECE",
+            "label",
+            "positive",
+            "AUC (95 %)",
+            "AP",
+            "threshold",
+            "sensitivity",
+            "specificity",
+            "precision",
+            "F1",
+            "ECE",
         ])];
         rows.extend(self.labels.iter().map(|l| {
             let shares = [l.threshold, l.sensitivity, l.specificity, l.precision, l.f1, l.ece];

@@ -349,9 +349,8 @@ fn label(i: usize) -> f64 {
 /// Weights of the classes of `x`, and of their positive parts, that differ.
 fn class_weights(x: &Tensor) -> [Tensor; 2] {
     let classes = *x.shape().last().expect("a case has classes");
-    let weights = |f: fn(usize) -> f64| {
-        x.tape().floats(&[classes], x.dtype().wide(), &(0..classes).map(f).collect::<Vec<_>>())
-    };
+    let weights =
+        |f: fn(usize) -> f64| x.tape().floats(&[classes], x.dtype().wide(), &(0..classes).map(f).collect::<Vec<_>>());
     [weights(|c| 0.5 + c as f64), weights(|c| 3.0 - 0.5 * c as f64)]
 }
 

@@ -180,7 +180,8 @@ fn epochs(history: &[EpochRecord], best: Option<u32>) -> Markup {
         ("val. Dice", |e| e.validation_dice),
     ];
     // What this task does not measure has no column.
-    let columns: Vec<Column> = all.into_iter().filter(|(_, value)| history.iter().any(|e| value(e).is_some())).collect();
+    let columns: Vec<Column> =
+        all.into_iter().filter(|(_, value)| history.iter().any(|e| value(e).is_some())).collect();
     html! {
         div.wide {
             table.numbers {

@@ -287,13 +287,19 @@ impl Config {
                 return refuse(format!("{} draws no masks", self.model), &format!("--model unet_{}", self.model));
             }
             (true, false) => {
-                return refuse(format!("{} is for masks, not for the task {}", self.model, resolved.task), "a backbone");
+                return refuse(
+                    format!("{} is for masks, not for the task {}", self.model, resolved.task),
+                    "a backbone",
+                );
             }
             _ => {}
         }
         let weighted = self.class_weights != ClassWeights::None;
         if self.label_smoothing > 0.0 && resolved.task != Task::MultiClass {
-            return refuse(format!("label_smoothing does not go with the task {}", resolved.task), "--label-smoothing 0");
+            return refuse(
+                format!("label_smoothing does not go with the task {}", resolved.task),
+                "--label-smoothing 0",
+            );
         }
         if weighted && matches!(resolved.task, Task::Regression | Task::Segmentation) {
             return refuse(format!("class_weights do not go with the task {}", resolved.task), "--class-weights none");

@@ -168,8 +168,7 @@ impl Steps {
         let pass = model.pass(mode).with_step(&inputs.step);
         let (tape, dtype) = (pass.tape(), model.params.dtype());
         let images = tape.wrap(&inputs.shape, dtype, &inputs.images);
-        let given =
-            inputs.given.as_ref().map(|given| tape.wrap(&[inputs.shape[0], model.inputs], dtype.wide(), given));
+        let given = inputs.given.as_ref().map(|given| tape.wrap(&[inputs.shape[0], model.inputs], dtype.wide(), given));
         let Scores { main: outputs, auxiliary } = model.scores(&pass, &images, given.as_ref());
         let shape = self.objective.target_shape(&outputs);
         let targets = tape.wrap(&shape, self.objective.target_type(dtype), &inputs.targets);

@@ -57,7 +57,8 @@ fn a_table_gives_labels_groups_and_splits() {
     let folder = table(rows);
     let dataset = Dataset::open(&folder.path().join("list.csv")).unwrap();
     assert_eq!(dataset.classes, ["no", "yes"]);
-    let got: Vec<_> = dataset.records.iter().map(|r| (r.name.as_str(), r.label(), r.group.as_deref(), r.split)).collect();
+    let got: Vec<_> =
+        dataset.records.iter().map(|r| (r.name.as_str(), r.label(), r.group.as_deref(), r.split)).collect();
     let want = [
         ("cat/0.png", 1, Some("p1"), Some(Split::Train)),
         ("cat/2.png", 0, Some("p2"), Some(Split::Validation)),
