@@ -1,6 +1,6 @@
 //! The report page: complete, self-contained, well-formed, and safe with any text.
 
-use roentgen::metrics::{Measures, Predictions, Scores};
+use roentgen::metrics::{LabelScores, MaskCase, MaskScores, Measures, NumberScores, Predictions, Scores};
 use roentgen::report::{EpochRecord, Evaluation, Picture, Report, SplitCounts, WorstCase, render};
 
 const ATTACK: &str = "<script>alert(\"x\")</script> & 'co'";
@@ -199,6 +199,61 @@ fn empty_and_broken_evaluations_are_shown() {
         assert!(!html.contains("NaN"), "{html}");
     }
     assert_well_formed(&render(&Report::default()));
+}
+
+#[test]
+fn pages_of_the_other_tasks_are_well_formed_and_show_their_figures() {
+    let labels = |truths: Vec<bool>, probabilities: Vec<f32>| LabelScores {
+        names: vec![ATTACK.into()],
+        negative: Some("no".into()),
+        thresholds: vec![0.5],
+        truths,
+        probabilities,
+    };
+    let numbers = |truths: Vec<f64>, predictions: Vec<f64>| NumberScores {
+        names: vec![ATTACK.into()],
+        truths,
+        predictions,
+        spreads: vec![1.0],
+    };
+    let masks = |cases| MaskScores { names: vec![ATTACK.into()], cases };
+    let case = MaskCase::new(&[true, true, false], &[true, false, false], 3);
+    let all: [(Predictions, &[&str]); 6] = [
+        (
+            Predictions::Labels(labels(vec![true, false, true, false], vec![0.75, 0.25, 0.5, 0.75])),
+            &["AUC on test", "0.625", "Sensitivity 100.0 %", "Specificity 50.0 %", "ROC", "Reliability"],
+        ),
+        (
+            Predictions::Numbers(numbers(vec![1.0, 2.0, 4.0], vec![2.0, 2.0, 2.0])),
+            &["Mean absolute error", "1.00", "Bland–Altman", "2.0 for 4.0"],
+        ),
+        (Predictions::Masks(masks(vec![case])), &["Dice on test", "0.667", "IoU 0.500", "HD95"]),
+        (Predictions::Labels(labels(vec![], vec![])), &[]),
+        (Predictions::Numbers(numbers(vec![f64::NAN], vec![1.0])), &[]),
+        (Predictions::Masks(masks(vec![])), &[]),
+    ];
+    for (predictions, parts) in all {
+        let summary = predictions.measures(Some(0));
+        let html = render(&full(&[epoch(1), epoch(2)], &predictions, &summary));
+        assert_well_formed(&html);
+        assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
+        assert!(!html.contains("<script"));
+        let text = text(&html);
+        parts.iter().for_each(|part| assert!(text.contains(part), "{part:?} is not in: {text}"));
+    }
+}
+
+#[test]
+fn an_outline_is_drawn_in_colour() {
+    let gray = Picture { width: 3, height: 3, pixels: vec![7; 9] };
+    let marked = |pixels: [usize; 2]| (0..9).map(|i| pixels.contains(&i)).collect::<Vec<_>>();
+    let drawn = gray.outlined(&marked([0, 4]), &marked([4, 8]));
+    let pixel = |i: usize| &drawn.pixels[3 * i..][..3];
+    assert_eq!((drawn.pixels.len(), pixel(1)), (27, &[7u8, 7, 7][..]));
+    // Green where only the truth has an edge, red where only the prediction, yellow where both.
+    assert!(pixel(0)[1] > 150 && pixel(0)[0] < 100, "{:?}", pixel(0));
+    assert!(pixel(8)[0] > 150 && pixel(8)[1] < 100, "{:?}", pixel(8));
+    assert!(pixel(4)[0] > 150 && pixel(4)[1] > 150, "{:?}", pixel(4));
 }
 
 #[test]

@@ -20,15 +20,15 @@ pub fn large(split: &str, summary: &LabelSummary) -> Markup {
         _ => Some("mean over labels; ".into()),
     };
     let precision = decimals(summary.macro_average_precision, 3);
-    let mut tiles = vec![
-        Tile::new("Average precision", precision, "area under precision over recall"),
-        Tile::new("Log loss", decimals(summary.log_loss, 3), "nats; even odds give 0.693"),
-    ];
-    if let [only] = &summary.labels[..] {
-        let at = format!("at {}, chosen on validation", decimals(only.threshold, 3));
-        tiles.insert(0, Tile::new("Sensitivity", percent(only.sensitivity), at.clone()));
-        tiles.insert(1, Tile::new("Specificity", percent(only.specificity), at));
-    }
+    let precision = Tile::new("Average precision", precision, "area under precision over recall");
+    let tiles = match &summary.labels[..] {
+        [only] => {
+            let at = format!("threshold {}", decimals(only.threshold, 3));
+            let share = |name, share| Tile::new(name, percent(share), at.clone());
+            vec![share("Sensitivity", only.sensitivity), share("Specificity", only.specificity), precision]
+        }
+        _ => vec![precision, Tile::new("Log loss", decimals(summary.log_loss, 3), "nats; even odds give 0.693")],
+    };
     headline(Headline {
         name: format!("AUC on {split}"),
         figure: decimals(summary.macro_auc, 3),

@@ -17,6 +17,7 @@ const MOST_DOTS: usize = 60;
 
 /// A curve, or dots. A point whose y is not finite leaves a gap.
 pub struct Line {
+    /// Its name in the legend; empty to leave it out there.
     pub label: &'static str,
     /// Class of the style sheet that colours it.
     pub style: &'static str,
@@ -110,7 +111,7 @@ impl Chart {
                 }
                 @if self.lines.len() > 1 {
                     p.legend {
-                        @for line in &self.lines {
+                        @for line in self.lines.iter().filter(|line| !line.label.is_empty()) {
                             span {
                                 svg.key viewBox="0 0 24 8" aria-hidden="true" {
                                     path class={ "curve " (line.style) } d="M1 4H23" {}
