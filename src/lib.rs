@@ -19,6 +19,7 @@ pub mod rng;
 pub mod sample;
 pub mod shape;
 pub mod tape;
+pub mod task;
 pub mod tensor;
 pub mod trace;
 pub mod train;

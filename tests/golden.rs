@@ -173,7 +173,7 @@ fn check_case(golden: &Golden, case: &GoldenCase, device: &Arc<dyn Device>, dtyp
     let pass = Pass::with_recording(&model.params, mode, true);
     let (n, h, w) = (case.batch, case.height, case.width);
     let x = pass.images([n, h, w, 3], &images(&case.input_name, n, h, w)).leaf();
-    let Scores { main, auxiliary } = model.scores(&pass, &x);
+    let Scores { main, auxiliary } = model.scores(&pass, &x, None);
     let rows = main.len() / CLASSES;
     let logits = main.reshape(&[rows, CLASSES]);
     let loss_of = |logits| softmax_cross_entropy(logits, &labels(&pass, rows), &ones(&pass, dtype), 0.0);

@@ -13,10 +13,7 @@ use roentgen::{
     },
     models::{self, Model},
     trace::Trace,
-    train::{
-        Config, Optimiser, Precision, forecast,
-        step::{Objective, Steps},
-    },
+    train::{Config, Objective, Optimiser, Precision, forecast, step::Steps},
 };
 use std::sync::Arc;
 
@@ -67,10 +64,11 @@ fn train(device: &Arc<dyn Device>, config: &Config, dtype: DType) -> (Memory, Ve
     device.kernel_times();
     let mut model = Model::new(&config.model, CLASSES, device, dtype, 1).unwrap();
     let optimiser = Optimiser::new(&mut model, config).unwrap();
-    let mut steps = Steps::new(Objective { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 }, 1);
+    let objective = Objective::CrossEntropy { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
+    let mut steps = Steps::new(objective, 1);
     let Config { batch: n, size, .. } = *config;
     let images = (0..n * size * size * 3).map(|i| (i % 251) as f32 / 251.0).collect();
-    let batch = Batch { images, labels: vec![1; n], indices: vec![0; n], size };
+    let batch = Batch { images, labels: vec![1; n], indices: vec![0; n], size, ..Batch::default() };
     for step in 0..3 {
         steps.train(&model, &optimiser, &batch, (step, 1e-4)).unwrap();
     }

@@ -6,10 +6,7 @@ use roentgen::{
     models::{self, Model},
     nn::Mode,
     rng::{Purpose, Rng},
-    train::{
-        Config, Optimiser, Optimizer,
-        step::{Objective, Steps},
-    },
+    train::{Config, Objective, Optimiser, Optimizer, step::Steps},
 };
 
 const CLASSES: usize = 3;
@@ -22,6 +19,7 @@ fn batch(size: usize) -> Batch {
         labels: (0..IMAGES as u32).map(|i| i % CLASSES as u32).collect(),
         indices: (0..IMAGES as u32).collect(),
         size,
+        ..Batch::default()
     }
 }
 
@@ -30,7 +28,7 @@ fn overfits(net: &str, size: usize, rate: f64) {
     let config = Config { model: net.into(), optimizer: Optimizer::AdamW, weight_decay: 0.0, ..Config::default() };
     let mut model = Model::new(net, CLASSES, &Cpu::new(8 << 30), DType::F32, 1).unwrap();
     let optimiser = Optimiser::new(&mut model, &config).unwrap();
-    let objective = Objective { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
+    let objective = Objective::CrossEntropy { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
     let mut run = Steps::new(objective, 1).without_omissions();
     let batch = batch(size);
     let mut losses = vec![];

@@ -6,7 +6,7 @@ use roentgen::{
         activation::Act,
         bias::bias_act,
         conv::{conv2d, transposed::conv_transpose2d},
-        dense_loss::{bce_with_logits, dice, huber, l1, mse},
+        dense_loss::{bce_with_logits, dice, focal, huber, l1, mse},
         elementwise::{activate, narrow, widen},
         pool::adaptive_avg_pool,
         regularise::{dropout, stochastic_depth},
@@ -129,6 +129,7 @@ fn losses() {
     file.check("huber", |t| huber(&t[0], &t[1], 0.75));
     file.check("dice", |t| dice(&t[0], &t[1], 1.0, 0.0));
     file.check("dice_missed", |t| dice(&t[0], &t[1], 1.0, 8.0));
+    file.check("focal", |t| focal(&t[0], &t[1], &t[2], &t[3], 2.0));
 }
 
 /// A biased convolution is one with another input channel that is 1 everywhere.

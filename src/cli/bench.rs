@@ -13,8 +13,8 @@ use crate::{
     nn::Mode,
     rng::{Purpose, Rng},
     train::{
-        Config, Optimiser, Optimizer, Precision,
-        step::{self, Objective, Steps},
+        Config, Objective, Optimiser, Optimizer, Precision,
+        step::{self, Steps},
     },
 };
 use serde_json::json;
@@ -78,7 +78,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         config.seed,
     )?;
     let optimiser = Optimiser::new(&mut model, &config)?;
-    let objective = Objective { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
+    let objective = Objective::CrossEntropy { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
     let mut steps = Steps::new(objective, config.seed);
     let batch = random_batch(args.batch, args.size);
     let (mut times, mut losses) = (vec![], vec![]);
@@ -133,5 +133,6 @@ fn random_batch(n: usize, size: usize) -> Batch {
         labels: (0..n).map(|_| rng.below(CLASSES as u32)).collect(),
         indices: (0..n as u32).collect(),
         size,
+        ..Batch::default()
     }
 }

@@ -4,16 +4,17 @@ use super::{machine, output::print, weights::dtype};
 use crate::{
     Error, Result,
     device::{
-        DType,
+        DType, Device,
         dry::{Dry, Like},
     },
     metrics::decimals,
     models::{self, Model},
+    task::Monitor,
     trace::Trace,
     train::{Config, Forecast, Optimizer, Precision, RunState, checkpoint, forecast},
     weights::{Archive, Dtype, Tensors},
 };
-use std::{fmt::Write, path::Path, process::ExitCode};
+use std::{fmt::Write, path::Path, process::ExitCode, sync::Arc};
 
 /// Arguments of `inspect`.
 #[derive(clap::Args)]
@@ -65,7 +66,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     } else {
         let archive = Archive::read(&path)?;
         let state: Option<RunState> = archive.state.as_deref().and_then(|state| serde_json::from_str(state).ok());
-        let model = state.as_ref().map(|state| network(&state.config.model, state.classes.len())).transpose()?;
+        let device: Arc<dyn Device> = Dry::new(Like::Cpu);
+        let model = state.as_ref().map(|state| state.network(&device, DType::F32)).transpose()?;
         // In the network's order where it is known, then what else there is.
         let known: Vec<&str> =
             model.iter().flat_map(names).filter(|name| archive.tensors.contains_key(*name)).collect();
@@ -97,12 +99,8 @@ fn describe_network(text: &mut String, model: &Model, training: &Training) -> Re
     model.check_size(size)?;
     let trace = Trace::new(model, 1, size)?;
     layers(text, &trace, size);
-    if trace.output.shape.len() == 2 {
-        let like = device.unwrap_or(if machine::has_gpu() { Like::Cuda } else { Like::Cpu });
-        memory(text, &forecast(&config, model.classes, like)?, batch, like);
-    } else {
-        let _ = writeln!(text, "\nno forecast of memory: only classifiers are trained");
-    }
+    let like = device.unwrap_or(if machine::has_gpu() { Like::Cuda } else { Like::Cpu });
+    memory(text, &forecast(&config, model.classes, like)?, batch, like);
     Ok(())
 }
 
@@ -184,13 +182,15 @@ fn extents(shape: &[usize]) -> String {
 fn describe(text: &mut String, state: &RunState) {
     let RunState { config, classes, .. } = state;
     let data = config.data.as_ref().map_or("embedded sample".into(), |path| path.display().to_string());
-    let best = state.best.map(|best| {
+    let best = state.best.as_ref().map(|best| {
         let value = decimals(best.value, 4);
-        format!("epoch {}, {} {value}", best.epoch, config.monitor.name())
+        let monitor = config.monitor().map_or("", Monitor::name);
+        format!("epoch {}, {monitor} {value}", best.epoch)
     });
     for (name, value) in [
         ("model", config.model.clone()),
-        ("classes", classes.join(", ")),
+        ("task", config.task.to_string()),
+        (config.task.noun(), classes.join(", ")),
         (
             "images",
             format!(
@@ -202,6 +202,6 @@ fn describe(text: &mut String, state: &RunState) {
         ("trained", format!("{} of {} epochs, {} steps", state.epoch, config.epochs, state.step)),
         ("best", best.unwrap_or_else(|| "none yet".into())),
     ] {
-        let _ = writeln!(text, "{name:8} {value}");
+        let _ = writeln!(text, "{name:10} {value}");
     }
 }

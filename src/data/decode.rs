@@ -47,6 +47,14 @@ impl Gray {
         }
     }
 
+    /// Whether each value is other than 0, as masks are read.
+    pub fn marked(&self) -> Vec<bool> {
+        match &self.pixels {
+            Pixels::U8(values) => values.iter().map(|&v| v != 0).collect(),
+            Pixels::U16(values) => values.iter().map(|&v| v != 0).collect(),
+        }
+    }
+
     /// Bytes that the pixels occupy.
     pub fn bytes(&self) -> usize {
         match &self.pixels {

@@ -1,8 +1,12 @@
 //! Datasets laid out as folders.
 
-use super::source::{Listed, Source, Split};
-use crate::{Error, Result};
+use super::{
+    source::{Listed, ListedTruth, Listing, Raters, Source, Split},
+    table::Columns,
+};
+use crate::{Error, Result, task::Task};
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -10,32 +14,46 @@ use std::{
 const LAYOUT: &str = "lay it out as FOLDER/<class>/<image>.png (or .jpg), or as FOLDER/Training/<class>/... and \
                       FOLDER/Testing/<class>/...";
 
-/// Every image under `root` with its class and split, and the number of files passed over because of their suffix.
-pub fn list(root: &Path) -> Result<(Vec<Listed>, usize)> {
+const PAIRS: &str = "lay it out as FOLDER/images/<image>.png and FOLDER/masks/<image>.png, with a folder mask... for each \
+                     rater if there are several";
+
+/// Every image under `root` with its class or masks and its split.
+///
+/// # Errors
+/// A folder that is not laid out for the task.
+pub fn list(task: Task, root: &Path, columns: &Columns) -> Result<Listing> {
     let mut found = Found { root, listed: Vec::new(), ignored: 0 };
     let folders = found.subfolders(root)?;
     if folders.is_empty() {
         return Err(found.no_class_folders());
     }
+    if matches!(task, Task::MultiLabel | Task::Regression) || !columns.inputs.is_empty() {
+        return Err(Error::unusable(
+            format!("the folder {} cannot say the {} of an image", root.display(), task.noun()),
+            "a CSV that names the images and holds the numbers",
+        ));
+    }
     let splits: Option<Vec<Split>> = folders.iter().map(|f| Split::parse(&base_name(f))).collect();
-    match splits {
-        Some(splits) if splits.contains(&Split::Train) => {
-            for (folder, &split) in folders.iter().zip(&splits) {
-                for class in found.subfolders(folder)? {
-                    found.add_class(&class, Some(split))?;
-                }
-            }
-        }
-        _ => {
-            for class in &folders {
-                found.add_class(class, None)?;
-            }
+    let parts = match splits {
+        Some(splits) if splits.contains(&Split::Train) => folders
+            .iter()
+            .zip(splits)
+            .map(|(folder, split)| Ok((found.subfolders(folder)?, Some(split))))
+            .collect::<Result<Vec<_>>>()?,
+        _ => vec![(folders, None)],
+    };
+    for (folders, split) in parts {
+        if task == Task::Segmentation {
+            found.add_pairs(&folders, split, columns)?;
+        } else {
+            folders.iter().try_for_each(|class| found.add_class(class, split))?;
         }
     }
     if found.listed.is_empty() {
         return Err(Error::unusable(format!("the dataset folder {} holds no images", root.display()), LAYOUT));
     }
-    Ok((found.listed, found.ignored))
+    let names = if task == Task::Segmentation { vec!["mask".into()] } else { vec![] };
+    Ok(Listing { origin: root.display().to_string(), task, names, listed: found.listed, ignored: found.ignored })
 }
 
 struct Found<'a> {
@@ -76,7 +94,8 @@ impl Found<'_> {
                 } else if has_image_suffix(&path) {
                     self.listed.push(Listed {
                         name: relative_name(self.root, &path),
-                        label: base_name(folder),
+                        truth: ListedTruth::Class(base_name(folder)),
+                        inputs: vec![],
                         group: None,
                         split,
                         source: Source::File(path),
@@ -94,6 +113,48 @@ impl Found<'_> {
         }
         Ok(())
     }
+}
+
+impl Found<'_> {
+    /// Adds the images of the folder `image…` with the files of the same stem in the folders `mask…`, one a rater. A
+    /// rater without such a file marked nothing, but some rater must have one.
+    fn add_pairs(&mut self, folders: &[PathBuf], split: Option<Split>, columns: &Columns) -> Result<()> {
+        let unpaired = |problem: String| Error::unusable(problem, PAIRS);
+        let named = |start: &'static str| move |path: &PathBuf| base_name(path).to_lowercase().starts_with(start);
+        let images = folders.iter().find(|path| named("image")(path));
+        let raters: Vec<&PathBuf> = folders.iter().filter(|path| named("mask")(path)).collect();
+        let (Some(images), false) = (images, raters.is_empty()) else {
+            return Err(unpaired(format!("{} does not hold the folders images and masks", self.root.display())));
+        };
+        columns.check_raters(raters.len())?;
+        let mut drawn: HashMap<String, Vec<Source>> = HashMap::new();
+        for path in raters.iter().map(|folder| visible_entries(folder)).collect::<Result<Vec<_>>>()?.concat() {
+            if has_image_suffix(&path) {
+                drawn.entry(stem(&path)).or_default().push(Source::File(path));
+            }
+        }
+        for path in visible_entries(images)? {
+            if !has_image_suffix(&path) {
+                self.ignored += 1;
+                continue;
+            }
+            let masks =
+                drawn.remove(&stem(&path)).ok_or_else(|| unpaired(format!("{} has no mask", path.display())))?;
+            self.listed.push(Listed {
+                name: relative_name(self.root, &path),
+                truth: ListedTruth::Masks(vec![Raters { masks, agree: columns.agree }]),
+                inputs: vec![],
+                group: None,
+                split,
+                source: Source::File(path),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -11,10 +11,12 @@
 pub mod augment;
 pub mod decode;
 mod folder;
+mod layouts;
 pub mod loader;
 pub mod manifest;
 pub mod normalise;
 pub mod resize;
+mod scaling;
 pub mod source;
 pub mod split;
 mod table;
@@ -22,11 +24,14 @@ mod verify;
 
 pub use augment::Augment;
 pub use decode::{Gray, Pixels, decode};
+pub use layouts::Layout;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions};
 pub use normalise::Normalise;
 pub use resize::fit;
-pub use source::{Dataset, Fingerprint, Record, Skipped, Source, Split};
+pub use scaling::Scaling;
+pub use source::{Dataset, Fingerprint, Raters, Record, Skipped, Source, Split, Truth};
 pub use split::Fractions;
+pub use table::Columns;
 
 use crate::{Error, Result};
 use std::{fs, path::Path};

@@ -37,7 +37,10 @@ impl Dataset {
 fn fingerprint(record: &Record) -> Result<Fingerprint> {
     let bytes = record.read()?;
     let image = super::decode(&bytes, &record.location())?;
-    Ok(Fingerprint { file: Sha256::digest(&bytes).into(), pixels: digest(&image) })
+    record.mask((image.width, image.height))?;
+    let mut file = Sha256::new_with_prefix(&bytes);
+    record.mask_sources().try_for_each(|mask| Ok(file.update(mask.read()?)))?;
+    Ok(Fingerprint { file: file.finalize().into(), pixels: digest(&image) })
 }
 
 fn digest(image: &Gray) -> [u8; 32] {

@@ -17,7 +17,8 @@ mod vgg;
 use crate::{
     Error, Result,
     device::{DType, Device},
-    nn::{Builder, Mode, Network, Params, Pass, Scores},
+    nn::{Builder, Init, Mode, Network, Params, Pass, Scores, layers::Linear},
+    ops::elementwise::add,
     tensor::Tensor,
 };
 use head::Head;
@@ -90,6 +91,18 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     BACKBONES.iter().map(|backbone| backbone.name)
 }
 
+/// Whether network `name` has outputs for each pixel; `None` if there is no such network.
+pub fn is_dense(name: &str) -> Option<bool> {
+    Some(!matches!(Plan::find(name)?, Plan::Classifier(_)))
+}
+
+/// The error of a network that there is not.
+pub fn unknown(name: &str) -> Error {
+    let all: Vec<_> = names().collect();
+    let remedy = format!("one of: {}; or {UNET}NAME, {UNET}NAME{BILINEAR} of these", all.join(", "));
+    Error::unusable(format!("there is no network called {name}"), remedy)
+}
+
 /// A network by name, before it has parameters.
 enum Plan {
     Classifier(&'static Backbone),
@@ -156,11 +169,15 @@ pub struct Model {
     pub classes: usize,
     /// Channels of an image.
     pub channels: usize,
+    /// Numbers that it is given beside an image.
+    pub inputs: usize,
     /// Least height and width of an image.
     pub least_size: usize,
     /// Its values.
     pub params: Params,
     network: Box<dyn Network>,
+    /// What the numbers beside an image add to the outputs.
+    beside: Option<Linear>,
 }
 
 impl Model {
@@ -183,15 +200,40 @@ impl Model {
         dtype: DType,
         seed: u64,
     ) -> Result<Model> {
-        let plan = Plan::find(name).ok_or_else(|| {
-            let all: Vec<_> = names().collect();
-            let remedy = format!("one of: {}; or {UNET}NAME, {UNET}NAME{BILINEAR} of these", all.join(", "));
-            Error::unusable(format!("there is no network called {name}"), remedy)
-        })?;
+        Model::make(name, (channels, classes, 0), device, dtype, seed)
+    }
+
+    /// The same, given so many `inputs` beside each image of three channels: numbers around 0 that enter the last linear
+    /// layer together with the features. That layer is linear in both, so their part of it is a layer of its own,
+    /// `inputs.weight` and `inputs.bias`, whose result is added to the outputs, and the backbone stays as it is.
+    ///
+    /// # Errors
+    /// As [`Model::new`].
+    pub fn with_inputs(
+        name: &str,
+        (classes, inputs): (usize, usize),
+        device: &Arc<dyn Device>,
+        dtype: DType,
+        seed: u64,
+    ) -> Result<Model> {
+        Model::make(name, (3, classes, inputs), device, dtype, seed)
+    }
+
+    fn make(
+        name: &str,
+        (channels, classes, inputs): (usize, usize, usize),
+        device: &Arc<dyn Device>,
+        dtype: DType,
+        seed: u64,
+    ) -> Result<Model> {
+        let plan = Plan::find(name).ok_or_else(|| unknown(name))?;
         let mut builder = Builder::default();
         let network = plan.declare(&mut builder, channels, classes);
+        let init = Init::linear(inputs);
+        let beside = (inputs > 0).then(|| Linear::new(&mut builder, "inputs", (inputs, classes), init, init));
         let params = Params::new(builder, device, dtype, seed)?;
-        Ok(Model { name: name.into(), classes, channels, least_size: plan.least_size(), params, network })
+        let least_size = plan.least_size();
+        Ok(Model { name: name.into(), classes, channels, inputs, least_size, params, network, beside })
     }
 
     /// Refuses images of side `size` that it cannot take.
@@ -214,12 +256,21 @@ impl Model {
     /// Scores of images `[n, h, w, channels]`: `[n, classes]`, or `[n, h, w, classes]` of a U-Net.
     #[track_caller]
     pub fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
-        self.scores(pass, images).main
+        self.scores(pass, images, None).main
     }
 
-    /// The same with the scores of an auxiliary head, which InceptionV3 has in training.
+    /// The same with the scores of an auxiliary head, which InceptionV3 has in training, given the numbers `[n, inputs]` beside
+    /// the images.
     #[track_caller]
-    pub fn scores(&self, pass: &Pass, images: &Tensor) -> Scores {
-        self.network.forward(pass, images)
+    pub fn scores(&self, pass: &Pass, images: &Tensor, inputs: Option<&Tensor>) -> Scores {
+        let Scores { main, auxiliary } = self.network.forward(pass, images);
+        match (&self.beside, inputs) {
+            (Some(beside), Some(inputs)) => {
+                let beside = beside.forward(pass, inputs);
+                Scores { main: add(&main, &beside), auxiliary: auxiliary.map(|scores| add(&scores, &beside)) }
+            }
+            (None, None) => Scores { main, auxiliary },
+            _ => panic!("{} takes {} numbers beside an image", self.name, self.inputs),
+        }
     }
 }

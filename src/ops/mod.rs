@@ -48,6 +48,7 @@ pub static ALL: &[&Spec] = &[
     &pool::GLOBAL_AVG_POOL,
     &loss::SOFTMAX_CROSS_ENTROPY,
     &dense_loss::BCE_WITH_LOGITS,
+    &dense_loss::FOCAL,
     &dense_loss::DISTANCES,
     &dense_loss::DICE,
 ];

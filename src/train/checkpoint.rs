@@ -104,10 +104,10 @@ impl Checkpoint {
     /// # Errors
     /// Tensors that are not those of the network, naming the first; a failure of the device.
     pub fn model(&self, device: &Arc<dyn Device>) -> Result<Model> {
-        let RunState { config, classes, .. } = &self.state;
+        let RunState { config, .. } = &self.state;
         let asked = config.precision.filter(|p| device.precisions().contains(&p.dtype()));
         let dtype = Precision::resolve(asked, &**device)?.dtype();
-        let model = Model::new(&config.model, classes.len(), device, dtype, config.seed)?;
+        let model = self.state.network(device, dtype)?;
         self.restore(&model)?;
         Ok(model)
     }

@@ -1,14 +1,12 @@
 //! The memory that training will need, from a step that is not computed.
 
-use super::{
-    Config, Optimiser, Precision,
-    step::{Objective, Steps},
-};
+use super::{Config, Objective, Optimiser, Precision, step::Steps};
 use crate::{
     Result,
     data::Batch,
     device::dry::{Dry, Like},
-    models::Model,
+    models::{self, Model},
+    task::Loss,
 };
 
 /// Bytes of tensors that training holds on its device.
@@ -46,7 +44,11 @@ pub fn forecast(config: &Config, classes: usize, like: Like) -> Result<Forecast>
     let weights = device.memory().in_use;
     let optimiser = Optimiser::new(&mut model, config)?;
     let with_optimiser = device.memory().in_use;
-    let objective = Objective { class_weights: vec![1.0; classes], label_smoothing: config.label_smoothing };
+    let ones = vec![1.0; classes];
+    let objective = match models::is_dense(&config.model) {
+        Some(true) => Objective::Sigmoid { loss: Loss::DiceBce, weights: ones.clone(), positive: ones },
+        _ => Objective::CrossEntropy { class_weights: ones, label_smoothing: config.label_smoothing },
+    };
     let mut steps = Steps::new(objective, config.seed);
     // Nobody looks at the pixels.
     let batch = Batch { labels: vec![0; config.batch], size: config.size, ..Batch::default() };
