@@ -39,7 +39,9 @@ fn fingerprint(record: &Record) -> Result<Fingerprint> {
     let image = super::decode(&bytes, &record.location())?;
     record.mask((image.width, image.height))?;
     let mut file = Sha256::new_with_prefix(&bytes);
-    record.mask_sources().try_for_each(|mask| Ok(file.update(mask.read()?)))?;
+    for mask in record.mask_sources() {
+        file.update(mask.read()?);
+    }
     Ok(Fingerprint { file: file.finalize().into(), pixels: digest(&image) })
 }
 

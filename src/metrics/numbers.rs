@@ -107,20 +107,23 @@ impl NumberSummary {
     }
 }
 
+/// How often a sample counts.
+type Weight<'a> = dyn Fn(usize) -> f64 + 'a;
+
 fn number(scores: &NumberScores, k: usize, seed: Option<u64>) -> NumberMetrics {
     let n = scores.len();
     let pairs: Vec<(f64, f64)> = (0..n).map(|i| (scores.truth(i, k), scores.prediction(i, k))).collect();
     let errors: Vec<f64> = pairs.iter().map(|(truth, prediction)| prediction - truth).collect();
-    let weighted = |weight: &dyn Fn(usize) -> f64, of: &dyn Fn(usize) -> f64| {
+    let weighted = |weight: &Weight, of: &dyn Fn(usize) -> f64| {
         (0..n).map(|i| weight(i) * of(i)).sum::<f64>() / (0..n).map(weight).sum::<f64>()
     };
-    let mae = |weight: &dyn Fn(usize) -> f64| weighted(weight, &|i| errors[i].abs());
-    let mse = |weight: &dyn Fn(usize) -> f64| weighted(weight, &|i| errors[i] * errors[i]);
-    let r2 = |weight: &dyn Fn(usize) -> f64| {
+    let mae = |weight: &Weight| weighted(weight, &|i| errors[i].abs());
+    let mse = |weight: &Weight| weighted(weight, &|i| errors[i] * errors[i]);
+    let r2 = |weight: &Weight| {
         let middle = weighted(weight, &|i| pairs[i].0);
         1.0 - mse(weight) / weighted(weight, &|i| (pairs[i].0 - middle).powi(2))
     };
-    let measured = |metric: &dyn Fn(&dyn Fn(usize) -> f64) -> f64| Measured {
+    let measured = |metric: &dyn Fn(&Weight) -> f64| Measured {
         value: metric(&|_| 1.0),
         interval: seed.and_then(|seed| resampled(n, seed, |weight| Some(metric(&weight)).filter(|v| v.is_finite()))),
     };

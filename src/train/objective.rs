@@ -33,9 +33,10 @@ pub enum Objective {
         /// Share of the target spread over all classes.
         label_smoothing: f32,
     },
-    /// A loss of each output by itself, in [0, 1] after a sigmoid.
+    /// A loss of outputs that a sigmoid brings into [0, 1].
     Sigmoid {
-        /// Which: [`Loss::Bce`], [`Loss::Focal`], or one of Dice.
+        /// Which: [`Loss::Bce`] or [`Loss::Focal`], means over all outputs; or one of Dice, a mean over images whose sums go
+        /// over all pixels and structures of an image together.
         loss: Loss,
         /// Weight of each output.
         weights: Vec<f64>,
