@@ -20,7 +20,7 @@ use profile::Profile;
 use std::{
     collections::{HashMap, hash_map::Entry},
     ffi::c_void,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 /// What the simulator in `sim/` calls itself.
@@ -44,6 +44,8 @@ pub struct Cuda {
     functions: Mutex<HashMap<(&'static str, DType), (CudaFunction, usize)>>,
     /// Where new blocks come from: during a capture a pool of the graph's own.
     pool: Mutex<Arc<Pool>>,
+    /// The pools of graphs, as long as those live.
+    recorded: Mutex<Vec<Weak<Pool>>>,
     staging: Mutex<Staging>,
     profile: Mutex<Option<Profile>>,
     checks: Arc<Checks>,
@@ -195,6 +197,7 @@ impl Cuda {
             modules,
             functions: Mutex::default(),
             pool: Mutex::new(Pool::new(DeviceMemory::new(&stream, &checks), limit)),
+            recorded: Mutex::default(),
             staging: Mutex::new(Staging::new(&stream)),
             profile: Mutex::default(),
             checks,
@@ -257,7 +260,12 @@ impl Device for Cuda {
     }
 
     fn memory(&self) -> Memory {
-        lock(&self.pool).memory()
+        let mut memory = lock(&self.pool).memory();
+        let recorded: usize =
+            lock(&self.recorded).iter().filter_map(Weak::upgrade).map(|pool| pool.memory().held).sum();
+        memory.held += recorded;
+        memory.peak = memory.peak.max(memory.in_use + recorded);
+        memory
     }
 
     fn alloc(&self, bytes: usize, at: &'static str) -> Result<Arc<Block>> {
