@@ -36,3 +36,22 @@ pub fn results(
     device.sync()?;
     all
 }
+
+/// ‖a − b‖ / ‖b‖; not a number where a is not.
+pub fn distance(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |x: f64| x * x;
+    let error: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
+    let size: f64 = b.iter().copied().map(square).sum();
+    (error / size.max(f64::MIN_POSITIVE)).sqrt()
+}
+
+/// Largest relative Frobenius error of results stored in `dtype`.
+pub fn tolerance(dtype: DType) -> f64 {
+    match dtype {
+        DType::BF16 => 4e-3,
+        DType::F16 => 6e-4,
+        DType::F32 => 2e-6,
+        _ => 1e-12,
+    }
+}
