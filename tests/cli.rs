@@ -83,6 +83,11 @@ fn bench_ends_with_json() {
     assert_eq!(json["ms_per_step"].as_array().unwrap().len(), 2);
     assert_eq!(json["loss"].as_array().unwrap().len(), 2);
     assert!(json["images_per_second"].as_f64().unwrap() > 0.0);
+    assert!((1..json["peak_mem_mb"].as_u64().unwrap()).contains(&json["device_peak_mb"].as_u64().unwrap()));
+    // More launches than kernels, and each of these takes some time.
+    let kernels = json["kernel_ms"].as_object().unwrap();
+    assert!(json["kernels"].as_u64().unwrap() > kernels.len() as u64 && kernels.contains_key("conv2d_wgrad"));
+    assert!(kernels.values().all(|ms| ms.as_f64().unwrap() > 0.0));
 }
 
 #[test]

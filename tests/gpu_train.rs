@@ -82,6 +82,12 @@ fn check(net: &str, size: usize, dtype: DType, tolerance: f64) {
     drop((recorded, launched));
     gpu.sync().unwrap();
     assert_eq!(gpu.memory().in_use, 0, "{net}: memory is left in use");
+    // The pool of a recorded step counts, but ends with it.
+    let (recording, launching) = (gpu.memory(), launching.memory());
+    assert!(
+        recording.peak >= launching.peak,
+        "{net}: a recorded step takes {recording:?}, a launched one {launching:?}"
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use roentgen::{
         conv::{conv2d, transposed::conv_transpose2d},
         dense_loss::{bce_with_logits, dice, focal, huber, l1, mse},
         elementwise::{activate, narrow, widen},
-        pool::adaptive_avg_pool,
+        pool::{adaptive_avg_pool, max_pool},
         regularise::{dropout, stochastic_depth},
         resample::{bilinear, crop_or_pad, upsample_nearest},
         slice::{channels, concat},
@@ -65,7 +65,10 @@ impl Fixture {
 fn assert_close(what: &str, got: &[f64], want: &[f64]) {
     assert_eq!(got.len(), want.len(), "{what}");
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
-        assert!((got - want).abs() <= 1e-13 + 1e-12 * want.abs(), "{what}, element {i}: {got}, PyTorch {want}");
+        assert!(
+            got == want || (got - want).abs() <= 1e-13 + 1e-12 * want.abs(),
+            "{what}, element {i}: {got}, PyTorch {want}"
+        );
     }
 }
 
@@ -106,6 +109,11 @@ fn adaptive_pooling() {
     file.check("down", |t| adaptive_avg_pool(&t[0], (7, 7)));
     file.check("up", |t| adaptive_avg_pool(&t[0], (7, 7)));
     file.check("odd", |t| adaptive_avg_pool(&t[0], (3, 4)));
+}
+
+#[test]
+fn a_window_of_minus_infinity_passes_its_gradient_to_its_first_pixel() {
+    Fixture::read("max_pool").check("minus_infinity", |t| max_pool(&t[0], Window::square(3, 2, 1)));
 }
 
 #[test]

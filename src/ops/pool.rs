@@ -96,7 +96,8 @@ kernel!(MAX_FWD = "max_pool_fwd", |p: Pool, [x] -> [y, argmax: u8]| {
         let mut winner = vec![T::ZERO; c];
         for (ow, (y, argmax)) in y.chunks_exact_mut(c).zip(argmax.chunks_exact_mut(c)).enumerate() {
             y.fill(T::of(f64::NEG_INFINITY));
-            winner.fill(T::ZERO);
+            // Also where nothing is greater, the place is one inside the image.
+            winner.fill(T::of((rows.taps(oh).start * cols.kernel + cols.taps(ow).start) as f64));
             for r in rows.taps(oh) {
                 for s in cols.taps(ow) {
                     let (ih, iw) = (oh * rows.stride + r - rows.pad, ow * cols.stride + s - cols.pad);

@@ -1,7 +1,7 @@
 //! 2-D convolution. Activations are NHWC, weights K·R·S·C; all three passes gather, so the bits do not depend on threads.
 
 pub mod cpu;
-mod tiles;
+pub(super) mod tiles;
 pub mod transposed;
 
 use super::{Case, Spec};
@@ -83,12 +83,23 @@ struct Parts {
     parts: i64,
 }
 
-kernel!(WGRAD_COMBINE = "conv2d_wgrad_combine", |p: Parts, [partials] -> [gw]| {
-    gw.fill(T::ZERO);
+kernel!(COMBINE = "combine_parts", |p: Parts, [partials] -> [y]| {
+    y.fill(T::ZERO);
     for part in partials.chunks_exact(p.len as usize) {
-        gw.iter_mut().zip(part).for_each(|(sum, &x)| *sum += x);
+        y.iter_mut().zip(part).for_each(|(sum, &x)| *sum += x);
     }
 }, grid |_| Grid::threads(p.len as usize));
+
+/// Launches `kernel` for `y`, a matrix product in tiles. Where the device combines parts and `parts` are more than one, the
+/// kernel leaves as many sums, which are added up in order: so few results of long sums fill a GPU too.
+pub(super) fn launch_in_parts<P: Pod>(kernel: &Kernel, p: &P, ins: &[&Tensor], y: &Tensor, parts: usize) {
+    if parts == 1 || !y.tape().device().combines_parts() {
+        return launch(kernel, p, ins, &[y]);
+    }
+    let partials = y.empty_wide(&[parts, y.len()], kernel.name);
+    launch(kernel, p, ins, &[&partials]);
+    launch(&COMBINE, &Parts { len: y.len() as i64, parts: parts as i64 }, &[&partials], &[y]);
+}
 
 /// The kernels of a kind of convolution.
 pub(crate) struct Kernels {
@@ -140,23 +151,14 @@ pub(crate) fn convolve(
             launch(kernels.dgrad, &p, &[&g, &sw], &[&gx]);
             gx
         });
-        vec![gx, sw.wants_grad().then(|| weight_gradient(kernels, &p, &sx, &g, sw.shape()))]
+        let gw = sw.wants_grad().then(|| {
+            let gw = sx.empty_wide(sw.shape(), kernels.wgrad.name);
+            launch_in_parts(kernels.wgrad, &p, &[&sx, &g], &gw, (kernels.wgrad_parts)(&p, sx.dtype()));
+            gw
+        });
+        vec![gx, gw]
     });
     (y, moments)
-}
-
-/// The gradient of a convolution's weights: a few of them, each a sum over all pixels. A GPU is filled by parts of that sum.
-fn weight_gradient(kernels: &Kernels, p: &Conv, x: &Tensor, gy: &Tensor, shape: &[usize]) -> Tensor {
-    let gw = x.empty_wide(shape, kernels.wgrad.name);
-    let parts = if x.tape().device().combines_parts() { (kernels.wgrad_parts)(p, x.dtype()) } else { 1 };
-    if parts == 1 {
-        launch(kernels.wgrad, p, &[x, gy], &[&gw]);
-    } else {
-        let partials = x.empty_wide(&[parts, gw.len()], kernels.wgrad.name);
-        launch(kernels.wgrad, p, &[x, gy], &[&partials]);
-        launch(&WGRAD_COMBINE, &Parts { len: gw.len() as i64, parts: parts as i64 }, &[&partials], &[&gw]);
-    }
-    gw
 }
 
 /// Cases of [`conv2d`].

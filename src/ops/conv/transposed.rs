@@ -1,7 +1,7 @@
 //! Transposed convolution, the adjoint of a convolution: forward is that one's gradient of the image, and the gradient of
 //! the image is its forward. It has no kernels of its own.
 
-use super::{Conv, DENSE, DGRAD, FWD, weight_gradient};
+use super::{Conv, DGRAD, FWD, WGRAD, launch_in_parts};
 use crate::{
     ops::{Case, Spec},
     shape::{Window, nhwc},
@@ -34,7 +34,12 @@ pub fn conv_transpose2d(x: &Tensor, w: &Tensor, window: Window) -> Tensor {
             launch(&FWD, &p, &[&g, &sw], &[&gx]);
             gx
         });
-        vec![gx, sw.wants_grad().then(|| weight_gradient(&DENSE, &p, &g, &sx, sw.shape()))]
+        let gw = sw.wants_grad().then(|| {
+            let gw = sw.empty_wide(sw.shape(), "conv_transpose2d backward");
+            launch_in_parts(&WGRAD, &p, &[&g, &sx], &gw, p.wgrad_parts(sx.dtype()));
+            gw
+        });
+        vec![gx, gw]
     })
 }
 
