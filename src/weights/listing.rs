@@ -7,8 +7,8 @@ use super::{
     torch,
     values::{Dtype, Stored, Tensors, Values},
 };
-use crate::Result;
-use rayon::prelude::*;
+use crate::{Error, Result};
+use rayon::{ThreadPoolBuilder, prelude::*};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -232,7 +232,12 @@ impl Listing {
         let mut tenants: Vec<Vec<(&String, &Place)>> = vec![vec![]; self.storages.len()];
         self.places.iter().for_each(|(name, place)| tenants[place.storage].push((name, place)));
         let read = |(bytes, tenants): (&Bytes, Vec<_>)| self.read_storage(bytes, &tenants);
-        let read: std::result::Result<Vec<_>, Fault> = self.storages.par_iter().zip(tenants).map(read).collect();
+        // A pool of its own: how many threads the program computes on is settled later.
+        let pool = ThreadPoolBuilder::new().build();
+        let pool =
+            pool.map_err(|e| Error::unusable(format!("cannot start threads: {e}"), "raise the limit of processes"))?;
+        let read: std::result::Result<Vec<_>, Fault> =
+            pool.install(|| self.storages.par_iter().zip(tenants).map(read).collect());
         let faulty = |fault: Fault| fault.of(&self.path, self.format.name());
         let tensors: Tensors = read.map_err(faulty)?.into_iter().flatten().collect();
         if let Some(state) = &self.state
