@@ -1,6 +1,7 @@
 //! The published layouts of the datasets that the RadiologyNET study is about.
 
 use super::{
+    folder::{relative_name, stem},
     source::{Dataset, Listed, ListedTruth, Listing, Source, Split},
     table::{Columns, Header, number},
 };
@@ -55,7 +56,7 @@ impl Layout {
     }
 }
 
-/// All files below `root` that end in `suffix`, by path relative to it, in order; links to folders are not followed.
+/// All files below `root` with this suffix in any case, in order; links to folders are not followed.
 fn files(root: &Path, suffix: &str) -> Result<Vec<PathBuf>> {
     let (mut pending, mut found) = (vec![root.to_path_buf()], vec![]);
     while let Some(folder) = pending.pop() {
@@ -71,15 +72,6 @@ fn files(root: &Path, suffix: &str) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-fn relative(root: &Path, path: &Path) -> String {
-    let parts = path.strip_prefix(root).unwrap_or(path).iter();
-    parts.map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
-}
-
-fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The rows of a table with the texts of the named columns, each of which has one of several names.
@@ -113,11 +105,11 @@ const BONE_AGE_COLUMNS: [&[&str]; 3] = [
 fn bone_age(root: &Path) -> Result<Vec<Listed>> {
     let mut images: BTreeMap<(Option<Split>, String), PathBuf> = BTreeMap::new();
     for path in files(root, "png")? {
-        images.insert((split_of(&relative(root, &path)), stem(&path)), path);
+        images.insert((split_of(&relative_name(root, &path)), stem(&path)), path);
     }
     let mut listed = vec![];
     for table in files(root, "csv")? {
-        let split = split_of(&relative(root, &table));
+        let split = split_of(&relative_name(root, &table));
         for [id, age, male] in rows(&table, BONE_AGE_COLUMNS)? {
             let refuse = |problem: &str| {
                 let problem = format!("{}: {problem} of image {id:?}", table.display());
@@ -127,7 +119,7 @@ fn bone_age(root: &Path) -> Result<Vec<Listed>> {
             let age = number(&age).ok_or_else(|| refuse("no number for the age"))?;
             let male = number(&male).ok_or_else(|| refuse("neither true nor false for the sex"))?;
             listed.push(Listed {
-                name: relative(root, path),
+                name: relative_name(root, path),
                 truth: ListedTruth::Numbers(vec![age]),
                 inputs: vec![male],
                 group: None,
@@ -151,7 +143,7 @@ fn covid(root: &Path) -> Result<Vec<Listed>> {
     for class in ["Normal", "COVID"] {
         for path in files(&root.join(class).join("images"), "png")? {
             listed.push(Listed {
-                name: relative(root, &path),
+                name: relative_name(root, &path),
                 truth: ListedTruth::Class(class.into()),
                 inputs: vec![],
                 group: None,
@@ -174,7 +166,7 @@ fn grazpedwri(root: &Path) -> Result<Vec<Listed>> {
         // The column holds a 1 or nothing.
         let class = if osteopenia.is_empty() { "normal" } else { "osteopenia" };
         Ok(Listed {
-            name: relative(root, path),
+            name: relative_name(root, path),
             truth: ListedTruth::Class(class.into()),
             inputs: vec![],
             group: Some(patient),
