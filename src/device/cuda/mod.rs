@@ -42,8 +42,7 @@ const MEMORY_SHARE: (usize, usize) = (95, 100);
 pub struct Cuda {
     stream: Arc<CudaStream>,
     modules: Vec<Arc<CudaModule>>,
-    /// Each with the dynamic shared memory that it may use.
-    functions: Mutex<HashMap<(&'static str, DType), (CudaFunction, usize)>>,
+    functions: Mutex<HashMap<(&'static str, DType), Function>>,
     /// Where new blocks come from: during a capture a pool of the graph's own.
     pool: Mutex<Arc<Pool>>,
     /// The pools of graphs, as long as those live.
@@ -52,6 +51,12 @@ pub struct Cuda {
     profile: Mutex<Option<Profile>>,
     checks: Arc<Checks>,
     name: String,
+}
+
+/// A kernel in one type, and the dynamic shared memory in bytes that it may use.
+struct Function {
+    function: CudaFunction,
+    shared: usize,
 }
 
 /// What is known of a GPU before it is used.
@@ -211,21 +216,21 @@ impl Cuda {
     /// The CUDA function of a kernel, allowed to use `shared` bytes of dynamic shared memory.
     fn function(&self, kernel: &Kernel, dtype: DType, shared: usize) -> Result<CudaFunction> {
         let mut functions = lock(&self.functions);
-        let (function, allowed) = match functions.entry((kernel.name, dtype)) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(unknown) => {
+        let known = match functions.entry((kernel.name, dtype)) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
                 let name = format!("{}_{}", kernel.name, dtype.suffix());
                 let function = self.modules.iter().find_map(|module| module.load_function(&name).ok());
                 let function = function.ok_or_else(|| Error::Device(format!("there is no CUDA kernel {name}")))?;
-                unknown.insert((function, DEFAULT_SHARED))
+                entry.insert(Function { function, shared: DEFAULT_SHARED })
             }
         };
-        if shared > *allowed {
+        if shared > known.shared {
             let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function.set_attribute(attribute, shared as i32).map_err(|e| failed(kernel.name, e))?;
-            *allowed = shared;
+            known.function.set_attribute(attribute, shared as i32).map_err(|e| failed(kernel.name, e))?;
+            known.shared = shared;
         }
-        Ok(function.clone())
+        Ok(known.function.clone())
     }
 
     fn bind(&self) -> Result<()> {
