@@ -46,7 +46,7 @@ fn parameters_and_multiply_adds_are_torchvisions() {
 
 #[test]
 fn layers_are_named_and_counted_once() {
-    let model = Model::new("resnet18", 7, &Dry::new(Like::Cuda), DType::BF16, 0).unwrap();
+    let model = Model::new("resnet18", 7, &Dry::new(Like::Cpu), DType::F32, 0).unwrap();
     let layers = Trace::new(&model, 3, 64).unwrap().layers();
     let of = |name: &str| layers.iter().find(|layer| layer.name == name).expect(name);
     assert_eq!(of("conv1").output, [3, 32, 32, 64]);

@@ -45,13 +45,18 @@ pub fn forecast(config: &Config, classes: usize, like: Like) -> Result<Forecast>
     let optimiser = Optimiser::new(&mut model, config)?;
     let with_optimiser = device.memory().in_use;
     let ones = vec![1.0; classes];
-    let objective = match models::is_dense(&config.model) {
-        Some(true) => Objective::Sigmoid { loss: Loss::DiceBce, weights: ones.clone(), positive: ones },
-        _ => Objective::CrossEntropy { class_weights: ones, label_smoothing: config.label_smoothing },
+    let dense = models::is_dense(&config.model) == Some(true);
+    let objective = if dense {
+        Objective::Sigmoid { loss: Loss::DiceBce, weights: ones.clone(), positive: ones }
+    } else {
+        Objective::CrossEntropy { class_weights: ones, label_smoothing: config.label_smoothing }
     };
     let mut steps = Steps::new(objective, config.seed);
     // Nobody looks at the pixels.
-    let batch = Batch { labels: vec![0; config.batch], size: config.size, ..Batch::default() };
+    let (n, size) = (config.batch, config.size);
+    let numbers = if dense { n * size * size * classes } else { 0 };
+    let batch =
+        Batch { labels: vec![0; n], targets: vec![0.0; numbers], indices: vec![0; n], size, ..Batch::default() };
     for step in 0..STEPS {
         steps.train(&model, &optimiser, &batch, (step, config.lr))?;
     }
