@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    data::{Augment, Normalise},
+    data::{Augment, Intensity, Normalise},
     train::{ClassWeights, Config, Monitor, Optimizer, Precision, schedule::Course},
 };
 use serde::Serialize;
@@ -91,6 +91,10 @@ pub struct Recipe {
     #[arg(long, value_name = "SHARE")]
     #[serde(skip)]
     test: Option<f64>,
+    /// How stored values become gray: auto, stored, window, window:CENTER,WIDTH, range:LOW,HIGH (HU for CT),
+    /// percentile:LOW,HIGH, min-max, z-score, or study [default: auto]
+    #[arg(long, value_name = "RULE", value_parser = intensity)]
+    intensity: Option<Intensity>,
     /// Scaling of pixel values: none, or imagenet for weights pretrained there [default: none]
     #[arg(long, value_name = "NAME", value_parser = normalise)]
     normalise: Option<Normalise>,
@@ -106,6 +110,11 @@ pub struct Recipe {
 
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+/// An intensity rule from a flag.
+pub fn intensity(text: &str) -> std::result::Result<Intensity, String> {
+    text.parse().map_err(|e: Error| e.to_string())
 }
 
 fn normalise(name: &str) -> std::result::Result<Normalise, String> {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    data::{Dataset, Record, Source, Split},
+    data::{Dataset, Record, Source, Split, is_image_file},
     train::{Checkpoint, Prepared, step},
 };
 use std::{
@@ -22,7 +22,7 @@ pub struct Args {
     /// Checkpoint, or the folder of a run
     #[arg(value_name = "CHECKPOINT")]
     checkpoint: PathBuf,
-    /// Images, or folders of images at any depth
+    /// Images (FILE#N for frame N of a volume, else its middle one), or folders of images at any depth
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Leave unreadable images out instead of stopping
@@ -48,14 +48,14 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     if records.is_empty() {
         return Err(Error::unusable(
-            format!("{} holds no images (.png, .jpg, .jpeg)", args.files[0].display()),
+            format!("{} holds no images (DICOM, NIfTI, MetaImage, PNG, JPEG)", args.files[0].display()),
             "name images, or a folder that holds some",
         ));
     }
     let device = args.machine.device()?;
     let model = checkpoint.model(&device)?;
     let mut dataset = Dataset { origin: "files".into(), classes: state.classes.clone(), records, ignored: 0 };
-    let skipped = dataset.verify(args.skip_bad)?;
+    let skipped = dataset.verify(state.config.intensity, args.skip_bad)?;
     skipped.iter().for_each(|skipped| say(format!("left out: {}", skipped.reason.lines().next().unwrap_or(""))));
     let prepared = Prepared::plain(dataset);
     let mut table = csv::Writer::from_writer(vec![]);
@@ -79,10 +79,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Adds the image at `path`, or all below it in order. A file counts as an image if it was `named`, else by its suffix.
+/// Adds the image at `path`, or all below it in order. A file counts as an image if it was `named`, else by
+/// [`is_image_file`].
 fn list(path: &Path, named: bool, records: &mut Vec<Record>) -> Result<()> {
     let failed = |e| Error::io("read", path, e);
-    if fs::metadata(path).map_err(failed)?.is_dir() {
+    let source = Source::of_path(path);
+    if fs::metadata(source.file().expect("a path is no embedded image")).map_err(failed)?.is_dir() {
         let mut entries = vec![];
         for entry in fs::read_dir(path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -96,14 +98,13 @@ fn list(path: &Path, named: bool, records: &mut Vec<Record>) -> Result<()> {
         entries.sort();
         return entries.iter().try_for_each(|entry| list(entry, false, records));
     }
-    let suffix = path.extension().unwrap_or_default().to_ascii_lowercase();
-    if named || suffix == "png" || suffix == "jpg" || suffix == "jpeg" {
+    if named || is_image_file(path) {
         records.push(Record {
             name: path.display().to_string(),
             label: 0,
             group: None,
             split: Some(Split::Test),
-            source: Source::File(path.into()),
+            source,
             fingerprint: None,
         });
     }

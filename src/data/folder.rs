@@ -1,16 +1,20 @@
 //! Datasets laid out as folders.
 
-use super::source::{Listed, Source, Split};
+use super::{
+    decode, dicom, metaimage, nifti,
+    source::{Listed, Source, Split},
+};
 use crate::{Error, Result};
 use std::{
-    fs,
+    fs::{self, File},
+    io::Read,
     path::{Path, PathBuf},
 };
 
-const LAYOUT: &str = "lay it out as FOLDER/<class>/<image>.png (or .jpg), or as FOLDER/Training/<class>/... and \
+const LAYOUT: &str = "lay it out as FOLDER/<class>/<image>, or as FOLDER/Training/<class>/... and \
                       FOLDER/Testing/<class>/...";
 
-/// Every image under `root` with its class and split, and the number of files passed over because of their suffix.
+/// Every image under `root` with its class and split, and the number of other files passed over.
 pub fn list(root: &Path) -> Result<(Vec<Listed>, usize)> {
     let mut found = Found { root, listed: Vec::new(), ignored: 0 };
     let folders = found.subfolders(root)?;
@@ -73,7 +77,7 @@ impl Found<'_> {
                     if !path.is_symlink() {
                         pending.push(path);
                     }
-                } else if has_image_suffix(&path) {
+                } else if is_image_file(&path) {
                     self.listed.push(Listed {
                         name: relative_name(self.root, &path),
                         label: base_name(folder),
@@ -88,7 +92,7 @@ impl Found<'_> {
         }
         if self.listed.len() == before {
             return Err(Error::unusable(
-                format!("the class folder {} holds no images (.png, .jpg, .jpeg)", folder.display()),
+                format!("the class folder {} holds no images (DICOM, NIfTI, MetaImage, PNG, JPEG)", folder.display()),
                 "add images to it, or remove the folder",
             ));
         }
@@ -109,9 +113,23 @@ fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn has_image_suffix(path: &Path) -> bool {
-    let suffix = path.extension().unwrap_or_default().to_ascii_lowercase();
-    suffix == "png" || suffix == "jpg" || suffix == "jpeg"
+/// Suffixes of images; what has one is an image whatever it holds, and an error if it holds none.
+const SUFFIXES: [&str; 9] = [".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".nii", ".nii.gz", ".mha", ".mhd"];
+
+/// Whether a file is an image by its suffix in any case, or by its first bytes: DICOM files often have no suffix.
+pub fn is_image_file(path: &Path) -> bool {
+    let name = base_name(path).to_ascii_lowercase();
+    SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) || starts_as_image(path).unwrap_or(false)
+}
+
+fn starts_as_image(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(348).read_to_end(&mut start)?;
+    let packed = start.starts_with(&[0x1f, 0x8b]);
+    Ok(decode::is_picture(&start)
+        || dicom::is_dicom(&start)
+        || metaimage::is_metaimage(&start)
+        || !packed && nifti::is_nifti(&start))
 }
 
 fn base_name(path: &Path) -> String {

@@ -7,9 +7,10 @@
 
 use super::{
     augment::Augment,
+    cache::DiskCache,
     decode::Gray,
+    intensity::Intensity,
     normalise::Normalise,
-    resize::fit,
     source::{Record, Skipped},
 };
 use crate::{
@@ -40,6 +41,8 @@ pub struct LoaderOptions {
     pub workers: usize,
     /// Variation of each image.
     pub augment: Augment,
+    /// How stored values become gray.
+    pub intensity: Intensity,
     /// Scaling of the values.
     pub normalise: Normalise,
     /// A new order in every epoch; otherwise that of the records.
@@ -50,6 +53,8 @@ pub struct LoaderOptions {
     pub drop_last: bool,
     /// Most bytes of decoded and resized images that are kept for later epochs.
     pub cache_bytes: usize,
+    /// Where they are kept for later runs, if anywhere; for records that have been verified.
+    pub disk_cache: Option<DiskCache>,
 }
 
 impl Default for LoaderOptions {
@@ -61,11 +66,13 @@ impl Default for LoaderOptions {
             seed: 0,
             workers: 2,
             augment: Augment::none(),
+            intensity: Intensity::Auto,
             normalise: Normalise::none(),
             shuffle: false,
             skip_bad: false,
             drop_last: false,
             cache_bytes: 1 << 30,
+            disk_cache: None,
         }
     }
 }
@@ -197,8 +204,12 @@ impl Shared {
     }
 
     fn write_image(&self, epoch: u32, index: u32, out: &mut [f32]) -> Result<()> {
-        let LoaderOptions { size, seed, augment, normalise, .. } = &self.options;
-        let image = self.cache.get(index as usize, || Ok(fit(&self.records[index as usize].decode()?, *size)))?;
+        let LoaderOptions { size, seed, augment, intensity, normalise, disk_cache, .. } = &self.options;
+        let record = &self.records[index as usize];
+        let image = self.cache.get(index as usize, || match disk_cache {
+            Some(cache) => cache.fitted(record, *size, *intensity),
+            None => record.fitted(*size, *intensity),
+        })?;
         let varied = augment.draw(*seed, epoch, index).apply(&image.to_unit(), *size);
         normalise.apply(&varied, out);
         Ok(())

@@ -1,8 +1,13 @@
 //! What a dataset is: records with a label, from a folder, a CSV or the program itself.
 
 use super::{
-    decode::{self, Gray},
-    folder, table,
+    decode::Gray,
+    folder,
+    intensity::Intensity,
+    metaimage,
+    resize::{fit, fit_plain},
+    scan::Scan,
+    table,
 };
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -54,10 +59,58 @@ impl fmt::Display for Split {
 /// Where the bytes of an image are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// In a file.
+    /// In a file; of several frames, it is the middle one.
     File(PathBuf),
+    /// A frame of a file, counted from 0.
+    Frame(PathBuf, usize),
     /// In the program.
     Embedded(&'static [u8]),
+}
+
+impl Source {
+    /// The image that a path names: a file, or `FILE#N` for its frame `N`, unless there is a file called so.
+    pub fn of_path(path: &Path) -> Source {
+        let frame = || {
+            let (file, number) = path.to_str()?.rsplit_once('#')?;
+            Some(Source::Frame(file.into(), number.parse().ok()?))
+        };
+        frame().filter(|_| !path.is_file()).unwrap_or_else(|| Source::File(path.into()))
+    }
+
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Source::File(path) | Source::Frame(path, _) => Some(path),
+            Source::Embedded(_) => None,
+        }
+    }
+
+    /// The bytes of the image file; a MetaImage comes with its data.
+    pub fn read(&self) -> Result<Cow<'static, [u8]>> {
+        match self {
+            Source::File(path) | Source::Frame(path, _) => {
+                let bytes = fs::read(path).and_then(|bytes| metaimage::with_data(path, bytes));
+                bytes.map(Cow::Owned).map_err(|e| Error::io("read", path, e))
+            }
+            Source::Embedded(bytes) => Ok(Cow::Borrowed(bytes)),
+        }
+    }
+
+    /// The gray image in the `bytes` of its file, at its own size. `name` is how the errors call it.
+    pub fn decode(&self, bytes: &[u8], name: &str, intensity: Intensity) -> Result<Gray> {
+        let scan = Scan::open(bytes, name)?;
+        let index = match self {
+            Source::Frame(_, index) => *index,
+            _ => scan.middle(),
+        };
+        scan.frame(index)?.render(intensity, name)
+    }
+
+    /// The gray image, read, scaled and padded to a square of `size`.
+    pub fn fitted(&self, name: &str, size: usize, intensity: Intensity) -> Result<Gray> {
+        let gray = self.decode(&self.read()?, name, intensity)?;
+        Ok(if intensity.antialias() { fit(&gray, size) } else { fit_plain(&gray, size) })
+    }
 }
 
 /// SHA-256 digests that tell one image from another.
@@ -89,21 +142,24 @@ pub struct Record {
 impl Record {
     /// The bytes of the image file.
     pub fn read(&self) -> Result<Cow<'static, [u8]>> {
-        match &self.source {
-            Source::File(path) => fs::read(path).map(Cow::Owned).map_err(|e| Error::io("read", path, e)),
-            Source::Embedded(bytes) => Ok(Cow::Borrowed(bytes)),
-        }
+        self.source.read()
     }
 
     /// The gray image at its own size. Errors name the file.
-    pub fn decode(&self) -> Result<Gray> {
-        decode::decode(&self.read()?, &self.location())
+    pub fn decode(&self, intensity: Intensity) -> Result<Gray> {
+        self.source.decode(&self.read()?, &self.location(), intensity)
+    }
+
+    /// The gray image as a square of `size`. Errors name the file.
+    pub fn fitted(&self, size: usize, intensity: Intensity) -> Result<Gray> {
+        self.source.fitted(&self.location(), size, intensity)
     }
 
     /// How messages call the file: its path, or its name within the embedded sample.
     pub fn location(&self) -> String {
         match &self.source {
             Source::File(path) => path.display().to_string(),
+            Source::Frame(path, index) => format!("{}#{index}", path.display()),
             Source::Embedded(_) => format!("{} (embedded)", self.name),
         }
     }
@@ -127,7 +183,7 @@ pub struct Dataset {
     pub classes: Vec<String>,
     /// In byte order of the names.
     pub records: Vec<Record>,
-    /// Files found in the folders that are no images by their suffix; always 0 for a CSV.
+    /// Files found in the folders that are no images; always 0 for a CSV.
     pub ignored: usize,
 }
 
@@ -143,10 +199,11 @@ pub(super) struct Listed {
 impl Dataset {
     /// Opens what `path` names:
     ///
-    /// - a folder with one folder per class; in each, at any depth, files with the suffix png, jpg or jpeg in any case
-    ///   are its images; hidden files are passed over, others are counted in [`Dataset::ignored`];
+    /// - a folder with one folder per class; in each, at any depth, the files that [`super::is_image_file`] takes for
+    ///   images are; hidden files are passed over, others are counted in [`Dataset::ignored`];
     /// - a folder with such a folder per split, say `Training/` and `Testing/` (spellings of [`Split::parse`]);
-    /// - a CSV file with the columns `path,label[,group][,split]`, paths relative to the CSV's folder.
+    /// - a CSV file with the columns `path,label[,group][,split][,frame]`, paths relative to the CSV's folder. A path
+    ///   `FILE#N`, or a column `frame` (or `slice`), says which frame of a volume it is; without, it is the middle one.
     ///
     /// No image is read yet, see [`Dataset::verify`]. Errors: nothing there, no images, an empty class, fewer than two
     /// classes; in a CSV, with its line: a missing column, an unknown or repeated path, an unknown split, an empty label.

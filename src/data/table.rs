@@ -1,12 +1,8 @@
-//! Datasets listed in a CSV table: `path,label[,group][,split]`.
+//! Datasets listed in a CSV table: `path,label[,group][,split][,frame]`.
 
 use super::source::{Listed, Source, Split};
 use crate::{Error, Result};
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fs, path::Path};
 
 /// The records of a CSV file; paths are relative to its folder. Every file is looked for, none is read.
 pub fn list_file(path: &Path) -> Result<Vec<Listed>> {
@@ -20,8 +16,8 @@ pub fn list_file(path: &Path) -> Result<Vec<Listed>> {
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
     list(&text, &shown, |name| {
-        let file: PathBuf = folder.join(name);
-        file.is_file().then_some(Source::File(file))
+        let source = Source::of_path(&folder.join(name));
+        source.file().is_some_and(Path::is_file).then_some(source)
     })
 }
 
@@ -37,6 +33,7 @@ struct Columns {
     label: usize,
     group: Option<usize>,
     split: Option<usize>,
+    frame: Option<usize>,
 }
 
 impl Columns {
@@ -51,7 +48,13 @@ impl Columns {
                 )
             })
         };
-        Ok(Columns { path: need("path")?, label: need("label")?, group: at("group"), split: at("split") })
+        Ok(Columns {
+            path: need("path")?,
+            label: need("label")?,
+            group: at("group"),
+            split: at("split"),
+            frame: at("frame").or(at("slice")),
+        })
     }
 }
 
@@ -104,14 +107,15 @@ fn read_row(
             (format!("unknown split {word:?}"), "train, validation or test, or leave it empty to have it drawn")
         })?),
     };
-    let Some(source) = find(name) else {
+    let name = match filled(columns.frame) {
+        None => name.to_string(),
+        Some(frame) if frame.parse::<usize>().is_ok() => format!("{name}#{frame}"),
+        Some(frame) => {
+            return Err((format!("{frame:?} is no number of a frame"), "0 for the first, or leave it empty"));
+        }
+    };
+    let Some(source) = find(&name) else {
         return Err((format!("there is no file {name:?}"), "give paths relative to the folder of the CSV"));
     };
-    Ok(Listed {
-        name: name.into(),
-        label: label.into(),
-        group: filled(columns.group).map(str::to_string),
-        split,
-        source,
-    })
+    Ok(Listed { name, label: label.into(), group: filled(columns.group).map(str::to_string), split, source })
 }

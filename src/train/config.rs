@@ -3,7 +3,7 @@
 use super::schedule::Course;
 use crate::{
     Error, Result,
-    data::{Augment, Fractions, Normalise},
+    data::{Augment, Fractions, Intensity, Normalise},
     device::{DType, Device},
     models,
     ops::optim::Rule,
@@ -165,6 +165,8 @@ pub struct Config {
     pub drop_copies: bool,
     /// Shares of the splits that are drawn.
     pub split: Fractions,
+    /// How stored values become gray.
+    pub intensity: Intensity,
     /// Scaling of the pixel values.
     pub normalise: Normalise,
     /// Variation of the training images.
@@ -201,6 +203,7 @@ impl Default for Config {
             skip_bad: false,
             drop_copies: false,
             split: Fractions::default(),
+            intensity: Intensity::Auto,
             normalise: Normalise::none(),
             augment: Augment::default(),
             lr_factors: vec![],

@@ -3,7 +3,7 @@
 use super::{Checkpoint, Session, step};
 use crate::{
     Result,
-    data::{Loader, Record, Split, fit},
+    data::{Intensity, Loader, Record, Split},
     files::write_atomic,
     metrics::{Scores, Summary},
     report::{self, Evaluation, Picture, Report, WorstCase},
@@ -68,7 +68,7 @@ impl Session {
     ) -> Result<String> {
         let config = &self.state.config;
         let evaluations = scored.iter().zip(summaries).map(|(scored, (split, summary))| {
-            let case = |i| worst_case(&scored.scores, i, &scored.loader.records()[i], config.size);
+            let case = |i| worst_case(&scored.scores, i, &scored.loader.records()[i], config.size, config.intensity);
             let worst = scored.scores.worst(WORST).into_iter().map(case).collect::<Result<_>>()?;
             Ok(Evaluation { split: split.name().into(), summary, worst })
         });
@@ -92,9 +92,9 @@ impl Session {
     }
 }
 
-fn worst_case(scores: &Scores, i: usize, record: &Record, size: usize) -> Result<WorstCase> {
+fn worst_case(scores: &Scores, i: usize, record: &Record, size: usize, intensity: Intensity) -> Result<WorstCase> {
     let (truth, predicted) = (scores.labels[i] as usize, scores.predicted(i));
-    let pixels = fit(&record.decode()?, size).to_unit().into_iter().map(|v| (v * 255.0).round() as u8).collect();
+    let pixels = record.fitted(size, intensity)?.to_unit().into_iter().map(|v| (v * 255.0).round() as u8).collect();
     Ok(WorstCase {
         name: record.name.clone(),
         truth: scores.classes[truth].clone(),

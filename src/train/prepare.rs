@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    data::{Augment, Dataset, Loader, LoaderOptions, Skipped, Split, manifest, split},
+    data::{Augment, Dataset, DiskCache, Loader, LoaderOptions, Skipped, Split, manifest, split},
     report::SplitCounts,
     sample,
 };
@@ -37,7 +37,7 @@ impl Prepared {
             Some(path) => Dataset::open(path)?,
             None => sample::dataset()?,
         };
-        let skipped = dataset.verify(config.skip_bad)?;
+        let skipped = dataset.verify(config.intensity, config.skip_bad)?;
         match recorded {
             Some(manifest) => manifest::apply(&mut dataset, manifest)?,
             None => split::assign(&mut dataset, &config.split, config.seed)?,
@@ -75,7 +75,7 @@ impl Prepared {
     /// Data that cannot be used, or have a class that the network does not know.
     pub fn other(state: &RunState, path: &Path) -> Result<Prepared> {
         let mut dataset = Dataset::open(path)?;
-        let skipped = dataset.verify(state.config.skip_bad)?;
+        let skipped = dataset.verify(state.config.intensity, state.config.skip_bad)?;
         let known = |class: &String| {
             state.classes.iter().position(|known| known == class).ok_or_else(|| {
                 Error::unusable(
@@ -174,7 +174,9 @@ fn options(config: &Config, workers: usize) -> LoaderOptions {
         seed: config.seed,
         workers,
         augment: Augment::none(),
+        intensity: config.intensity,
         normalise: config.normalise,
+        disk_cache: DiskCache::of_program(),
         ..LoaderOptions::default()
     }
 }
