@@ -81,7 +81,7 @@ pub fn decode(data: &[u8]) -> Parsed<Vec<u16>> {
     let mut samples = vec![0; width * height * channels];
     let mut done = 0;
     for (content, data) in scans {
-        let count = usize::from(content[0]);
+        let count = usize::from(*content.first().unwrap_or(&0));
         let Some(&[near, mode, _]) = content.get(1 + 2 * count..) else {
             return Err("a scan header is cut off".into());
         };
