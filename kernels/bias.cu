@@ -1,5 +1,5 @@
 // y = act(x + bias) for x [m, c], bias [c]: what follows a convolution that has no batch normalisation.
-//   backward  gx = gy·act'(x + bias), gbias = Σ gx over the pixels
+//   backward  gx = gy·act'(x + bias), gbias = Σ gx over the pixels; for ReLU the sign of y tells as much as x
 // Bound by bytes: a block takes BIAS_ROWS pixels of a span of channels (channels.cuh) and leaves one partial sum of them, which
 // a second kernel adds in f64 and in a fixed order.
 #include "activation.cuh"
@@ -9,6 +9,7 @@
 struct Bias {
     long long m;
     int c, act;
+    int from_output, unused; // 1 if the backward pass reads y instead of x
 };
 
 // Pixels of one block and of one partial sum; `BIAS_ROWS` in src/ops/bias.rs must agree.
@@ -49,7 +50,7 @@ __device__ __forceinline__ void bias_act_bwd(const Bias& p, const T* __restrict_
         constexpr int N = decltype(lane)::N;
         Pack<Wide<T>, N> sums[1] = {};
         if (lane.active) {
-            auto b = load<N>(bias + lane.channel);
+            auto b = p.from_output ? Pack<Wide<T>, N>{} : load<N>(bias + lane.channel);
             long long first = (long long)blockIdx.x * BIAS_ROWS, end = min(first + BIAS_ROWS, p.m);
             with_activation(p.act, [&](auto act) {
 #pragma unroll 4

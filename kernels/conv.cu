@@ -4,7 +4,7 @@
 //           rows              columns  depth
 //   fwd     pixels of y       k        (r, s, c)
 //   dgrad   pixels of x       c        (r, s, k), those taps that reach the pixels
-//   wgrad   (r, s, c)         k        pixels of y, cut into parts that `combine` adds up
+//   wgrad   (r, s, c)         k        pixels of y, cut into parts that `combine_parts` adds up
 // Bound by multiplications for 3x3 and up from about 64 channels on, by bytes for thin 1x1. bf16 and f16 go to the tensor cores.
 // Launch: 256 threads for each tile of 128 rows and 64 or 128 columns, dgrad for each phase of the stride, wgrad for each part
 // (src/ops/conv/tiles.rs).
@@ -24,17 +24,18 @@ struct Parts {
     long long len, parts;
 };
 
-// gw = the sum of `parts` arrays of `len`, in their order. Bound by bytes.
-template <class T> __device__ __forceinline__ void combine(const Parts& p, const T* partials, T* gw) {
+// y = the sum of `parts` arrays of `len`, in their order. Bound by bytes.
+template <class T> __device__ __forceinline__ void combine_parts(const Parts& p, const Wide<T>* partials, T* y) {
     long long i = global_thread();
     if (i >= p.len) return;
-    T sum = 0;
+    Wide<T> sum = 0;
     for (long long part = 0; part < p.parts; part++) sum += partials[part * p.len + i];
-    gw[i] = sum;
+    y[i] = narrow<T>(sum);
 }
 
-#define COMBINE(T, dtype)                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS) conv2d_wgrad_combine_##dtype(const Parts p, const T* in, T* out) { \
-        combine(p, in, out);                                                                                               \
+#define COMBINE_PARTS(T, dtype)                                                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                                    \
+        combine_parts_##dtype(const Parts p, const Wide<T>* partials, T* y) {                                                \
+        combine_parts(p, partials, y);                                                                                       \
     }
-FOR_WIDE(COMBINE)
+FOR_FLOATS(COMBINE_PARTS)

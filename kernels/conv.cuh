@@ -176,15 +176,14 @@ template <class T> __device__ void conv_dgrad(const Conv& p, const T* gy, const 
 template <class T> __device__ void conv_wgrad(const Conv& p, const T* x, const T* gy, Wide<T>* gw) {
     DYN_SHARED(Pack<T>, shared);
     const int pixels = p.n * p.oh * p.ow, weights = p.r * p.s * p.c;
-    const int part = ceil_div(ceil_div(pixels, gridDim.z), TILE_DEPTH<T>) * TILE_DEPTH<T>;
-    const int begin = min(pixels, part * (int)blockIdx.z), end = min(pixels, begin + part);
-    const WindowsByTap<T> a = {x, p, {p.s, p.c}, weights, {p.oh, p.ow}, end};
-    const MatrixColumns<T> b = {gy, p.k, end};
+    const Part<T> part(pixels);
+    const WindowsByTap<T> a = {x, p, {p.s, p.c}, weights, {p.oh, p.ow}, part.end};
+    const MatrixColumns<T> b = {gy, p.k, part.end};
     gw += (long long)blockIdx.z * p.k * weights;
     with_shape<T>(is_packed<T>(p.c, p.k), p.k, [&](auto shape) {
         constexpr int COLUMNS = decltype(shape)::COLUMNS;
         const Corner corner(p.k, COLUMNS);
-        const auto product = tile_product<T>(shape, a, b, corner, begin, end, shared);
+        const auto product = tile_product<T>(shape, a, b, corner, part.begin, part.end, shared);
         store_transposed<COLUMNS>(product, corner, weights, p.k, gw, shared);
     });
 }

@@ -71,6 +71,42 @@ FOR_FLOATS(BCE_WITH_LOGITS_FWD)
     }
 FOR_FLOATS(BCE_WITH_LOGITS_BWD)
 
+// What is known already counts less, with γ = p.delta: σ(x)^γ·softplus(x), and its derivative.
+template <class W> __device__ __forceinline__ W focal_part(W x, W gamma) { return pow(sigmoid(x), gamma) * softplus(x); }
+
+template <class W> __device__ __forceinline__ W focal_part_df(W x, W gamma) {
+    return pow(sigmoid(x), gamma) * (gamma * sigmoid(-x) * softplus(x) + sigmoid(x));
+}
+
+// loss = Σ w·((1 − y)·part(x) + v·y·part(−x)) / len
+#define FOCAL_FWD(T, dtype)                                                                                            \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        focal_fwd_##dtype(const Mean p, const T* logits, const Wide<T>* targets, const Wide<T>* weights,               \
+                          const Wide<T>* positive, Wide<T>* partials) {                                                \
+        const Wide<T> gamma = p.delta;                                                                                 \
+        mean_part(p, partials, [&](long long i) {                                                                      \
+            const Wide<T> x = widen(logits[i]), y = targets[i];                                                        \
+            const int k = int(i % p.classes);                                                                          \
+            return weights[k] * ((1 - y) * focal_part(x, gamma) + positive[k] * y * focal_part(-x, gamma));            \
+        });                                                                                                            \
+    }
+FOR_FLOATS(FOCAL_FWD)
+
+// glogits = g·w·((1 − y)·part'(x) − v·y·part'(−x)) / len
+#define FOCAL_BWD(T, dtype)                                                                                            \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        focal_bwd_##dtype(const Mean p, const T* logits, const Wide<T>* targets, const Wide<T>* weights,               \
+                          const Wide<T>* positive, const Wide<T>* g, T* glogits) {                                     \
+        const long long i = global_thread();                                                                           \
+        if (i >= p.len) return;                                                                                        \
+        const Wide<T> x = widen(logits[i]), y = targets[i], gamma = p.delta;                                           \
+        const int k = int(i % p.classes);                                                                              \
+        const Wide<T> df =                                                                                             \
+            weights[k] * ((1 - y) * focal_part_df(x, gamma) - positive[k] * y * focal_part_df(-x, gamma));             \
+        glogits[i] = narrow<T>(df * (g[0] / Wide<T>(p.len)));                                                          \
+    }
+FOR_FLOATS(FOCAL_BWD)
+
 // A loss of the distance d of a prediction from its target, by number as in src/ops/dense_loss.rs, and its derivative.
 enum { SQUARED, ABSOLUTE, HUBER };
 

@@ -10,6 +10,20 @@
     }
 FOR_FLOATS(ADD)
 
+// As `Scaled` in src/ops/elementwise.rs.
+struct Scaled {
+    long long len;
+    double factor;
+};
+
+// y = x · factor.
+#define SCALE(T, dtype)                                                                                                \
+    extern "C" __global__ void __launch_bounds__(THREADS) scale_##dtype(const Scaled p, const T* x, T* y) {            \
+        auto factor = static_cast<Wide<T>>(p.factor);                                                                  \
+        map(p.len, y, [=](auto x) { return x * factor; }, x);                                                          \
+    }
+FOR_FLOATS(SCALE)
+
 // As `Activate` in src/ops/elementwise.rs.
 struct Activate {
     long long len;

@@ -1,6 +1,7 @@
 // Fully connected layer, x [n, i], w [o, i], b [o]: y = x wT + b; gx = gy w; gw = gyT x, and gb is the sum of gy's rows.
-// A tile at a time (tile.cuh). A head's few rows leave most of a tile empty: bound by the bytes of w.
-// Launch: 256 threads for each tile of 128 rows and 64 or 128 columns (src/ops/conv/tiles.rs).
+// A tile at a time (tile.cuh). A head's few rows leave most of a tile empty: bound by the bytes of w, which few tiles of long
+// sums would not read fast enough, so that y and gx are cut into parts of their sums that `combine_parts` (conv.cu) adds up.
+// Launch: 256 threads for each tile of 128 rows and 64 or 128 columns and for each part (src/ops/conv/tiles.rs).
 #include "tile.cuh"
 
 // As `Linear` in src/ops/linear.rs.
@@ -8,37 +9,54 @@ struct Linear {
     int n, i, o;
 };
 
-template <class T> __device__ void linear_fwd(const Linear& p, const T* x, const T* w, const Wide<T>* bias, T* y) {
+// Stores a tile in the rows of `out` [rows][columns], `plus(column)` added.
+template <int COLUMNS, class O, class P, class F>
+__device__ __forceinline__ void store_matrix(const P& product, Corner corner, int rows, int columns, bool packed, O* out, void* shared,
+                                             F plus) {
+    const Staged<O, COLUMNS> staged = {static_cast<O*>(shared)};
+    staged.take(product, plus);
+    staged.template store_rows<TILE_ROWS>(columns - corner.column, packed, [&](int row) {
+        return corner.row + row < rows ? out + (long long)(corner.row + row) * columns + corner.column : nullptr;
+    });
+}
+
+// The same in T, or where this is one part of several as it is, in the part's own matrix.
+template <class T, int COLUMNS, class P, class F>
+__device__ __forceinline__ void store_part(const P& product, Corner corner, int rows, int columns, bool packed, void* out, void* shared,
+                                           F plus) {
+    if constexpr (sizeof(T) < sizeof(Wide<T>)) {
+        if (gridDim.z == 1) return store_matrix<COLUMNS>(product, corner, rows, columns, packed, static_cast<T*>(out), shared, plus);
+    }
+    Wide<T>* sums = static_cast<Wide<T>*>(out) + (long long)blockIdx.z * rows * columns;
+    store_matrix<COLUMNS>(product, corner, rows, columns, packed, sums, shared, plus);
+}
+
+template <class T> __device__ void linear_fwd(const Linear& p, const T* x, const T* w, const Wide<T>* bias, void* y) {
     DYN_SHARED(Pack<T>, shared);
     const bool packed = is_packed<T>(p.i, p.o);
     with_shape<T>(packed, p.o, [&](auto shape) {
         constexpr int COLUMNS = decltype(shape)::COLUMNS;
         const Corner corner(p.o, COLUMNS);
+        const Part<T> part(p.i);
         const MatrixRows<T> a = {x, p.n, p.i}, b = {w, p.o, p.i};
-        const auto product = tile_product<T>(shape, a, b, corner, 0, p.i, shared);
-        const Staged<T, COLUMNS> staged = {reinterpret_cast<T*>(shared)};
-        const int columns = p.o - corner.column;
-        staged.take(product, [&](int column) { return column < columns ? bias[corner.column + column] : 0; });
-        staged.template store_rows<TILE_ROWS>(columns, packed, [&](int row) {
-            return corner.row + row < p.n ? y + (long long)(corner.row + row) * p.o + corner.column : nullptr;
+        const auto product = tile_product<T>(shape, a, b, corner, part.begin, part.end, shared);
+        store_part<T, COLUMNS>(product, corner, p.n, p.o, packed, y, shared, [&](int column) {
+            return blockIdx.z == 0 && corner.column + column < p.o ? bias[corner.column + column] : 0;
         });
     });
 }
 
-template <class T> __device__ void linear_dgrad(const Linear& p, const T* gy, const T* w, T* gx) {
+template <class T> __device__ void linear_dgrad(const Linear& p, const T* gy, const T* w, void* gx) {
     DYN_SHARED(Pack<T>, shared);
     const bool packed = is_packed<T>(p.i, p.o);
     with_shape<T>(packed, p.i, [&](auto shape) {
         constexpr int COLUMNS = decltype(shape)::COLUMNS;
         const Corner corner(p.i, COLUMNS);
+        const Part<T> part(p.o);
         const MatrixRows<T> a = {gy, p.n, p.o};
         const MatrixColumns<T> b = {w, p.i, p.o};
-        const auto product = tile_product<T>(shape, a, b, corner, 0, p.o, shared);
-        const Staged<T, COLUMNS> staged = {reinterpret_cast<T*>(shared)};
-        staged.take(product);
-        staged.template store_rows<TILE_ROWS>(p.i - corner.column, packed, [&](int row) {
-            return corner.row + row < p.n ? gx + (long long)(corner.row + row) * p.i + corner.column : nullptr;
-        });
+        const auto product = tile_product<T>(shape, a, b, corner, part.begin, part.end, shared);
+        store_part<T, COLUMNS>(product, corner, p.n, p.i, packed, gx, shared, [](int) { return 0; });
     });
 }
 
@@ -60,8 +78,8 @@ template <class T> __device__ void linear_wgrad(const Linear& p, const T* x, con
 }
 
 #define LINEAR(T, dtype)                                                                                                  \
-    TILED(T) linear_fwd_##dtype(const Linear p, const T* x, const T* w, const Wide<T>* b, T* y) { linear_fwd(p, x, w, b, y); } \
-    TILED(T) linear_dgrad_##dtype(const Linear p, const T* gy, const T* w, T* gx) { linear_dgrad(p, gy, w, gx); }            \
+    TILED(T) linear_fwd_##dtype(const Linear p, const T* x, const T* w, const Wide<T>* b, void* y) { linear_fwd(p, x, w, b, y); } \
+    TILED(T) linear_dgrad_##dtype(const Linear p, const T* gy, const T* w, void* gx) { linear_dgrad(p, gy, w, gx); }         \
     TILED(T) linear_wgrad_##dtype(const Linear p, const T* x, const T* gy, Wide<T>* gw, Wide<T>* gb) {                       \
         linear_wgrad(p, x, gy, gw, gb);                                                                                   \
     }

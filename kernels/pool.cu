@@ -42,8 +42,12 @@ __device__ __forceinline__ void max_pool_fwd(const Pool& p, const T* x, T* y,
         constexpr int N = decltype(place)::N;
         const Axis rows = rows_of(p), cols = cols_of(p);
         Pack<Wide<T>, N> best;
-        Pack<uint8_t, N> winner = {};
-        for (int i = 0; i < N; i++) best.v[i] = -INFINITY;
+        Pack<uint8_t, N> winner;
+        for (int i = 0; i < N; i++) {
+            best.v[i] = -INFINITY;
+            // Also where nothing is greater, the place is one inside the image.
+            winner.v[i] = rows.first_tap(place.line) * cols.kernel + cols.first_tap(place.pixel);
+        }
         for (int r = rows.first_tap(place.line); r < rows.end_tap(place.line); r++) {
             int ih = place.line * rows.stride + r - rows.pad, iw = place.pixel * cols.stride - cols.pad;
             const T* line = x + ((long long)place.n * rows.size + ih) * cols.size * p.c + place.channel;

@@ -170,6 +170,16 @@ struct Corner {
     }
 };
 
+// The blockIdx.z-th of gridDim.z parts of k in [0, depth), in whole steps but for the last.
+template <class T> struct Part {
+    int begin, end;
+    __device__ Part(int depth) {
+        int length = ceil_div(ceil_div(depth, gridDim.z), TILE_DEPTH<T>) * TILE_DEPTH<T>;
+        begin = min(depth, length * (int)blockIdx.z);
+        end = min(depth, begin + length);
+    }
+};
+
 // The product of a tile's rows of A and columns of B over k in [begin, end).
 template <class T, class S, class A, class B>
 __device__ __forceinline__ auto tile_product(S, const A& a, const B& b, Corner corner, int begin, int end, Pack<T>* ring) {

@@ -22,10 +22,10 @@ OUT = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "golden"
 MADE_BY = f"scripts/make_golden.py, torch {torch.__version__.split('+')[0]}, torchvision {torchvision.__version__.split('+')[0]}, float64 on the CPU"
 CLASSES = 10
 SIZES = [(64, 64), (96, 80)]  # height, width
+AUXILIARY_SIZE = 299  # least size at which inception_v3's auxiliary head has an image to look at
 MASK = (1 << 64) - 1
 
-# One row a net: constructor, the eight parameters whose gradients are stored, two batch norms whose statistics are. `input` is
-# the hash name of the input: one for which no unit sits within float32 rounding of a kink, where a gradient jumps by percents.
+# One row a net: constructor, the eight parameters whose gradients are stored, two batch norms whose statistics are.
 # The learning rates keep the ten losses apart from zero and alike in float32 and float64 (`f32_gap`).
 NETS = {
     "resnet18": dict(
@@ -33,7 +33,7 @@ NETS = {
         gradients=["conv1.weight", "bn1.weight", "layer1.0.conv2.weight", "layer2.0.downsample.0.weight",
                    "layer2.0.downsample.1.bias", "layer4.1.bn2.weight", "fc.weight", "fc.bias"],
         norms=["bn1", "layer3.0.downsample.1"],
-        input="input.2", sgd_rate=3e-4, adamw_rate=3e-5,
+        training_input="input.2", sgd_rate=3e-4, adamw_rate=3e-5,
     ),
     "mobilenet_v3_small": dict(
         build=torchvision.models.mobilenet_v3_small,
@@ -41,19 +41,202 @@ NETS = {
                    "features.4.block.1.0.weight", "features.4.block.2.fc2.bias", "features.8.block.0.1.weight",
                    "features.12.1.bias", "classifier.3.weight"],
         norms=["features.0.1", "features.9.block.1.1"],
-        input="input.2", sgd_rate=1e-2, adamw_rate=3e-4,
+        training_input="input.2", sgd_rate=1e-2, adamw_rate=3e-4,
+    ),
+    "resnet34": dict(
+        build=torchvision.models.resnet34,
+        gradients=["conv1.weight", "bn1.bias", "layer1.2.conv2.weight", "layer2.3.bn1.weight", "layer3.0.downsample.0.weight",
+                   "layer3.5.conv1.weight", "layer4.2.bn2.bias", "fc.weight"],
+        norms=["layer2.0.bn1", "layer4.2.bn2"],
+    ),
+    "resnet50": dict(
+        build=torchvision.models.resnet50, norm_bias=1.0,
+        gradients=["conv1.weight", "bn1.weight", "layer1.0.conv3.weight", "layer1.0.downsample.1.bias", "layer2.0.conv2.weight",
+                   "layer3.5.bn3.weight", "layer4.0.downsample.0.weight", "fc.bias"],
+        norms=["layer1.0.bn3", "layer4.0.downsample.1"],
+    ),
+    "vgg16": dict(
+        build=torchvision.models.vgg16,
+        gradients=["features.0.weight", "features.0.bias", "features.5.weight", "features.17.bias", "features.28.weight",
+                   "classifier.0.weight", "classifier.3.bias", "classifier.6.weight"],
+        norms=[],
+    ),
+    "efficientnet_b3": dict(
+        build=torchvision.models.efficientnet_b3, sizes=[(128, 128), (160, 96)],
+        gradients=["features.0.0.weight", "features.1.0.block.1.fc1.weight", "features.2.0.block.0.0.weight", "features.3.1.block.1.0.weight",
+                   "features.4.2.block.2.fc2.bias", "features.6.0.block.3.1.weight", "features.8.1.bias", "classifier.1.weight"],
+        norms=["features.1.1.block.2.1", "features.7.1.block.0.1"],
+    ),
+    "efficientnet_b4": dict(
+        build=torchvision.models.efficientnet_b4, sizes=[(128, 128), (160, 96)],
+        gradients=["features.0.1.weight", "features.1.0.block.0.0.weight", "features.2.0.block.2.fc1.bias", "features.3.3.block.3.0.weight",
+                   "features.5.1.block.2.fc2.weight", "features.6.7.block.1.0.weight", "features.8.0.weight", "classifier.1.bias"],
+        norms=["features.2.3.block.1.1", "features.7.1.block.3.1"],
+    ),
+    "inception_v3": dict(
+        build=lambda **options: torchvision.models.inception_v3(init_weights=False, **options), norm_bias=1.0,
+        gradients=["Conv2d_1a_3x3.conv.weight", "Mixed_5b.branch_pool.bn.weight", "Mixed_5d.branch5x5_2.conv.weight",
+                   "Mixed_6a.branch3x3dbl_3.conv.weight", "Mixed_6c.branch7x7dbl_2.conv.weight", "Mixed_7a.branch7x7x3_3.bn.bias",
+                   "Mixed_7c.branch3x3dbl_3b.conv.weight", "fc.weight"],
+        norms=["Mixed_5b.branch1x1.bn", "Mixed_7b.branch3x3_2a.bn"],
+        sizes=[(139, 155), (299, 299)],
+    ),
+    "densenet121": dict(
+        build=torchvision.models.densenet121, norm_bias=0.3,
+        gradients=["features.conv0.weight", "features.norm0.bias", "features.denseblock1.denselayer2.norm1.weight",
+                   "features.denseblock2.denselayer12.conv1.weight", "features.transition2.conv.weight",
+                   "features.denseblock3.denselayer20.conv2.weight", "features.norm5.weight", "classifier.weight"],
+        norms=["features.denseblock1.denselayer3.norm1", "features.norm5"],
+    ),
+    "mobilenet_v3_large": dict(
+        build=torchvision.models.mobilenet_v3_large,
+        gradients=["features.0.0.weight", "features.1.block.0.0.weight", "features.4.block.2.fc1.weight", "features.7.block.1.0.weight",
+                   "features.11.block.2.fc2.bias", "features.13.block.0.1.weight", "features.16.1.bias", "classifier.0.weight"],
+        norms=["features.2.block.1.1", "features.15.block.3.1"],
+    ),
+    "unet_resnet18": dict(
+        build=lambda **options: unet_resnet18(**options),
+        gradients=["encoder.conv1.weight", "encoder.layer2.0.bn1.bias", "encoder.layer4.1.conv2.weight", "decoder.0.up.weight",
+                   "decoder.0.conv1.weight", "decoder.2.bn2.weight", "decoder.4.conv2.weight", "head.bias"],
+        norms=["encoder.bn1", "decoder.3.bn1"],
+        sizes=[(64, 64), (75, 90)],
+    ),
+    "unet_mobilenet_v3_small_bilinear": dict(
+        build=lambda **options: unet_mobilenet_v3_small_bilinear(**options),
+        gradients=["encoder.features.0.0.weight", "encoder.features.3.block.1.1.bias", "encoder.features.12.0.weight", "decoder.0.conv1.weight",
+                   "decoder.1.bn1.weight", "decoder.2.conv2.weight", "decoder.4.conv1.weight", "head.weight"],
+        norms=["encoder.features.9.block.1.1", "decoder.4.bn2"],
+        sizes=[(64, 64), (75, 90)],
+    ),
+    "unet_vgg16": dict(
+        build=lambda **options: unet_vgg16(**options),
+        gradients=["encoder.features.0.weight", "encoder.features.14.bias", "encoder.features.28.weight", "decoder.0.up.weight",
+                   "decoder.1.conv1.weight", "decoder.2.bn1.weight", "decoder.4.up.weight", "head.weight"],
+        norms=["decoder.0.bn1", "decoder.4.bn2"],
+        sizes=[(64, 64), (75, 90)],
+    ),
+    "unet_reconstruction": dict(
+        build=lambda **options: Reconstruction(**options),
+        gradients=["down_path.0.block.0.weight", "down_path.0.block.2.bias", "down_path.2.block.3.bias", "up_path.0.up.weight",
+                   "up_path.0.up.bias", "up_path.1.conv_block.block.0.weight", "up_path.1.conv_block.block.5.weight", "last.weight"],
+        norms=["down_path.1.block.5", "up_path.0.conv_block.block.2"],
+        sizes=[(64, 64), (37, 42)],
     ),
 }
+
+
+
+class UNet(nn.Module):
+    """The U-Net of src/models/unet.rs over a torchvision backbone whose `maps` gives one map a resolution."""
+
+    def __init__(self, encoder, maps, channels, bilinear, num_classes):
+        super().__init__()
+        self.encoder, self.maps = encoder, maps
+        self.decoder = nn.ModuleList()
+        c = channels[-1]
+        for width, beside in zip([256, 128, 64, 32, 16], [*channels[-2::-1], 0]):
+            step = nn.Module()
+            if not bilinear:
+                step.up = nn.ConvTranspose2d(c, width, 2, 2, bias=False)
+                c = width
+            step.conv1, step.bn1 = nn.Conv2d(c + beside, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+            step.conv2, step.bn2 = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+            self.decoder.append(step)
+            c = width
+        self.head = nn.Conv2d(c, num_classes, 1)
+
+    def forward(self, images):
+        maps = self.maps(self.encoder, images)
+        x = maps.pop()
+        for step in self.decoder:
+            beside = maps.pop() if maps else None
+            height, width = (images if beside is None else beside).shape[2:]
+            if hasattr(step, "up"):
+                x = step.up(x)
+                x = F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]))
+            else:
+                x = F.interpolate(x, (height, width), mode="bilinear", align_corners=False)
+            x = x if beside is None else torch.cat([x, beside], 1)
+            x = step.bn2(step.conv2(step.bn1(step.conv1(x)).relu())).relu()
+        return self.head(x)
+
+
+def resnet_maps(net, x):
+    stem = net.relu(net.bn1(net.conv1(x)))
+    maps, x = [stem], net.maxpool(stem)
+    for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
+        maps.append(x := layer(x))
+    return maps
+
+
+def features_maps(ends):
+    """Maps of a net whose `features` are run one after another, after each of `ends`."""
+    def maps(net, x):
+        outputs = [x := layer(x) for layer in net.features]
+        return [outputs[i] for i in ends]
+    return maps
+
+
+def unet_resnet18(weights, num_classes):
+    encoder = torchvision.models.resnet18()
+    del encoder.fc
+    return UNet(encoder, resnet_maps, [64, 64, 128, 256, 512], False, num_classes)
+
+
+def unet_mobilenet_v3_small_bilinear(weights, num_classes):
+    encoder = torchvision.models.mobilenet_v3_small()
+    del encoder.classifier
+    return UNet(encoder, features_maps([0, 1, 3, 8, 12]), [16, 16, 24, 48, 576], True, num_classes)
+
+
+def unet_vgg16(weights, num_classes):
+    encoder = torchvision.models.vgg16()
+    del encoder.classifier
+    return UNet(encoder, features_maps([3, 8, 15, 22, 29, 30]), [64, 128, 256, 512, 512, 512], False, num_classes)
+
+
+class Reconstruction(nn.Module):
+    """The reconstruction U-Net of src/models/reconstruction.rs, from its published description."""
+
+    def __init__(self, weights, num_classes):
+        super().__init__()
+
+        def block(c, k):
+            return nn.Sequential(nn.Conv2d(c, k, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(k), nn.Conv2d(k, k, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(k))
+
+        def module(**parts):
+            out = nn.Module()
+            for name, part in parts.items():
+                out.add_module(name, part)
+            return out
+
+        self.down_path = nn.ModuleList(module(block=block(c, k)) for c, k in [(3, 16), (16, 32), (32, 64)])
+        self.up_path = nn.ModuleList(module(up=nn.ConvTranspose2d(2 * k, k, 2, 2), conv_block=module(block=block(2 * k, k))) for k in (32, 16))
+        self.last = nn.Conv2d(16, num_classes, 1)
+
+    def forward(self, x):
+        maps = []
+        for i, down in enumerate(self.down_path):
+            maps.append(x := down.block(F.avg_pool2d(x, 2) if i else x))
+        x = maps.pop()
+        for up in self.up_path:
+            beside, x = maps.pop(), up.up(x)
+            x = F.pad(x, (0, beside.shape[3] - x.shape[3], 0, beside.shape[2] - x.shape[2]))
+            x = up.conv_block.block(torch.cat([x, beside], 1))
+        return self.last(x).sigmoid()
+
 
 FORMAT = [
     "hash: fnv1a64(s) over UTF-8; mix(z) = splitmix64 finaliser; hash(name,i) = mix(fnv1a64(name) + (i+1)*0x9E3779B97F4A7C15), wrapping;"
     " unit = (hash >> 40) / 2^24; v(name,i) = 2*unit - 1; i is the flat index in torch's order (OIHW, [out,in], NCHW).",
-    "weights: 4-d: v*1.4*sqrt(3/fan_in); 2-d: v*sqrt(3/fan_in); fan_in = product of shape[1:]; 1-d weight and running_var: 1+0.1v;"
-    " every bias and running_mean: 0.1v; num_batches_tracked: 0. Input: v(input_name,i). Labels: (7i+3) % 10.",
+    "weights, in float32: 4-d: v*(1.4*sqrt(3/fan_in)); 2-d: v*sqrt(3/fan_in); fan_in = product of shape[1:]; 1-d weight and running_var: 1+0.1v;"
+    " every bias and running_mean: 0.1v (plus `norm_bias` for the biases of batch norms, which keeps deep nets off the kinks of ReLU); num_batches_tracked: 0. Input: v(input_name,i). Labels: (7i+3) % 10.",
     "cases: one forward and backward of the mean cross-entropy `loss` from those weights, batch 2; mode train: batch statistics, dropout p = 0."
+    " inception_v3 from 299 px in train mode: loss + 0.4 of the loss of `auxiliary`, its second logits; below, that head is left out."
     " loss_smoothed: the same logits, label_smoothing 0.1, class weights linspace(0.5, 1.5, 10), torch's weighted mean.",
     "gradients, by parameter name and `input`: l2, sum, `at` (flat torch-order indices) and `values` there. norms: after the step, train mode only.",
-    "f32_gap: largest relative difference of the same case in torch's own float32 (of logits and each gradient: |a-b|_2/|b|_2).",
+    "f32_gap: largest relative difference of the same case in torch's own float32, as it is and with weights moved by half a rounding (of logits and each gradient: |a-b|_2/|b|_2).",
+    "U-Nets: a label for each pixel, `logits` a summary over NHWC.",
     "training: ten steps on one batch of 4 at 64 px, train mode, dropout p = 0, `losses` before each step.",
 ]
 
@@ -80,27 +263,32 @@ def hash_values(name, shape):
     return torch.from_numpy((2 * unit - 1).reshape(shape))
 
 
-def weight_values(name, shape):
+def weight_values(name, shape, norm_bias):
+    """In float32 steps, so that both sides have the same bits."""
     if name.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.int64)
-    v = hash_values(name, shape)
+    v = hash_values(name, shape).float()
     if len(shape) >= 2:
-        return v * ((1.4 if len(shape) == 4 else 1.0) * math.sqrt(3 / math.prod(shape[1:])))
-    return 1 + 0.1 * v if name.endswith((".weight", ".running_var")) else 0.1 * v
+        spread = np.sqrt(np.float32(3) / np.float32(math.prod(shape[1:])))
+        return v * float(np.float32(1.4) * spread if len(shape) == 4 else spread)
+    tenth = v * float(np.float32(0.1))
+    return 1 + tenth if name.endswith((".weight", ".running_var")) else norm_bias + tenth
 
 
 def build(net, dtype):
     model = NETS[net]["build"](weights=None, num_classes=CLASSES).double()
-    model.load_state_dict({k: weight_values(k, tuple(v.shape)) for k, v in model.state_dict().items()})
+    norms = {f"{name}.bias" for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    bias = {name: NETS[net].get("norm_bias", 0.0) for name in norms}
+    model.load_state_dict({k: weight_values(k, tuple(v.shape), bias.get(k, 0.0)) for k, v in model.state_dict().items()})
     for module in model.modules():
-        if isinstance(module, nn.Dropout):
+        if isinstance(module, (nn.Dropout, torchvision.ops.StochasticDepth)):
             module.p = 0.0
     return model.to(dtype)
 
 
-def batch(net, count, height, width, dtype):
-    labels = torch.tensor([(7 * i + 3) % CLASSES for i in range(count)])
-    return hash_values(NETS[net]["input"], (count, 3, height, width)).to(dtype), labels
+def batch(net, name, count, height, width, dtype):
+    labels = torch.tensor([(7 * i + 3) % CLASSES for i in range(count * (height * width if net.startswith("unet") else 1))])
+    return hash_values(name, (count, 3, height, width)).to(dtype), labels
 
 
 def digits(x):
@@ -122,29 +310,59 @@ def smoothed(logits, labels):
     return F.cross_entropy(logits, labels, weight=weights, label_smoothing=0.1)
 
 
-def forward_backward(net, mode, height, width, dtype):
+def forward_backward(net, name, mode, height, width, dtype, jitter=0.0):
+    """With `jitter` the weights are off by about so much, relatively: another rounding."""
     model = build(net, dtype).train(mode == "train")
-    x, labels = batch(net, 2, height, width, dtype)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters() if jitter else ():
+            parameter *= 1 + jitter * torch.randn_like(parameter)
+    if min(height, width) < AUXILIARY_SIZE and hasattr(model, "AuxLogits"):
+        model.AuxLogits, model.aux_logits = None, False
+    x, labels = batch(net, name, 2, height, width, dtype)
     x.requires_grad_(True)
     logits = model(x)
+    logits, auxiliary = logits if isinstance(logits, tuple) else (logits, None)
+    if logits.dim() == 4:
+        logits = logits.permute(0, 2, 3, 1).reshape(-1, CLASSES)
     loss = F.cross_entropy(logits, labels)
+    if auxiliary is not None:
+        loss = loss + 0.4 * F.cross_entropy(auxiliary, labels)
     loss.backward()
     gradients = {name: model.get_parameter(name).grad for name in NETS[net]["gradients"]}
+    if auxiliary is not None:
+        gradients["AuxLogits.conv1.conv.weight"] = model.AuxLogits.conv1.conv.weight.grad
     gradients["input"] = x.grad
-    return model, logits.detach(), loss.detach(), labels, gradients
+    return model, (logits.detach(), auxiliary), loss.detach(), labels, gradients
 
 
 def relative(a, b):
     return float((a.double() - b).norm() / b.norm())
 
 
+def gap_to(exact, other):
+    (_, (logits, _), loss, _, gradients), (_, (logits32, _), loss32, _, gradients32) = exact, other
+    return max([relative(logits32, logits), relative(loss32, loss)] + [relative(gradients32[k], g) for k, g in gradients.items()])
+
+
 def case(net, mode, height, width):
-    model, logits, loss, labels, gradients = forward_backward(net, mode, height, width, torch.float64)
-    _, logits32, loss32, _, gradients32 = forward_backward(net, mode, height, width, torch.float32)
-    gaps = [relative(logits32, logits), relative(loss32, loss)] + [relative(gradients32[k], g) for k, g in gradients.items()]
-    out = {"mode": mode, "height": height, "width": width, "batch": 2, "f32_gap": float(f"{max(gaps):.2g}"),
-           "logits": digits(logits), "loss": digits(loss), "loss_smoothed": digits(smoothed(logits, labels)),
+    """The case with the input, of twelve, that float32 computes best: one for which no unit sits within rounding of a kink, where
+    a gradient jumps by percents."""
+    best = None
+    for i in range(12):
+        name = f"input.{i}"
+        found = forward_backward(net, name, mode, height, width, torch.float64)
+        gap = max(gap_to(found, forward_backward(net, name, mode, height, width, torch.float32, jitter)) for jitter in (0, 2**-23))
+        if best is None or gap < best[0]:
+            best = gap, name, found
+        if gap < 3e-5:
+            break
+    gap, name, (model, (logits, auxiliary), loss, labels, gradients) = best
+    out = {"mode": mode, "height": height, "width": width, "batch": 2, "input_name": name, "f32_gap": float(f"{gap:.2g}"),
+           "logits": digits(logits) if logits.numel() < 1000 else summary(logits), "loss": digits(loss), "loss_smoothed": digits(smoothed(logits, labels)),
            "gradients": {k: summary(g) for k, g in gradients.items()}}
+    if auxiliary is not None:
+        out["auxiliary"] = digits(auxiliary)
     if mode == "train":
         out["norms"] = {f"{n}.{s}": summary(model.get_buffer(f"{n}.{s}")) for n in NETS[net]["norms"] for s in ("running_mean", "running_var")}
     return out
@@ -158,7 +376,7 @@ def optimiser(kind, parameters, rate):
 
 def ten_losses(net, kind, rate, dtype):
     model = build(net, dtype).train()
-    x, labels = batch(net, 4, 64, 64, dtype)
+    x, labels = batch(net, NETS[net]["training_input"], 4, 64, 64, dtype)
     opt = optimiser(kind, model.parameters(), rate)
     losses = []
     for _ in range(10):
@@ -175,7 +393,7 @@ def training(net, kind):
     losses, losses32 = (ten_losses(net, kind, rate, d) for d in (torch.float64, torch.float32))
     gap = max(abs(a - b) / abs(a) for a, b in zip(losses, losses32))
     settings = {"momentum": 0.9, "weight_decay": 1e-4} if kind == "sgd" else {"betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 1e-2}
-    return {"optimiser": kind, "rate": rate, **settings, "batch": 4, "height": 64, "width": 64, "f32_gap": float(f"{gap:.2g}"),
+    return {"optimiser": kind, "rate": rate, **settings, "batch": 4, "input_name": NETS[net]["training_input"], "height": 64, "width": 64, "f32_gap": float(f"{gap:.2g}"),
             "losses": [digits(v) for v in losses]}
 
 
@@ -188,15 +406,13 @@ def hash_check():
 
 def net_fixture(net):
     model = build(net, torch.float64)
-    norm = next(m for m in model.modules() if isinstance(m, nn.BatchNorm2d))
     state = model.state_dict()
     return {
-        "format": FORMAT, "made_by": MADE_BY, "net": net, "num_classes": CLASSES, "input_name": NETS[net]["input"], "hash_check": hash_check(),
-        "batch_norm": {"eps": norm.eps, "momentum": norm.momentum},
+        "format": FORMAT, "made_by": MADE_BY, "net": net, "num_classes": CLASSES, "norm_bias": NETS[net].get("norm_bias", 0.0), "hash_check": hash_check(),
         "parameters": sum(p.numel() for p in model.parameters()), "entries": len(state),
         "state_dict": [f"{k} {'x'.join(map(str, v.shape)) or 'scalar'}" for k, v in state.items()],
-        "cases": [case(net, mode, h, w) for h, w in SIZES for mode in ("eval", "train")],
-        "training": [training(net, kind) for kind in ("sgd", "adamw")],
+        "cases": [case(net, mode, h, w) for h, w in NETS[net].get("sizes", SIZES) for mode in ("eval", "train")],
+        "training": [training(net, kind) for kind in ("sgd", "adamw") if f"{kind}_rate" in NETS[net]],
     }
 
 
@@ -318,7 +534,7 @@ def dump(value, depth=0):
 
 
 def main():
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     OUT.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:] or [*NETS, "ops"]:
         fixture = ops_fixture() if name == "ops" else net_fixture(name)
@@ -326,7 +542,7 @@ def main():
         path.write_text(dump(fixture) + "\n")
         print(f"{path.name}: {path.stat().st_size} bytes")
         for c in fixture.get("cases", []):
-            print(f"  {c['mode']} {c['height']}x{c['width']}: loss {c['loss']}, float32 gap {c['f32_gap']}, logits {min(c['logits']):.3g}..{max(c['logits']):.3g}")
+            print(f"  {c['mode']} {c['height']}x{c['width']}: loss {c['loss']}, float32 gap {c['f32_gap']}")
         for t in fixture.get("training", []):
             print(f"  {t['optimiser']}: float32 gap {t['f32_gap']}, losses {[round(v, 4) for v in t['losses']]}")
 

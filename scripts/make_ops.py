@@ -2,7 +2,7 @@
 
     python scripts/make_ops.py
 
-Needs torch (made with torch 2.15.0, CPU). A file for each operation; in it, for each case, the inputs
+Needs torch and torchvision (made with torch 2.15.0, CPU). A file for each operation; in it, for each case, the inputs
 `CASE.0`, `CASE.1`, …, the result `CASE.y`, the gradient that it receives `CASE.g`, and the gradients that it passes on,
 `CASE.g0`, …. Images are NHWC and convolution weights [c, r, s, k], as the engine has them.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torchvision.ops import sigmoid_focal_loss
 
 OUT = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "ops"
 
@@ -26,6 +27,11 @@ def images(f):
 
 def noise(*shape):
     return torch.empty(shape, dtype=torch.float64).uniform_(-2, 2)
+
+
+# Without the generator, whose later numbers are the gradients of the other operations.
+LARGELY_HIDDEN = (37 * torch.arange(60) % 61).double().reshape(1, 6, 5, 2)
+LARGELY_HIDDEN[:, :4] = -torch.inf
 
 
 def dice(logits, masks, smoothing, missed):
@@ -84,6 +90,15 @@ OPS = {
         "huber": (lambda x, y: F.huber_loss(x, y, delta=0.75), [noise(6, 2)], [noise(6, 2)]),
         "dice": (lambda x, y: dice(x, y, 1.0, 0.0), [noise(3, 2, 2, 1)], [LABELS.reshape(3, 2, 2, 1)]),
         "dice_missed": (lambda x, y: dice(x, y, 1.0, 8.0), [noise(3, 2, 2, 1)], [LABELS.reshape(3, 2, 2, 1)]),
+        # Weights 1 - alpha, and alpha / (1 - alpha) of the positive part.
+        "focal": (
+            lambda x, y, w, v: sigmoid_focal_loss(x, y, alpha=0.25, gamma=2, reduction="mean"),
+            [torch.linspace(-9, 9, 12, dtype=torch.float64).reshape(4, 3)],
+            [(LABELS > 0.3).double().reshape(4, 3), torch.full((3,), 0.75, dtype=torch.float64), torch.full((3,), 1 / 3, dtype=torch.float64)],
+        ),
+    },
+    "max_pool": {
+        "minus_infinity": (images(lambda x: F.max_pool2d(x, 3, 2, 1)), [LARGELY_HIDDEN], []),
     },
 }
 

@@ -1,7 +1,8 @@
 //! Convolutional networks on radiology images, with an own tensor engine.
 //!
 //! From the machine upwards: [`device`] is memory and named kernels; [`tensor`], [`tape`] and [`ops`] compute and
-//! differentiate; [`nn`] and [`models`] are networks over named parameters; [`data`] turns files into batches;
+//! differentiate; [`nn`] and [`models`] are networks over named parameters, which [`trace`] looks into; [`data`] turns
+//! files into batches;
 //! [`metrics`] and [`report`] say how well it went.
 
 pub mod cli;
@@ -18,7 +19,9 @@ pub mod rng;
 pub mod sample;
 pub mod shape;
 pub mod tape;
+pub mod task;
 pub mod tensor;
+pub mod trace;
 pub mod train;
 pub mod weights;
 

@@ -8,6 +8,7 @@ use crate::{
     device::{Block, DType, Device, Kernel},
     ops::elementwise::add,
     tensor::Tensor,
+    trace::{Launched, Operand},
 };
 use std::{
     cell::{Cell, RefCell},
@@ -37,6 +38,8 @@ pub struct Tape {
     nodes: RefCell<Vec<Node>>,
     error: RefCell<Option<Error>>,
     recording: Cell<bool>,
+    /// What was launched, while that is traced.
+    trace: RefCell<Option<Vec<Launched>>>,
 }
 
 impl Tape {
@@ -47,6 +50,7 @@ impl Tape {
             nodes: RefCell::default(),
             error: RefCell::default(),
             recording: Cell::new(recording),
+            trace: RefCell::default(),
         })
     }
 
@@ -58,6 +62,16 @@ impl Tape {
     /// Whether operations are recorded.
     pub fn recording(&self) -> bool {
         self.recording.get()
+    }
+
+    /// Keeps a list of all launches from here on, with their tensors.
+    pub fn start_trace(&self) {
+        *self.trace.borrow_mut() = Some(vec![]);
+    }
+
+    /// The launches since [`Tape::start_trace`].
+    pub fn end_trace(&self) -> Vec<Launched> {
+        self.trace.take().unwrap_or_default()
     }
 
     /// Whether everything has gone well so far.
@@ -113,6 +127,10 @@ impl Tape {
         let healthy = self.error.borrow().is_none();
         if let (true, Some(ins), Some(outs)) = (healthy, blocks(ins), blocks(outs)) {
             self.keep(self.device.launch(kernel, dtype, params, &ins, &outs));
+        }
+        if let Some(trace) = &mut *self.trace.borrow_mut() {
+            let operands = |tensors: &[&Tensor]| tensors.iter().filter_map(|t| Operand::of(t)).collect();
+            trace.push(Launched { kernel: *kernel, params: params.to_vec(), ins: operands(ins), outs: operands(outs) });
         }
     }
 

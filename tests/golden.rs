@@ -1,12 +1,14 @@
 //! The networks against torchvision, and single operations against PyTorch, on fixtures made by `scripts/make_golden.py`.
 
+mod common;
+
 use roentgen::{
-    device::{Block, DType, cpu::Cpu},
+    device::{Block, DType, Device, cpu::Cpu},
     models::Model,
-    nn::{Entry, Id, Mode, Pass},
+    nn::{Entry, Id, Mode, Pass, Scores},
     ops::{
         activation::Act,
-        elementwise::activate,
+        elementwise::{activate, add, scale},
         loss::softmax_cross_entropy,
         optim::{Limits, Progress, Rule, Scalars, Update, update},
         pool::{avg_pool, max_pool},
@@ -24,7 +26,7 @@ const CLASSES: usize = 10;
 #[derive(Deserialize)]
 struct Golden {
     net: String,
-    input_name: String,
+    norm_bias: f32,
     parameters: usize,
     state_dict: Vec<String>,
     cases: Vec<GoldenCase>,
@@ -37,12 +39,22 @@ struct GoldenCase {
     height: usize,
     width: usize,
     batch: usize,
-    logits: Vec<f64>,
+    input_name: String,
+    logits: Logits,
+    #[serde(default)]
+    auxiliary: Option<Vec<f64>>,
     loss: f64,
     loss_smoothed: f64,
     gradients: BTreeMap<String, Summary>,
     #[serde(default)]
     norms: BTreeMap<String, Summary>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Logits {
+    All(Vec<f64>),
+    Summary(Summary),
 }
 
 #[derive(Deserialize)]
@@ -58,6 +70,7 @@ struct Training {
     rate: f64,
     weight_decay: f64,
     batch: usize,
+    input_name: String,
     height: usize,
     width: usize,
     losses: Vec<f64>,
@@ -81,23 +94,29 @@ fn hash_values(name: &str, n: usize) -> Vec<f32> {
     (0..n as u64).map(value).collect()
 }
 
-fn hash_weights(entry: &Entry) -> Vec<f32> {
+fn hash_weights(entry: &Entry, norm_bias: f32) -> Vec<f32> {
     let fan_in: usize = entry.file_shape.iter().skip(1).product();
     let spread = (3.0 / fan_in as f32).sqrt();
     let (offset, scale) = match entry.file_shape.len() {
         4 => (0.0, 1.4 * spread),
         2 => (0.0, spread),
         _ if entry.name.ends_with(".weight") || entry.name.ends_with(".running_var") => (1.0, 0.1),
-        _ => (0.0, 0.1),
+        _ => (norm_bias, 0.1),
     };
     hash_values(&entry.name, entry.len()).into_iter().map(|v| offset + scale * v).collect()
 }
 
-fn hash_model(net: &str, dtype: DType) -> Model {
-    let model = Model::new(net, CLASSES, &Cpu::new(4 << 30), dtype, 0).unwrap();
+fn cpu() -> Arc<dyn Device> {
+    Cpu::new(8 << 30)
+}
+
+fn hash_model(golden: &Golden, device: &Arc<dyn Device>, dtype: DType) -> Model {
+    let model = Model::new(&golden.net, CLASSES, device, dtype, 0).unwrap();
+    let is_norm = |bias: &str| model.params.find(&bias.replace(".bias", ".running_mean")).is_some();
     for (id, entry) in model.params.iter() {
         if entry.counter().is_none() {
-            model.params.set(id, &hash_weights(entry)).unwrap();
+            let norm_bias = if entry.name.ends_with(".bias") && is_norm(&entry.name) { golden.norm_bias } else { 0.0 };
+            model.params.set(id, &hash_weights(entry, norm_bias)).unwrap();
         }
     }
     model
@@ -131,38 +150,61 @@ fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
 }
 
 fn assert_summary(what: &str, got: &[f64], want: &Summary, tolerance: f64) {
+    let gap = summary_gap(got, want);
+    assert!(gap <= tolerance, "{what}: relative gap {gap:.1e} > {tolerance:.0e}");
+}
+
+/// The larger of the gaps of norm and elements, the latter on the scale of the whole: a few elements may be far smaller.
+fn summary_gap(got: &[f64], want: &Summary) -> f64 {
     let l2 = got.iter().map(|x| x * x).sum::<f64>().sqrt();
-    assert_close(&format!("{what}, norm"), &[l2], &[want.l2], tolerance);
-    // A few elements have a norm far below the tensor's typical one; compare on the scale of the whole.
     let scale = (want.l2 / (got.len() as f64).sqrt() * (want.at.len() as f64).sqrt()).max(1e-12);
     let squares = want.at.iter().zip(&want.values).map(|(&at, value)| (got[at] - value).powi(2));
-    let gap = squares.sum::<f64>().sqrt() / scale;
-    assert!(gap <= tolerance, "{what}, elements: gap {gap:.1e} > {tolerance:.0e}");
+    (squares.sum::<f64>().sqrt() / scale).max((l2 - want.l2).abs() / want.l2.max(1e-12))
 }
 
 fn single(values: Vec<f32>) -> Vec<f64> {
     values.into_iter().map(f64::from).collect()
 }
 
-fn check_case(golden: &Golden, case: &GoldenCase, dtype: DType, tolerance: f64) {
-    let model = hash_model(&golden.net, dtype);
+/// Holds scores, losses and statistics against the fixture, and returns the largest gap of a gradient.
+fn check_case(golden: &Golden, case: &GoldenCase, device: &Arc<dyn Device>, dtype: DType, tolerance: f64) -> f64 {
+    let model = hash_model(golden, device, dtype);
     let mode = if case.mode == "train" { Mode::Train { seed: None, step: 0 } } else { Mode::Eval };
     let pass = Pass::with_recording(&model.params, mode, true);
     let (n, h, w) = (case.batch, case.height, case.width);
-    let x = pass.images([n, h, w, 3], &images(&golden.input_name, n, h, w)).leaf();
-    let logits = model.forward(&pass, &x);
-    let loss = softmax_cross_entropy(&logits, &labels(&pass, n), &ones(&pass, dtype), 0.0);
+    let x = pass.images([n, h, w, 3], &images(&case.input_name, n, h, w)).leaf();
+    let Scores { main, auxiliary } = model.scores(&pass, &x, None);
+    let rows = main.len() / CLASSES;
+    let logits = main.reshape(&[rows, CLASSES]);
+    let loss_of = |logits| softmax_cross_entropy(logits, &labels(&pass, rows), &ones(&pass, dtype), 0.0);
+    let loss = match &auxiliary {
+        Some(auxiliary) => add(&loss_of(&logits), &scale(&loss_of(auxiliary), 0.4)),
+        None => loss_of(&logits),
+    };
     let weights: Vec<f64> = (0..CLASSES).map(|c| 0.5 + c as f64 / 9.0).collect();
     let weights = pass.tape().floats(&[CLASSES], dtype, &weights);
-    let smoothed = softmax_cross_entropy(&logits, &labels(&pass, n), &weights, 0.1);
+    let smoothed = softmax_cross_entropy(&logits, &labels(&pass, rows), &weights, 0.1);
 
     let name = format!("{} {} {h}x{w} {dtype:?}", golden.net, case.mode);
-    assert_close(&format!("{name} logits"), &logits.to_vec().unwrap(), &case.logits, tolerance);
+    let logits = logits.to_vec().unwrap();
+    match &case.logits {
+        Logits::All(want) => assert_close(&format!("{name} logits"), &logits, want, tolerance),
+        Logits::Summary(want) => assert_summary(&format!("{name} logits"), &logits, want, tolerance),
+    }
+    let auxiliary = auxiliary.map(|auxiliary| auxiliary.to_vec().unwrap());
+    assert_eq!(auxiliary.is_some(), case.auxiliary.is_some(), "{name}: auxiliary head");
+    if let (Some(got), Some(want)) = (auxiliary, &case.auxiliary) {
+        assert_close(&format!("{name} auxiliary logits"), &got, want, tolerance);
+    }
     assert_close(&format!("{name} loss"), &loss.to_vec().unwrap(), &[case.loss], tolerance);
     assert_close(&format!("{name} smoothed loss"), &smoothed.to_vec().unwrap(), &[case.loss_smoothed], tolerance);
 
+    for (buffer, want) in &case.norms {
+        let got = single(model.params.get(model.params.find(buffer).unwrap()).unwrap());
+        assert_summary(&format!("{name} {buffer}"), &got, want, tolerance);
+    }
     let grads = pass.tape().backward(&loss).unwrap();
-    for (parameter, want) in &case.gradients {
+    let gap = |(parameter, want): (&String, &Summary)| {
         let got = if parameter == "input" {
             let nhwc = grads.of(&x).unwrap().to_vec().unwrap();
             let at = |i: usize| {
@@ -175,18 +217,20 @@ fn check_case(golden: &Golden, case: &GoldenCase, dtype: DType, tolerance: f64) 
             let gradient = pass.gradient(&grads, id).unwrap_or_else(|| panic!("{name}: {parameter} has no gradient"));
             single(model.params.read(id, gradient.block().unwrap()).unwrap())
         };
-        assert_summary(&format!("{name} gradient of {parameter}"), &got, want, tolerance);
-    }
-    for (buffer, want) in &case.norms {
-        let got = single(model.params.get(model.params.find(buffer).unwrap()).unwrap());
-        assert_summary(&format!("{name} {buffer}"), &got, want, tolerance);
-    }
+        let gap = summary_gap(&got, want);
+        assert!(gap < FLIP, "{name} gradient of {parameter}: {gap:.1e} apart");
+        gap
+    };
+    case.gradients.iter().map(gap).fold(0.0, f64::max)
 }
+
+/// Most that units within rounding of a kink move a gradient: they are open in one program and shut in the other.
+const FLIP: f64 = 0.05;
 
 /// Losses of the fixture's training run, before each step.
 fn train(golden: &Golden, run: &Training, dtype: DType) -> Vec<f64> {
-    let model = hash_model(&golden.net, dtype);
-    let device = model.params.device().clone();
+    let device = cpu();
+    let model = hash_model(golden, &device, dtype);
     let rule = match run.optimiser.as_str() {
         "sgd" => Rule::SGD,
         "adamw" => Rule::ADAMW,
@@ -201,7 +245,7 @@ fn train(golden: &Golden, run: &Training, dtype: DType) -> Vec<f64> {
     let states: Vec<Vec<Arc<Block>>> =
         trained.iter().map(|(_, entry)| rule.state().iter().map(|_| zeros(entry.block().bytes())).collect()).collect();
     let (n, h, w) = (run.batch, run.height, run.width);
-    let images = images(&golden.input_name, n, h, w);
+    let images = images(&run.input_name, n, h, w);
     let mut losses = vec![];
     let scalars = Scalars::new(&*device, dtype, Progress::new(0, 1.0)).unwrap();
     scalars.set_rate(&*device, run.rate).unwrap();
@@ -227,7 +271,7 @@ fn train(golden: &Golden, run: &Training, dtype: DType) -> Vec<f64> {
 
 fn check(net: &str) {
     let golden: Golden = fixture(net);
-    let model = Model::new(net, CLASSES, &Cpu::new(4 << 30), DType::F32, 0).unwrap();
+    let model = Model::new(net, CLASSES, &cpu(), DType::F32, 0).unwrap();
     assert_eq!(model.params.parameter_count(), golden.parameters);
     let shape = |entry: &Entry| {
         let axes: Vec<_> = entry.file_shape.iter().map(usize::to_string).collect();
@@ -235,11 +279,15 @@ fn check(net: &str) {
     };
     let names: Vec<_> = model.params.iter().map(|(_, entry)| format!("{} {}", entry.name, shape(entry))).collect();
     assert_eq!(names, golden.state_dict);
+    let gap = |case: &GoldenCase, dtype, tolerance| check_case(&golden, case, &cpu(), dtype, tolerance);
     for case in &golden.cases {
-        // Weights are stored in f32, so f64 agrees to their rounding.
-        check_case(&golden, case, DType::F64, 1e-5);
-        check_case(&golden, case, DType::F32, 1e-4);
+        let gap = gap(case, DType::F64, 1e-6);
+        assert!(gap < 1e-6, "{net} {} {}x{}: a gradient is {gap:.1e} apart", case.mode, case.height, case.width);
     }
+    // In single precision an unlucky unit moves a gradient by percents (PyTorch's as well): not in most cases.
+    let gaps: Vec<f64> = golden.cases.iter().map(|case| gap(case, DType::F32, 1e-4)).collect();
+    assert!(gaps.iter().filter(|gap| **gap < 1e-4).count() >= 2, "{net}: gradients are {gaps:?} apart");
+    println!("{net}: gradients in single precision are {gaps:?} apart");
     for run in &golden.training {
         for (dtype, tolerance) in [(DType::F64, 1e-5), (DType::F32, 1e-3)] {
             let losses = train(&golden, run, dtype);
@@ -252,14 +300,37 @@ fn check(net: &str) {
     }
 }
 
-#[test]
-fn resnet18_equals_torchvision() {
-    check("resnet18");
+/// In evaluation mode, where rounding stays small, through the kernels of the GPU.
+fn check_on_gpu(net: &str) {
+    let Some(gpu) = common::gpu() else { return };
+    let golden: Golden = fixture(net);
+    let gap = check_case(&golden, &golden.cases[0], &gpu, DType::F32, 1e-4);
+    // The smallest image of InceptionV3 has a unit on a kink.
+    let most = if net == "inception_v3" { FLIP } else { 1e-4 };
+    assert!(gap < most, "{net}: a gradient is {gap:.1e} apart");
 }
 
-#[test]
-fn mobilenet_v3_small_equals_torchvision() {
-    check("mobilenet_v3_small");
+macro_rules! networks {
+    ($($net:ident)*) => {
+        mod networks_equal_torchvision {
+            $(#[test]
+            fn $net() {
+                super::check(stringify!($net));
+            })*
+        }
+
+        mod networks_equal_torchvision_on_the_gpu {
+            $(#[test]
+            fn $net() {
+                super::check_on_gpu(stringify!($net));
+            })*
+        }
+    };
+}
+
+networks! {
+    resnet18 resnet34 resnet50 vgg16 efficientnet_b3 efficientnet_b4 inception_v3 densenet121 mobilenet_v3_small
+    mobilenet_v3_large unet_resnet18 unet_mobilenet_v3_small_bilinear unet_vgg16 unet_reconstruction
 }
 
 fn numbers(value: &Value) -> Vec<f64> {

@@ -3,19 +3,19 @@
 
 mod common;
 
-use common::gpu;
+use common::{
+    cases::{distance, dtype_of, results, tolerance},
+    gpu,
+};
 use roentgen::{
-    Result,
-    device::{Block, DType, Device, cpu::Cpu, cuda::fatbin::FATBINS},
+    device::{Block, DType, Device, Grid, Kernel, Launch, cpu::Cpu, cuda::fatbin::FATBINS},
     ops::{
         self, Case,
         optim::{self, Limits, Progress, Rule, Scalars, Update},
     },
     rng::{Purpose, Rng},
-    tape::Tape,
-    tensor::Tensor,
 };
-use std::{collections::BTreeSet, rc::Rc, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Least distance of an input from a kink, so that rounding does not move it across.
 const CLEARANCE: f64 = 0.05;
@@ -27,11 +27,6 @@ fn noise(stream: usize, n: usize) -> Vec<f64> {
 
 fn rounded(values: &[f64], dtype: DType) -> Vec<f64> {
     dtype.decode(&dtype.encode(values))
-}
-
-/// The float type of input `i` of a case whose images are `dtype`.
-fn dtype_of(case: &Case, i: usize, dtype: DType) -> DType {
-    if case.wide.contains(&i) { dtype.wide() } else { dtype }
 }
 
 /// Values for input `i` of a case, clear of its kinks and exact in `dtype`.
@@ -46,41 +41,6 @@ fn input(case: &Case, i: usize, dtype: DType) -> Vec<f64> {
         }
     }
     rounded(&values, dtype_of(case, i, dtype))
-}
-
-/// What a case gives on a device: its result, then the gradient of each input.
-fn results(device: &Arc<dyn Device>, case: &Case, dtype: DType, inputs: &[Vec<f64>]) -> Result<Vec<Vec<f64>>> {
-    let tape: Rc<Tape> = Tape::new(device, true);
-    let leaf = |(i, x): (usize, &Vec<f64>)| tape.floats(&case.shapes[i], dtype_of(case, i, dtype), x).leaf();
-    let leaves: Vec<Tensor> = inputs.iter().enumerate().map(leaf).collect();
-    let y = (case.run)(&leaves);
-    let gy = rounded(&noise(99, y.len()), DType::BF16);
-    let value = y.to_vec();
-    let grads = tape.backward_from(&y, tape.floats(y.shape(), y.dtype(), &gy))?;
-    let gradients = leaves.iter().map(|leaf| grads.of(leaf).expect("an input without gradient").to_vec());
-    let all = std::iter::once(value).chain(gradients).collect();
-    drop((tape, leaves, y, grads));
-    device.sync()?;
-    all
-}
-
-/// ‖a − b‖ / ‖b‖; not a number where a is not.
-fn distance(a: &[f64], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let square = |x: f64| x * x;
-    let error: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
-    let size: f64 = b.iter().copied().map(square).sum();
-    (error / size.max(f64::MIN_POSITIVE)).sqrt()
-}
-
-/// Largest relative Frobenius error of results stored in `dtype`.
-fn tolerance(dtype: DType) -> f64 {
-    match dtype {
-        DType::BF16 => 4e-3,
-        DType::F16 => 6e-4,
-        DType::F32 => 2e-6,
-        _ => 1e-12,
-    }
 }
 
 /// Kernels that the program carries and that are not in `launched`; files that have a test of their own aside.
@@ -101,15 +61,16 @@ fn kernels_equal_the_cpu_in_f64() {
         for case in (spec.cases)().iter().filter(|case| !case.real) {
             for dtype in [DType::F64, DType::F32, DType::BF16, DType::F16] {
                 let inputs: Vec<_> = (0..case.shapes.len()).map(|i| input(case, i, dtype)).collect();
-                let expected = results(&cpu, case, DType::F64, &inputs).unwrap();
-                let got = match results(&gpu, case, dtype, &inputs) {
+                let gy = |len| rounded(&noise(99, len), DType::BF16);
+                let expected = results(&cpu, case, DType::F64, &inputs, &gy).unwrap();
+                let got = match results(&gpu, case, dtype, &inputs, &gy) {
                     Ok(got) => got,
                     Err(e) => {
                         wrong.push(format!("{} ({}), {dtype:?}: {e}", spec.name, case.label));
                         continue;
                     }
                 };
-                for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+                for (i, ((_, got), (_, expected))) in got.iter().zip(&expected).enumerate() {
                     let error = distance(got, expected);
                     if error.is_nan() || error > tolerance(dtype) {
                         let what = if i == 0 { "result".into() } else { format!("gradient of input {}", i - 1) };
@@ -208,4 +169,37 @@ fn optimisers_equal_the_cpu() {
         }
     }
     assert_eq!(gpu.memory().in_use, 0);
+}
+
+/// As `Parts` in `kernels/conv.cu`: `parts` arrays of `len` elements.
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+struct Parts {
+    len: i64,
+    parts: i64,
+}
+
+#[test]
+fn a_kernel_may_need_more_shared_memory_than_at_its_first_launch() {
+    // As many kilobytes as parts.
+    static COMBINE: Kernel = Kernel {
+        macs: None,
+        name: "combine_parts",
+        cpu: |_| unreachable!(),
+        cuda: Launch::Pointers(|params, _| {
+            let p: Parts = bytemuck::pod_read_unaligned(params);
+            Grid { shared: (p.parts as usize) << 10, ..Grid::threads(p.len as usize) }
+        }),
+    };
+    let Some(gpu) = gpu() else { return };
+    let size = DType::F32.size();
+    for parts in [1, 64, 96, 32] {
+        let (partials, sum) = (gpu.alloc(parts * size, "test").unwrap(), gpu.alloc(size, "test").unwrap());
+        gpu.upload(&DType::F32.encode(&vec![1.0; parts]), &partials).unwrap();
+        let p = Parts { len: 1, parts: parts as i64 };
+        gpu.launch(&COMBINE, DType::F32, bytemuck::bytes_of(&p), &[&partials], &[&sum]).unwrap();
+        let mut bytes = vec![0; size];
+        gpu.download(&sum, &mut bytes).unwrap();
+        assert_eq!(DType::F32.decode(&bytes), [parts as f64]);
+    }
 }

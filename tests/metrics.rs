@@ -1,11 +1,66 @@
-//! Metrics against scikit-learn and SciPy; `scripts/make_metric_fixtures.py` writes the fixture.
+//! Metrics against scikit-learn, SciPy and MONAI; `scripts/make_metric_fixtures.py` writes the fixture.
 
-use roentgen::metrics::{Interval, Intervals, Scores, Summary};
+use roentgen::metrics::{
+    Interval, Intervals, LabelScores, LabelSummary, MaskCase, MaskScores, MaskSummary, Measured, NumberScores,
+    NumberSummary, Predictions, Scores, Summary,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Fixture {
     cases: Vec<Case>,
+    labels: Vec<LabelCase>,
+    numbers: Vec<NumberCase>,
+    masks: Vec<DrawnCase>,
+}
+
+#[derive(Deserialize)]
+struct LabelCase {
+    name: String,
+    truth: Vec<bool>,
+    probabilities: Vec<f32>,
+    threshold: f64,
+    auc: Option<f64>,
+    auc_interval: Option<[f64; 2]>,
+    average_precision: Option<f64>,
+    roc: Vec<[f64; 2]>,
+    youden: f64,
+    sensitivity: f64,
+    specificity: f64,
+    precision: f64,
+    f1: f64,
+    observed: Vec<f64>,
+    predicted: Vec<f64>,
+    ece: f64,
+    log_loss: f64,
+}
+
+#[derive(Deserialize)]
+struct NumberCase {
+    name: String,
+    truth: Vec<f64>,
+    predictions: Vec<f64>,
+    mae: f64,
+    rmse: f64,
+    r2: f64,
+    bias: f64,
+    sd: f64,
+    limits: [f64; 2],
+    chance: f64,
+    mae_interval: Option<[f64; 2]>,
+    rmse_interval: Option<[f64; 2]>,
+    r2_interval: Option<[f64; 2]>,
+}
+
+#[derive(Deserialize)]
+struct DrawnCase {
+    name: String,
+    width: usize,
+    truth: String,
+    predicted: String,
+    dice: f64,
+    iou: f64,
+    hd95: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -42,9 +97,24 @@ impl Case {
     }
 }
 
+fn fixture() -> Fixture {
+    serde_json::from_str(include_str!("fixtures/metrics.json")).unwrap()
+}
+
 fn cases() -> Vec<Case> {
-    let text = include_str!("fixtures/metrics.json");
-    serde_json::from_str::<Fixture>(text).unwrap().cases
+    fixture().cases
+}
+
+impl LabelCase {
+    fn scores(&self) -> LabelScores {
+        LabelScores {
+            names: vec![self.name.clone()],
+            negative: None,
+            thresholds: vec![self.threshold],
+            truths: self.truth.clone(),
+            probabilities: self.probabilities.clone(),
+        }
+    }
 }
 
 #[track_caller]
@@ -100,6 +170,163 @@ fn intervals_are_near_those_of_scipy() {
         }
     }
     assert!(compared > 0);
+}
+
+#[test]
+fn labels_equal_scikit_learn() {
+    for case in fixture().labels {
+        let (name, scores) = (&case.name, case.scores());
+        let ours = LabelSummary::new(&scores, None);
+        let label = &ours.labels[0];
+        close_auc(name, label.auc, case.auc);
+        close_auc(name, label.average_precision, case.average_precision);
+        close(name, label.sensitivity, case.sensitivity, 1e-9);
+        close(name, label.specificity, case.specificity, 1e-9);
+        close(name, label.precision, case.precision, 1e-9);
+        close(name, label.f1, case.f1, 1e-9);
+        close(name, label.ece, case.ece, 1e-9);
+        close(name, ours.log_loss, case.log_loss, 1e-9);
+        close(name, scores.best_thresholds()[0], case.youden, 1e-9);
+        assert_eq!(label.roc.len(), case.roc.len(), "{name}");
+        for (ours, theirs) in label.roc.iter().zip(&case.roc) {
+            close(name, ours.false_positive_rate, theirs[0], 1e-9);
+            close(name, ours.true_positive_rate, theirs[1], 1e-9);
+        }
+        let filled: Vec<_> = label.reliability.iter().filter(|bin| bin.samples > 0).collect();
+        assert_eq!(filled.len(), case.observed.len(), "{name}");
+        for (bin, (observed, predicted)) in filled.iter().zip(case.observed.iter().zip(&case.predicted)) {
+            close(name, bin.observed, *observed, 1e-9);
+            close(name, bin.predicted, *predicted, 1e-9);
+        }
+    }
+}
+
+#[test]
+fn several_labels_are_measured_one_by_one() {
+    let of: Vec<LabelCase> = fixture().labels.into_iter().take(2).collect();
+    let both = |i: usize| of.iter().map(move |case| case.truth[i]);
+    let scores = LabelScores {
+        names: of.iter().map(|case| case.name.clone()).collect(),
+        negative: None,
+        thresholds: of.iter().map(|case| case.threshold).collect(),
+        truths: (0..of[0].truth.len()).flat_map(both).collect(),
+        probabilities: (0..of[0].truth.len()).flat_map(|i| of.iter().map(move |case| case.probabilities[i])).collect(),
+    };
+    let ours = LabelSummary::new(&scores, None);
+    for (label, case) in ours.labels.iter().zip(&of) {
+        close_auc(&case.name, label.auc, case.auc);
+        close(&case.name, label.f1, case.f1, 1e-9);
+    }
+    close("mean", ours.log_loss, (of[0].log_loss + of[1].log_loss) / 2.0, 1e-9);
+    close("mean", ours.macro_auc.unwrap(), (of[0].auc.unwrap() + of[1].auc.unwrap()) / 2.0, 1e-9);
+}
+
+#[test]
+fn numbers_equal_scikit_learn() {
+    for case in fixture().numbers {
+        let scores = NumberScores {
+            names: vec!["months".into()],
+            truths: case.truth,
+            predictions: case.predictions,
+            spreads: vec![1.0],
+        };
+        let ours = &NumberSummary::new(&scores, Some(1)).numbers[0];
+        let name = &case.name;
+        close(name, ours.mae.value, case.mae, 1e-9);
+        close(name, ours.rmse.value, case.rmse, 1e-9);
+        close(name, ours.r2.value, case.r2, 1e-9);
+        close(name, ours.bias, case.bias, 1e-9);
+        close(name, ours.sd, case.sd, 1e-9);
+        close(name, ours.limits[0], case.limits[0], 1e-9);
+        close(name, ours.limits[1], case.limits[1], 1e-9);
+        close(name, ours.chance, case.chance, 1e-9);
+        let near = |ours: &Measured, theirs: Option<[f64; 2]>, tolerance: f64| {
+            let Some(theirs) = theirs else { return };
+            let ours = ours.interval.unwrap();
+            close(name, ours.low, theirs[0], tolerance);
+            close(name, ours.high, theirs[1], tolerance);
+        };
+        near(&ours.mae, case.mae_interval, 0.3);
+        near(&ours.rmse, case.rmse_interval, 0.3);
+        near(&ours.r2, case.r2_interval, 0.02);
+    }
+}
+
+#[test]
+fn masks_equal_scipy_and_monai() {
+    let of = fixture().masks;
+    let drawn = |text: &str| text.bytes().map(|b| b == b'1').collect::<Vec<bool>>();
+    let case = |case: &DrawnCase| MaskCase::new(&drawn(&case.truth), &drawn(&case.predicted), case.width);
+    for theirs in &of {
+        let ours = case(theirs);
+        close(&theirs.name, ours.dice(), theirs.dice, 1e-12);
+        close(&theirs.name, ours.iou(), theirs.iou, 1e-12);
+        close_auc(&theirs.name, ours.hd95, theirs.hd95);
+    }
+    // Every case counts in the mean of Dice, those with a distance in the mean of HD95.
+    let scores = MaskScores { names: vec!["disc".into()], cases: of.iter().map(case).collect() };
+    let ours = MaskSummary::new(&scores, Some(1));
+    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+    let structure = &ours.structures[0];
+    close("mean", structure.dice.value, mean(of.iter().map(|case| case.dice).collect()), 1e-12);
+    close("mean", structure.hd95, mean(of.iter().filter_map(|case| case.hd95).collect()), 1e-9);
+    assert_eq!((structure.present, structure.rightly_empty, structure.without_hd95), (8, 1, 2));
+    let present = of.iter().filter(|case| case.truth.contains('1'));
+    close("shown", structure.dice_present, mean(present.map(|case| case.dice).collect()), 1e-12);
+    let interval = structure.dice.interval.unwrap();
+    assert!(interval.low < structure.dice.value && structure.dice.value < interval.high);
+}
+
+#[test]
+fn intervals_of_areas_are_near_those_of_scipy() {
+    let case = fixture().labels.into_iter().next().unwrap();
+    let [low, high] = case.auc_interval.unwrap();
+    let ours = LabelSummary::new(&case.scores(), Some(3)).labels[0].auc_interval.unwrap();
+    close("AUC", ours.low, low, 0.015);
+    close("AUC", ours.high, high, 0.015);
+}
+
+#[test]
+fn tables_of_every_task_have_a_cell_for_each_column() {
+    let masks = vec![MaskCase::new(&[true, false], &[true, true], 2), MaskCase::new(&[false; 2], &[true; 2], 2)];
+    let labels = fixture().labels.remove(0).scores();
+    let binary = LabelScores { negative: Some("no".into()), ..labels.clone() };
+    let numbers = NumberScores {
+        names: vec!["a".into(), "b".into()],
+        truths: vec![1.0, 2.0],
+        predictions: vec![1.5, 2.5],
+        spreads: vec![1.0; 2],
+    };
+    let all = [
+        Predictions::Classes(cases()[0].scores()),
+        Predictions::Labels(labels),
+        Predictions::Labels(binary),
+        Predictions::Numbers(numbers),
+        Predictions::Masks(MaskScores { names: vec!["x".into(), "y".into()], cases: masks }),
+    ];
+    for predictions in all {
+        for truth in [true, false] {
+            let (columns, cells) = (predictions.columns(truth), predictions.cells(0, truth));
+            assert_eq!(columns.len(), cells.len(), "{columns:?} {cells:?}");
+        }
+        let text = predictions.measures(Some(1)).to_string();
+        assert!(text.contains("over "), "{text}");
+        assert_eq!(predictions.worst(1).len(), 1);
+    }
+}
+
+#[test]
+fn nothing_to_measure_gives_no_panic() {
+    let names = || vec!["a".to_string()];
+    let nothing = [
+        Predictions::Labels(LabelScores { names: names(), thresholds: vec![0.5], ..LabelScores::default() }),
+        Predictions::Numbers(NumberScores { names: names(), spreads: vec![1.0], ..NumberScores::default() }),
+        Predictions::Masks(MaskScores { names: names(), ..MaskScores::default() }),
+    ];
+    for predictions in nothing {
+        assert!(predictions.is_empty());
+        assert!(predictions.measures(Some(1)).to_string().contains('–'));
+    }
 }
 
 #[test]

@@ -6,9 +6,9 @@ use roentgen::{
         activation::Act,
         bias::bias_act,
         conv::{conv2d, transposed::conv_transpose2d},
-        dense_loss::{bce_with_logits, dice, huber, l1, mse},
+        dense_loss::{bce_with_logits, dice, focal, huber, l1, mse},
         elementwise::{activate, narrow, widen},
-        pool::adaptive_avg_pool,
+        pool::{adaptive_avg_pool, max_pool},
         regularise::{dropout, stochastic_depth},
         resample::{bilinear, crop_or_pad, upsample_nearest},
         slice::{channels, concat},
@@ -65,7 +65,10 @@ impl Fixture {
 fn assert_close(what: &str, got: &[f64], want: &[f64]) {
     assert_eq!(got.len(), want.len(), "{what}");
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
-        assert!((got - want).abs() <= 1e-13 + 1e-12 * want.abs(), "{what}, element {i}: {got}, PyTorch {want}");
+        assert!(
+            got == want || (got - want).abs() <= 1e-13 + 1e-12 * want.abs(),
+            "{what}, element {i}: {got}, PyTorch {want}"
+        );
     }
 }
 
@@ -109,6 +112,11 @@ fn adaptive_pooling() {
 }
 
 #[test]
+fn a_window_of_minus_infinity_passes_its_gradient_to_its_first_pixel() {
+    Fixture::read("max_pool").check("minus_infinity", |t| max_pool(&t[0], Window::square(3, 2, 1)));
+}
+
+#[test]
 fn concatenation() {
     Fixture::read("concat").check("three", |t| concat(&[&t[0], &t[1], &t[2]]));
 }
@@ -129,6 +137,7 @@ fn losses() {
     file.check("huber", |t| huber(&t[0], &t[1], 0.75));
     file.check("dice", |t| dice(&t[0], &t[1], 1.0, 0.0));
     file.check("dice_missed", |t| dice(&t[0], &t[1], 1.0, 8.0));
+    file.check("focal", |t| focal(&t[0], &t[1], &t[2], &t[3], 2.0));
 }
 
 /// A biased convolution is one with another input channel that is 1 everywhere.

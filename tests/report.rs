@@ -1,6 +1,6 @@
 //! The report page: complete, self-contained, well-formed, and safe with any text.
 
-use roentgen::metrics::{Scores, Summary};
+use roentgen::metrics::{LabelScores, MaskCase, MaskScores, Measures, NumberScores, Predictions, Scores};
 use roentgen::report::{EpochRecord, Evaluation, Picture, Report, SplitCounts, WorstCase, render};
 
 const ATTACK: &str = "<script>alert(\"x\")</script> & 'co'";
@@ -11,13 +11,17 @@ fn pair(name: &str, value: &str) -> (String, String) {
 }
 
 /// Eight samples of three classes, two of them wrong; the third class has no sample.
-fn scores() -> Scores {
+fn scores() -> Predictions {
     let row = |c: usize| if c == 0 { [0.75, 0.125, 0.125] } else { [0.25, 0.5, 0.25] };
-    Scores {
-        classes: vec!["glioma".into(), ATTACK.into(), "absent".into()],
+    Predictions::Classes(Scores {
+        classes: classes(),
         labels: vec![0, 0, 0, 0, 0, 1, 1, 1],
         probabilities: [0, 0, 0, 0, 1, 1, 1, 0].into_iter().flat_map(row).collect(),
-    }
+    })
+}
+
+fn classes() -> Vec<String> {
+    vec!["glioma".into(), ATTACK.into(), "absent".into()]
 }
 
 fn epoch(epoch: u32) -> EpochRecord {
@@ -32,10 +36,11 @@ fn epoch(epoch: u32) -> EpochRecord {
         learning_rate: 1e-3 / done,
         seconds: 12.5,
         images_per_second: 64.25,
+        ..EpochRecord::default()
     }
 }
 
-fn full<'a>(history: &'a [EpochRecord], scores: &Scores, summary: &'a Summary) -> Report<'a> {
+fn full<'a>(history: &'a [EpochRecord], scores: &Predictions, summary: &'a Measures) -> Report<'a> {
     let picture = Picture { width: 4, height: 3, pixels: (0..12).map(|i| i * 20).collect() };
     let case = |i| WorstCase::new(scores, i, format!("case {i} {ATTACK}"), picture.clone());
     Report {
@@ -47,8 +52,9 @@ fn full<'a>(history: &'a [EpochRecord], scores: &Scores, summary: &'a Summary) -
         best_epoch: Some(2),
         schedule: vec![(0.0, 0.0), (0.5, 1e-3), (3.0, 0.0)],
         data: SplitCounts {
-            classes: scores.classes.clone(),
+            classes: classes(),
             splits: vec![("training".into(), vec![31, 41, 59]), (ATTACK.into(), vec![5, 3, 0])],
+            overlap: false,
         },
         evaluations: vec![Evaluation {
             split: format!("test {ATTACK}"),
@@ -63,7 +69,7 @@ fn full<'a>(history: &'a [EpochRecord], scores: &Scores, summary: &'a Summary) -
 /// The page of a full report over the given history.
 fn page(history: &[EpochRecord]) -> String {
     let scores = scores();
-    let summary = Summary::with_intervals(&scores, 0);
+    let summary = scores.measures(Some(0));
     render(&full(history, &scores, &summary))
 }
 
@@ -186,13 +192,68 @@ fn runs_of_any_length_and_missing_values_are_shown() {
 fn empty_and_broken_evaluations_are_shown() {
     let classes = vec!["a".to_string(), "b".to_string()];
     let broken = Scores { classes: classes.clone(), labels: vec![1], probabilities: vec![f32::NAN; 2] };
-    for scores in [Scores { classes, ..Scores::default() }, broken] {
-        let summary = Summary::with_intervals(&scores, 0);
+    for scores in [Scores { classes, ..Scores::default() }, broken].map(Predictions::Classes) {
+        let summary = scores.measures(Some(0));
         let html = render(&full(&[], &scores, &summary));
         assert_well_formed(&html);
         assert!(!html.contains("NaN"), "{html}");
     }
     assert_well_formed(&render(&Report::default()));
+}
+
+#[test]
+fn pages_of_the_other_tasks_are_well_formed_and_show_their_figures() {
+    let labels = |truths: Vec<bool>, probabilities: Vec<f32>| LabelScores {
+        names: vec![ATTACK.into()],
+        negative: Some("no".into()),
+        thresholds: vec![0.5],
+        truths,
+        probabilities,
+    };
+    let numbers = |truths: Vec<f64>, predictions: Vec<f64>| NumberScores {
+        names: vec![ATTACK.into()],
+        truths,
+        predictions,
+        spreads: vec![1.0],
+    };
+    let masks = |cases| MaskScores { names: vec![ATTACK.into()], cases };
+    let case = MaskCase::new(&[true, true, false], &[true, false, false], 3);
+    let all: [(Predictions, &[&str]); 6] = [
+        (
+            Predictions::Labels(labels(vec![true, false, true, false], vec![0.75, 0.25, 0.5, 0.75])),
+            &["AUC on test", "0.625", "Sensitivity 100.0 %", "Specificity 50.0 %", "ROC", "Reliability"],
+        ),
+        (
+            Predictions::Numbers(numbers(vec![1.0, 2.0, 4.0], vec![2.0, 2.0, 2.0])),
+            &["Mean absolute error", "1.00", "Bland–Altman", "2.0 for 4.0"],
+        ),
+        (Predictions::Masks(masks(vec![case])), &["Dice on test", "0.667", "IoU 0.500", "HD95"]),
+        (Predictions::Labels(labels(vec![], vec![])), &[]),
+        (Predictions::Numbers(numbers(vec![f64::NAN], vec![1.0])), &[]),
+        (Predictions::Masks(masks(vec![])), &[]),
+    ];
+    for (predictions, parts) in all {
+        let summary = predictions.measures(Some(0));
+        let html = render(&full(&[epoch(1), epoch(2)], &predictions, &summary));
+        assert_well_formed(&html);
+        assert!(!html.contains("NaN") && !html.contains("inf"), "{html}");
+        assert!(!html.contains("<script"));
+        let text = text(&html);
+        parts.iter().for_each(|part| assert!(text.contains(part), "{part:?} is not in: {text}"));
+    }
+}
+
+#[test]
+fn an_outline_is_drawn_in_colour() {
+    let gray = Picture { width: 3, height: 3, pixels: vec![7; 9] };
+    let marked = |pixels: [usize; 2]| (0..9).map(|i| pixels.contains(&i)).collect::<Vec<_>>();
+    let drawn = gray.outlined(&marked([0, 4]), &marked([4, 8]));
+    let pixel = |i: usize| &drawn.pixels[3 * i..][..3];
+    assert_eq!((drawn.pixels.len(), pixel(1)), (27, &[7u8, 7, 7][..]));
+    // Green where only the truth has an edge, red where only the prediction, yellow where both.
+    assert!(pixel(0)[1] > 150 && pixel(0)[0] < 100, "{:?}", pixel(0));
+    assert!(pixel(8)[0] > 150 && pixel(8)[1] < 100, "{:?}", pixel(8));
+    assert!(pixel(4)[0] > 150 && pixel(4)[1] > 150, "{:?}", pixel(4));
 }
 
 #[test]

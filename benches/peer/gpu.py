@@ -11,7 +11,8 @@ runs before the first and the last block. Nets whose contenders would not fit si
 ours is measured. Nothing starts after --budget seconds.
 
 Output: a JSON line on the machine, then one a net; a table on stderr. `roentgen bench --json` ends with a line of JSON that has
-`ms_per_step` (a list) and `loss` (first, last); everything else in it (`kernels` a step, `peak_mem_mb`) is passed on.
+`ms_per_step` (a list) and `loss` (first, last); everything else in it (`kernels`, the launches of a step, `kernel_ms`, the milliseconds
+of each kernel in it, `device_peak_mb`, to be held against torch_peak_mb) is passed on.
 """
 
 import argparse

@@ -26,6 +26,8 @@ import sys
 import time
 
 LAYOUTS = ["contiguous", "channels_last"]
+# Sides of images where the usual one leaves a network without its auxiliary head.
+NATIVE = {"inception_v3": 299}
 
 
 def worker(options):
@@ -41,15 +43,26 @@ def worker(options):
     labels = torch.arange(options.batch) % 1000
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     times, losses = [], []
+    if options.forward:
+        model.eval()
     for _ in range(options.warmup + options.steps):
         start = time.perf_counter()
+        if options.forward:
+            with torch.inference_mode():
+                model(x)
+            times.append(1e3 * (time.perf_counter() - start))
+            continue
         optimiser.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(model(x), labels)
+        scores = model(x)
+        if isinstance(scores, tuple):  # inception_v3 and its auxiliary head, weighted as in torchvision's training and in ours
+            loss = torch.nn.functional.cross_entropy(scores[0], labels) + 0.4 * torch.nn.functional.cross_entropy(scores[1], labels)
+        else:
+            loss = torch.nn.functional.cross_entropy(scores, labels)
         loss.backward()
         optimiser.step()
         times.append(1e3 * (time.perf_counter() - start))
         losses.append(loss.item())
-    print(json.dumps({"ms_per_step": times[options.warmup:], "loss": [losses[0], losses[-1]], "import_mb": round(import_mb, 1),
+    print(json.dumps({"ms_per_step": times[options.warmup:], "loss": losses[:1] + losses[-1:], "import_mb": round(import_mb, 1),
                       "torch": torch.__version__}))
 
 
@@ -72,20 +85,22 @@ def summarise(runs, batch):
 
 def compare(options, model):
     runs = {name: [] for name in LAYOUTS + ["ours"] * bool(options.ours)}
+    size = NATIVE.get(model, options.size)
     for round_ in range(options.rounds):
         for name in runs:
             if name == "ours":
-                command = shlex.split(options.ours.format(model=model, size=options.size, batch=options.batch, threads=options.threads))
+                command = shlex.split(options.ours.format(model=model, size=size, batch=options.batch, threads=options.threads))
             else:
-                settings = {"models": model, "size": options.size, "batch": options.batch, "threads": options.threads,
+                settings = {"models": model, "size": size, "batch": options.batch, "threads": options.threads,
                             "steps": options.steps, "warmup": options.warmup}
-                command = [sys.executable, __file__, "--worker", name, *(v for k, s in settings.items() for v in (f"--{k}", str(s)))]
+                command = [sys.executable, __file__, "--worker", name, *(v for k, s in settings.items() for v in (f"--{k}", str(s))),
+                           *["--forward"] * options.forward]
             run = measure(command, options.threads)
             runs[name].append(run)
             print(json.dumps({"model": model, "runner": name, "round": round_, **run}), flush=True)
     result = {name: summarise(of, options.batch) for name, of in runs.items()}
     best = min(LAYOUTS, key=lambda name: result[name]["ms_per_step"])
-    row = {"model": model, "size": options.size, "batch": options.batch, "threads": options.threads, "best_layout": best, "torch": result[best]}
+    row = {"model": model, "size": size, "batch": options.batch, "threads": options.threads, "forward": options.forward, "best_layout": best, "torch": result[best]}
     if options.ours:
         ours, peer = result["ours"], result[best]
         row |= {"ours": ours, "speed_ratio": round(peer["ms_per_step"] / ours["ms_per_step"], 3),
@@ -116,6 +131,7 @@ def main():
     parser.add_argument("--warmup", type=int, default=2, help="steps before them")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--ours", metavar="CMD", help="our command; {model} {size} {batch} {threads} are filled in")
+    parser.add_argument("--forward", action="store_true", help="time the forward pass in evaluation mode (give it to --ours too)")
     parser.add_argument("--worker", choices=LAYOUTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

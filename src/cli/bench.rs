@@ -13,12 +13,12 @@ use crate::{
     nn::Mode,
     rng::{Purpose, Rng},
     train::{
-        Config, Optimiser, Optimizer, Precision,
-        step::{self, Objective, Steps},
+        Config, Objective, Optimiser, Optimizer, Precision,
+        step::{self, Steps},
     },
 };
 use serde_json::json;
-use std::{process::ExitCode, time::Instant};
+use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -46,16 +46,20 @@ pub struct Args {
     /// Time the forward pass in evaluation mode instead of training
     #[arg(long)]
     forward: bool,
-    /// Print the time of each kernel
+    /// Print the time of each kernel, in a few steps of their own
     #[arg(long)]
     profile: bool,
-    /// End with a line of JSON: ms_per_step, loss (first and last), peak_mem_mb, images_per_second
+    /// End with a line of JSON: ms_per_step, loss (first and last), images_per_second, peak_mem_mb (main memory of the
+    /// program), device_peak_mb (tensors on the device), kernels (launches a step), kernel_ms (of each kernel a step)
     #[arg(long)]
     json: bool,
 }
 
 /// Classes of the made-up task: ImageNet's, as in the speeds that others publish.
 const CLASSES: usize = 1000;
+
+/// Steps in which kernels are timed one by one, behind one that is not: a GPU then launches what it would replay.
+const PROFILED: u32 = 2;
 
 /// Times steps of SGD with momentum, or forward passes, and prints the rate.
 pub fn run(args: Args) -> Result<ExitCode> {
@@ -78,51 +82,79 @@ pub fn run(args: Args) -> Result<ExitCode> {
         config.seed,
     )?;
     let optimiser = Optimiser::new(&mut model, &config)?;
-    let objective = Objective { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
-    let mut steps = Steps::new(objective, config.seed);
+    let objective = Objective::CrossEntropy { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
     let batch = random_batch(args.batch, args.size);
-    let (mut times, mut losses) = (vec![], vec![]);
-    for step in 0..args.warmup + args.steps {
-        let start = Instant::now();
-        if args.forward {
-            step::forward(&model, &model.pass(Mode::Eval), &batch).to_vec()?;
-        } else {
-            losses.push(steps.train(&model, &optimiser, &batch, (u64::from(step), config.lr))?.loss);
+    // Seconds and losses of steps from `first` on, and the most memory on the device so far, that of a recorded step included.
+    let run = |first: u32, count: u32| -> Result<(Vec<f64>, Vec<f64>, usize)> {
+        let mut steps = Steps::new(objective.clone(), config.seed);
+        let (mut times, mut losses) = (vec![], vec![]);
+        for step in first..first + count {
+            let start = Instant::now();
+            if args.forward {
+                step::forward(&model, &model.pass(Mode::Eval), &batch).to_vec()?;
+            } else {
+                losses.push(steps.train(&model, &optimiser, &batch, (u64::from(step), config.lr))?.loss);
+            }
+            times.push(start.elapsed().as_secs_f64());
         }
-        let seconds = start.elapsed().as_secs_f64();
-        if step >= args.warmup {
-            times.push(seconds);
-        } else if args.profile {
-            device.kernel_times();
-        }
-    }
+        Ok((times, losses, device.memory().peak))
+    };
+    let (mut times, losses, device_peak) = run(0, args.warmup + args.steps)?;
+    times.drain(..args.warmup as usize);
     let rate = (times.len() * args.batch) as f64 / times.iter().sum::<f64>();
-    let peak = machine::peak_memory_mib();
+    let (peak, device_peak) = (machine::peak_memory_mib(), device_peak >> 20);
     let kind = if args.forward { "forward" } else { "training" };
     print(format!("{}  {kind}  {} x {} px  {}\n", config.model, args.batch, args.size, device.name()))?;
-    print(format!("{rate:.2} images/s, peak memory {} MiB\n", decimals(peak.map(|mib| mib as f64), 0)))?;
+    let mib = decimals(peak.map(|mib| mib as f64), 0);
+    print(format!("{rate:.2} images/s, peak memory {mib} MiB, of tensors on the device {device_peak} MiB\n"))?;
+    if !(args.profile || args.json) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let next = args.warmup + args.steps;
+    device.kernel_times();
+    run(next, 1)?;
+    device.kernel_times();
+    let (profiled, ..) = run(next + 1, PROFILED)?;
+    let kernels = device.kernel_times();
     if args.profile {
-        print_profile(&device.kernel_times(), times.iter().sum::<f64>(), times.len());
+        print_profile(&kernels, profiled.iter().sum())?;
     }
     if args.json {
         let ms: Vec<f64> = times.iter().map(|seconds| seconds * 1e3).collect();
         let ends: Vec<_> = [losses.first(), losses.last()].into_iter().flatten().collect();
-        let line = json!({ "ms_per_step": ms, "loss": ends, "peak_mem_mb": peak, "images_per_second": rate });
+        let launches: u64 = kernels.iter().map(|kernel| kernel.launches).sum();
+        let kernel_ms: BTreeMap<_, _> =
+            kernels.iter().map(|kernel| (kernel.name, a_step(kernel.seconds * 1e3))).collect();
+        let line = json!({
+            "ms_per_step": ms,
+            "loss": ends,
+            "images_per_second": rate,
+            "peak_mem_mb": peak,
+            "device_peak_mb": device_peak,
+            "kernels": launches / u64::from(PROFILED),
+            "kernel_ms": kernel_ms,
+        });
         print(format!("{line}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line a kernel, longest first: milliseconds and launches a step, and share of the steps' time.
-fn print_profile(kernels: &[KernelTime], seconds: f64, steps: usize) {
+/// What all profiled steps have, for one.
+fn a_step(sum: f64) -> f64 {
+    sum / f64::from(PROFILED)
+}
+
+/// A line a kernel, longest first: milliseconds and launches a step, and share of the time of the profiled steps.
+fn print_profile(kernels: &[KernelTime], seconds: f64) -> Result<()> {
     let mut kernels = kernels.to_vec();
     kernels.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
     let elsewhere = seconds - kernels.iter().map(|kernel| kernel.seconds).sum::<f64>();
     kernels.push(KernelTime { name: "(outside kernels)", launches: 0, seconds: elsewhere });
     for KernelTime { name, launches, seconds: time } in kernels {
-        let (ms, launches) = (time * 1e3 / steps as f64, launches as f64 / steps as f64);
-        println!("{name:26} {ms:9.2} ms {launches:5.0} launches {:5.1} %", 100.0 * time / seconds);
+        let (ms, launches, share) = (a_step(time * 1e3), a_step(launches as f64), 100.0 * time / seconds);
+        print(format!("{name:26} {ms:9.2} ms {launches:5.0} launches {share:5.1} %\n"))?;
     }
+    Ok(())
 }
 
 fn random_batch(n: usize, size: usize) -> Batch {
@@ -133,5 +165,6 @@ fn random_batch(n: usize, size: usize) -> Batch {
         labels: (0..n).map(|_| rng.below(CLASSES as u32)).collect(),
         indices: (0..n as u32).collect(),
         size,
+        ..Batch::default()
     }
 }

@@ -7,8 +7,7 @@ use super::{
 use crate::{
     Error, Result,
     data::Split,
-    metrics::Summary,
-    train::{Checkpoint, Prepared, checkpoint, step, write_predictions},
+    train::{Checkpoint, Head, Prepared, checkpoint, step, write_predictions},
 };
 use std::{
     path::{Path, PathBuf},
@@ -60,12 +59,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     prepared.tell(&mut |line| say(line));
     let split = chosen(&prepared, args.split)?;
-    let loader = prepared.loader(split, &state.config, usize::from(args.workers)).expect("the split has images");
+    let loader = prepared.loader(split, state, usize::from(args.workers)).expect("the split has images");
     say(format!("evaluating {} on {} {split} images", checkpoint.path().display(), loader.records().len()));
-    let scores = step::evaluate(&model, &loader, &state.classes, &AtomicBool::new(false))?;
-    let scores = scores.expect("nothing interrupts it");
-    write_predictions(&args.out, &[(split, loader.records(), &scores)])?;
-    print(format!("{}\n", Summary::with_intervals(&scores, state.config.seed)))?;
+    let predictions = step::evaluate(&model, &loader, &Head::of(state), &AtomicBool::new(false))?;
+    let predictions = predictions.expect("nothing interrupts it");
+    write_predictions(&args.out, &[(split, loader.records(), &predictions)])?;
+    print(format!("{}\n", predictions.measures(Some(state.config.seed))))?;
     say(format!("predictions: {}", args.out.display()));
     Ok(ExitCode::SUCCESS)
 }

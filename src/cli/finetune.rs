@@ -129,11 +129,9 @@ fn introduce(session: &Session, device: &Arc<dyn Device>) {
 }
 
 fn tell_matched(matched: &Matched, path: Option<&Path>) {
-    let Matched { copied, skipped, unfilled } = matched;
     let from = path.map_or(String::new(), |path| path.display().to_string());
-    say(format!("weights {from}: {} copied, {} skipped, {} unfilled", copied.len(), skipped.len(), unfilled.len()));
-    skipped.iter().for_each(|(name, reason)| say(format!("        skipped   {name}: {reason}")));
-    unfilled.iter().for_each(|name| say(format!("        unfilled  {name}")));
+    say(format!("weights {from}: {}", matched.summary()));
+    matched.short_table().iter().for_each(|line| say(format!("        {line}")));
 }
 
 fn facts(session: &Session) -> Vec<(String, String)> {

@@ -99,6 +99,11 @@ pub fn first_gpu() -> Result<Arc<dyn Device>> {
     Cuda::new(0)
 }
 
+/// Whether there is a GPU, other than the simulator.
+pub fn has_gpu() -> bool {
+    cuda::find(0).is_ok_and(|found| !found.is_simulated())
+}
+
 fn cpu() -> Arc<dyn Device> {
     Cpu::new(memory_bytes().unwrap_or(usize::MAX))
 }

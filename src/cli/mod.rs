@@ -3,6 +3,7 @@
 mod bench;
 mod doctor;
 mod evaluate;
+mod export;
 mod finetune;
 mod inspect;
 mod machine;
@@ -10,6 +11,7 @@ mod options;
 mod output;
 mod predict;
 mod progress;
+mod weights;
 
 use crate::Result;
 use clap::{Parser, Subcommand};
@@ -38,8 +40,10 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Score images with a trained network
     Predict(predict::Args),
-    /// List the tensors of a network or a checkpoint
+    /// List the layers of a network and the memory that training needs, or the tensors of a checkpoint
     Inspect(inspect::Args),
+    /// Look into files of weights, convert, compare and export them
+    Weights(weights::Args),
     /// Time training steps on random data
     Bench(bench::Args),
     /// Tell what there is to compute on, and why not a GPU
@@ -67,6 +71,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Weights(args) => weights::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args),
     }

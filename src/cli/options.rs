@@ -2,8 +2,9 @@
 
 use crate::{
     Error, Result,
-    data::{Augment, Intensity, Normalise},
-    train::{ClassWeights, Config, Monitor, Optimizer, Precision, schedule::Course},
+    data::{Augment, Intensity, Layout, Normalise},
+    task::{Loss, Monitor, Task},
+    train::{ClassWeights, Config, Optimizer, Precision, schedule::Course},
 };
 use serde::Serialize;
 use std::{
@@ -16,16 +17,34 @@ use toml::{Table, Value};
 #[derive(clap::Args, Serialize)]
 #[command(next_help_heading = "Recipe")]
 pub struct Recipe {
-    /// Folder of class folders (or of Training/ and Testing/ with them), or CSV with the columns path,label[,group][,split]
-    /// [default: a small sample inside the program]
+    /// Folder of class folders (or of Training/ and Testing/ with them), of images/ and masks/ for segmentation, or CSV with
+    /// the columns path,label[,group][,split][,frame] or those that are named below [default: a small sample inside the program]
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
+    /// Published layout of the data, which also says the task
+    #[arg(long, value_name = "NAME", conflicts_with = "task")]
+    layout: Option<Layout>,
+    /// What to train for [default: multi-class]
+    #[arg(long, value_name = "NAME")]
+    task: Option<Task>,
     /// Backbone [default: resnet18]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
-    /// Safetensors file to start from [default: random weights]
+    /// File of weights to start from: safetensors, .pth, .tar.gz with a .pth [default: random weights]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// Start from the head of --weights too; by default it starts from random weights
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    copy_head: bool,
+    /// Fold the first convolution of --weights to three channels if it has another number
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    fold_stem: bool,
+    /// Refuse --weights that do not fill everything but the head, or hold anything else
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    strict: bool,
     /// Side of the square images, in pixels [default: 224; 64 for the sample]
     #[arg(long, value_name = "PX")]
     size: Option<usize>,
@@ -59,13 +78,17 @@ pub struct Recipe {
     /// Scale the gradients of a step down to this norm if they are longer [default: no limit]
     #[arg(long, value_name = "NORM")]
     clip_norm: Option<f64>,
+    /// Loss: bce or focal for yes-or-no answers; mse, l1 or huber for numbers; dice-bce, dice, dice-missed, bce or focal for
+    /// masks [default: the first of them]
+    #[arg(long, value_name = "NAME")]
+    loss: Option<Loss>,
     /// Share of the target spread over all classes [default: 0]
     #[arg(long, value_name = "SHARE")]
     label_smoothing: Option<f32>,
     /// Weights of the classes in the loss [default: none]
     #[arg(long, value_name = "NAME")]
     class_weights: Option<ClassWeights>,
-    /// What tells the best epoch [default: macro-f1]
+    /// What tells the best epoch: loss, or the task's own [default: macro-f1, auc, mae or dice]
     #[arg(long, value_name = "NAME")]
     monitor: Option<Monitor>,
     /// Stop after this many epochs without improvement; 0 for never [default: 0]
@@ -83,6 +106,9 @@ pub struct Recipe {
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     drop_copies: bool,
+    #[command(flatten)]
+    #[serde(skip)]
+    columns: ColumnFlags,
     /// Share of the images drawn for validation, unless the data give it; 0 for none [default: 0.15]
     #[arg(long, value_name = "SHARE")]
     #[serde(skip)]
@@ -106,6 +132,40 @@ pub struct Recipe {
     #[arg(long)]
     #[serde(skip)]
     no_augment: bool,
+}
+
+/// The flags that say which columns of a table mean what.
+#[derive(clap::Args, Serialize)]
+#[command(next_help_heading = "Columns of a CSV")]
+struct ColumnFlags {
+    /// Path of the image, relative to the CSV's folder [default: path]
+    #[arg(long, value_name = "COLUMN")]
+    path: Option<String>,
+    /// Class, labels (names joined by '|', or a column of 0 and 1 for each) or numbers; commas between several
+    /// [default: label]
+    #[arg(long, value_name = "COLUMN,...", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    target: Vec<String>,
+    /// What must not straddle splits, say a patient [default: group, if there is one]
+    #[arg(long, value_name = "COLUMN")]
+    group: Option<String>,
+    /// The split [default: split, if there is one]
+    #[arg(long = "split-column", value_name = "COLUMN")]
+    split: Option<String>,
+    /// Numbers that the network is given beside the image (true/false, yes/no and m/f are 1/0)
+    #[arg(long, value_name = "COLUMN,...", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    inputs: Vec<String>,
+    /// Masks of a structure, a column a rater; may be given once for each structure
+    #[arg(long, value_name = "[NAME=]COLUMN,...")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    masks: Vec<String>,
+    /// Raters who must have marked a pixel [default: 1]
+    #[arg(long, value_name = "N")]
+    agree: Option<usize>,
+    /// The class whose probability a binary network gives [default: the last by name]
+    #[arg(long, value_name = "CLASS")]
+    positive: Option<String>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -151,6 +211,10 @@ impl Recipe {
         };
         if let Some(augment) = augment {
             table.insert("augment".into(), Value::try_from(augment).expect("plain data"));
+        }
+        let columns = Table::try_from(&self.columns).map_err(unusable)?;
+        if !columns.is_empty() {
+            table.insert("columns".into(), Value::Table(columns));
         }
         let shares = [("validation", self.validation), ("test", self.test)];
         let shares: Table = shares.into_iter().filter_map(|(key, share)| Some((key.into(), share?.into()))).collect();

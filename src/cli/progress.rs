@@ -2,7 +2,7 @@
 
 use super::output::say;
 use crate::{
-    metrics::{decimals, percent},
+    metrics::decimals,
     report::EpochRecord,
     train::{Observer, StepProgress},
 };
@@ -74,11 +74,11 @@ impl Observer for Progress {
 
     fn epoch(&mut self, record: &EpochRecord, best: bool) {
         let validation = match record.validation_loss {
-            Some(loss) => format!(
-                "  validation loss {loss:.4}, accuracy {}, macro F1 {}",
-                percent(record.validation_accuracy.unwrap_or(f64::NAN)),
-                decimals(record.validation_macro_f1, 3)
-            ),
+            Some(loss) => {
+                let measured = record.measured();
+                let measured = measured.iter().map(|(name, value)| format!(", {name} {value}"));
+                format!("  validation loss {loss:.4}{}", measured.collect::<String>())
+            }
             None => String::new(),
         };
         let text = format!(

@@ -98,6 +98,38 @@ impl Variation {
     }
 }
 
+impl Variation {
+    /// Moves a mask `[size, size, k]` of 0 and 1 as [`Variation::apply`] moves its image: each pixel is that of the nearest
+    /// centre.
+    #[track_caller]
+    pub fn apply_mask(&self, mask: &[u8], size: usize, k: usize) -> Vec<u8> {
+        assert_eq!(mask.len(), size * size * k, "Variation::apply_mask: the mask is not {size} x {size} x {k}");
+        let mut out = mask.to_vec();
+        if self.flip {
+            for row in out.chunks_exact_mut(size * k) {
+                row.reverse();
+                row.chunks_exact_mut(k).for_each(<[u8]>::reverse);
+            }
+        }
+        if self.degrees == 0.0 {
+            return out;
+        }
+        let flipped = out.clone();
+        let (sin, cos) = f64::from(self.degrees).to_radians().sin_cos();
+        let half = (size as f64 - 1.0) / 2.0;
+        for (i, pixel) in out.chunks_exact_mut(k).enumerate() {
+            let (dy, dx) = ((i / size) as f64 - half, (i % size) as f64 - half);
+            let (x, y) = ((half + cos * dx - sin * dy).round(), (half + sin * dx + cos * dy).round());
+            let inside = |v: f64| (0.0..size as f64).contains(&v);
+            match inside(x) && inside(y) {
+                true => pixel.copy_from_slice(&flipped[(y as usize * size + x as usize) * k..][..k]),
+                false => pixel.fill(0),
+            }
+        }
+        out
+    }
+}
+
 /// Rotates counter-clockwise about the centre. Each output pixel is the bilinear mean of the four input pixels around
 /// where it came from; those outside the image count as zero.
 fn rotate(image: &[f32], size: usize, degrees: f32) -> Vec<f32> {

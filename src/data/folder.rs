@@ -2,10 +2,12 @@
 
 use super::{
     decode, dicom, metaimage, nifti,
-    source::{Listed, Source, Split},
+    source::{Listed, ListedTruth, Listing, Raters, Source, Split},
+    table::Columns,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, task::Task};
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
@@ -14,32 +16,46 @@ use std::{
 const LAYOUT: &str = "lay it out as FOLDER/<class>/<image>, or as FOLDER/Training/<class>/... and \
                       FOLDER/Testing/<class>/...";
 
-/// Every image under `root` with its class and split, and the number of other files passed over.
-pub fn list(root: &Path) -> Result<(Vec<Listed>, usize)> {
+const PAIRS: &str = "lay it out as FOLDER/images/<image>.png and FOLDER/masks/<image>.png, with a folder mask... for each \
+                     rater if there are several";
+
+/// Every image under `root` with its class or masks and its split.
+///
+/// # Errors
+/// A folder that is not laid out for the task.
+pub fn list(task: Task, root: &Path, columns: &Columns) -> Result<Listing> {
     let mut found = Found { root, listed: Vec::new(), ignored: 0 };
     let folders = found.subfolders(root)?;
     if folders.is_empty() {
         return Err(found.no_class_folders());
     }
+    if matches!(task, Task::MultiLabel | Task::Regression) || !columns.inputs.is_empty() {
+        return Err(Error::unusable(
+            format!("the folder {} cannot say the {} of an image", root.display(), task.noun()),
+            "a CSV that names the images and holds the numbers",
+        ));
+    }
     let splits: Option<Vec<Split>> = folders.iter().map(|f| Split::parse(&base_name(f))).collect();
-    match splits {
-        Some(splits) if splits.contains(&Split::Train) => {
-            for (folder, &split) in folders.iter().zip(&splits) {
-                for class in found.subfolders(folder)? {
-                    found.add_class(&class, Some(split))?;
-                }
-            }
-        }
-        _ => {
-            for class in &folders {
-                found.add_class(class, None)?;
-            }
+    let parts = match splits {
+        Some(splits) if splits.contains(&Split::Train) => folders
+            .iter()
+            .zip(splits)
+            .map(|(folder, split)| Ok((found.subfolders(folder)?, Some(split))))
+            .collect::<Result<Vec<_>>>()?,
+        _ => vec![(folders, None)],
+    };
+    for (folders, split) in parts {
+        if task == Task::Segmentation {
+            found.add_pairs(&folders, split, columns)?;
+        } else {
+            folders.iter().try_for_each(|class| found.add_class(class, split))?;
         }
     }
     if found.listed.is_empty() {
         return Err(Error::unusable(format!("the dataset folder {} holds no images", root.display()), LAYOUT));
     }
-    Ok((found.listed, found.ignored))
+    let names = if task == Task::Segmentation { vec!["mask".into()] } else { vec![] };
+    Ok(Listing { origin: root.display().to_string(), task, names, listed: found.listed, ignored: found.ignored })
 }
 
 struct Found<'a> {
@@ -80,7 +96,8 @@ impl Found<'_> {
                 } else if is_image_file(&path) {
                     self.listed.push(Listed {
                         name: relative_name(self.root, &path),
-                        label: base_name(folder),
+                        truth: ListedTruth::Class(base_name(folder)),
+                        inputs: vec![],
                         group: None,
                         split,
                         source: Source::File(path),
@@ -98,6 +115,52 @@ impl Found<'_> {
         }
         Ok(())
     }
+}
+
+impl Found<'_> {
+    /// Adds the images of the folder `image…` with the files of the same stem in the folders `mask…`, one a rater. A
+    /// rater without such a file marked nothing, but some rater must have one.
+    fn add_pairs(&mut self, folders: &[PathBuf], split: Option<Split>, columns: &Columns) -> Result<()> {
+        let unpaired = |problem: String| Error::unusable(problem, PAIRS);
+        let named = |start: &'static str| move |path: &PathBuf| base_name(path).to_lowercase().starts_with(start);
+        let images = folders.iter().find(|path| named("image")(path));
+        let raters: Vec<&PathBuf> = folders.iter().filter(|path| named("mask")(path)).collect();
+        let (Some(images), false) = (images, raters.is_empty()) else {
+            return Err(unpaired(format!("{} does not hold the folders images and masks", self.root.display())));
+        };
+        columns.check_raters(raters.len())?;
+        let mut drawn: HashMap<String, Vec<Source>> = HashMap::new();
+        for path in raters.iter().map(|folder| visible_entries(folder)).collect::<Result<Vec<_>>>()?.concat() {
+            if is_image_file(&path) {
+                drawn.entry(stem(&path)).or_default().push(Source::File(path));
+            }
+        }
+        for path in visible_entries(images)? {
+            if !is_image_file(&path) {
+                self.ignored += 1;
+                continue;
+            }
+            let masks =
+                drawn.remove(&stem(&path)).ok_or_else(|| unpaired(format!("{} has no mask", path.display())))?;
+            self.listed.push(Listed {
+                name: relative_name(self.root, &path),
+                truth: ListedTruth::Masks(vec![Raters { masks, agree: columns.agree }]),
+                inputs: vec![],
+                group: None,
+                split,
+                source: Source::File(path),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The name of a file without the suffix of an image; what else follows a dot, as in the names of DICOM files, stays.
+pub(super) fn stem(path: &Path) -> String {
+    let name = base_name(path);
+    let lower = name.to_ascii_lowercase();
+    let suffix = SUFFIXES.iter().find(|suffix| lower.ends_with(*suffix)).map_or(0, |suffix| suffix.len());
+    name[..name.len() - suffix].to_string()
 }
 
 fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -136,7 +199,7 @@ fn base_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn relative_name(root: &Path, path: &Path) -> String {
+pub(super) fn relative_name(root: &Path, path: &Path) -> String {
     let relative = path.strip_prefix(root).unwrap_or(path);
     relative.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
 }

@@ -156,6 +156,11 @@ impl Frame {
         self.samples.to_f64().into_iter().map(|value| self.meaning.rescale.apply(value)).collect()
     }
 
+    /// Whether each pixel's physical value is other than 0, as masks are read; of color its luma.
+    pub fn marked(self) -> Vec<bool> {
+        self.into_gray().physical().into_iter().map(|value| value != 0.0 && !value.is_nan()).collect()
+    }
+
     /// The gray image that `intensity` makes of the frame: 8 bit where the stored values are shown as they are and have
     /// no more, else 16 bit. `name` is how the errors call the file.
     ///

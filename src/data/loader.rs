@@ -11,7 +11,9 @@ use super::{
     decode::Gray,
     intensity::Intensity,
     normalise::Normalise,
-    source::{Record, Skipped},
+    resize::fit_mask,
+    scaling::Scaling,
+    source::{Record, Skipped, Truth},
 };
 use crate::{
     Result,
@@ -45,6 +47,10 @@ pub struct LoaderOptions {
     pub intensity: Intensity,
     /// Scaling of the values.
     pub normalise: Normalise,
+    /// Scaling of the numbers that are true of an image.
+    pub targets: Scaling,
+    /// Scaling of the numbers beside an image.
+    pub inputs: Scaling,
     /// A new order in every epoch; otherwise that of the records.
     pub shuffle: bool,
     /// Leave unreadable files out of their batch and note them in [`Loader::skipped`], instead of failing.
@@ -68,6 +74,8 @@ impl Default for LoaderOptions {
             augment: Augment::none(),
             intensity: Intensity::Auto,
             normalise: Normalise::none(),
+            targets: Scaling::default(),
+            inputs: Scaling::default(),
             shuffle: false,
             skip_bad: false,
             drop_last: false,
@@ -77,13 +85,17 @@ impl Default for LoaderOptions {
     }
 }
 
-/// Images and labels of one step.
+/// Images of one step and what is true of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     /// `[n, size, size, 3]`, normalised.
     pub images: Vec<f32>,
-    /// Class of each image.
+    /// Class of each image; 0 where the truth is none.
     pub labels: Vec<u32>,
+    /// Class of each image as a number, or its scaled numbers `[n, k]`, or its masks `[n, size, size, k]` of 0 and 1.
+    pub targets: Vec<f32>,
+    /// Scaled numbers beside the images, `[n, inputs]`.
+    pub inputs: Vec<f32>,
     /// Position of each image in the loader's records.
     pub indices: Vec<u32>,
     /// Side of the images.
@@ -93,12 +105,12 @@ pub struct Batch {
 impl Batch {
     /// Number of images `n`.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.indices.len()
     }
 
     /// Whether there is no image.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.indices.is_empty()
     }
 }
 
@@ -188,8 +200,15 @@ impl Shared {
             }
             let start = batch.len() * area;
             match self.write_image(epoch, index, &mut batch.images[start..start + area]) {
-                Ok(()) => {
-                    batch.labels.push(self.records[index as usize].label);
+                Ok(mask) => {
+                    let record = &self.records[index as usize];
+                    match &record.truth {
+                        Truth::Class(class) => batch.targets.push(*class as f32),
+                        Truth::Numbers(numbers) => batch.targets.extend(self.options.targets.apply(numbers)),
+                        Truth::Masks(_) => batch.targets.extend(mask.into_iter().map(f32::from)),
+                    }
+                    batch.labels.push(record.label());
+                    batch.inputs.extend(self.options.inputs.apply(&record.inputs));
                     batch.indices.push(index);
                 }
                 Err(e) if self.options.skip_bad => {
@@ -203,22 +222,52 @@ impl Shared {
         Some(Ok(batch))
     }
 
-    fn write_image(&self, epoch: u32, index: u32, out: &mut [f32]) -> Result<()> {
-        let LoaderOptions { size, seed, augment, intensity, normalise, disk_cache, .. } = &self.options;
-        let record = &self.records[index as usize];
-        let image = self.cache.get(index as usize, || match disk_cache {
+    /// Writes image `index` as epoch `epoch` varies it, and gives its mask, varied alike.
+    fn write_image(&self, epoch: u32, index: u32, out: &mut [f32]) -> Result<Vec<u8>> {
+        let LoaderOptions { size, seed, augment, normalise, .. } = &self.options;
+        let fitted = self.cache.get(index as usize, || Fitted::read(&self.records[index as usize], &self.options))?;
+        let variation = augment.draw(*seed, epoch, index);
+        normalise.apply(&variation.apply(&fitted.image.to_unit(), *size), out);
+        match fitted.mask.len() / (size * size) {
+            0 => Ok(vec![]),
+            k => Ok(variation.apply_mask(&fitted.mask, *size, k)),
+        }
+    }
+}
+
+/// An image and its mask, resized.
+struct Fitted {
+    image: Gray,
+    /// `[size, size, structures]` of 0 and 1; empty where there is none.
+    mask: Vec<u8>,
+}
+
+impl Fitted {
+    /// Only the image is kept on disk; its mask is cheap to read beside it.
+    fn read(record: &Record, options: &LoaderOptions) -> Result<Fitted> {
+        let LoaderOptions { size, intensity, disk_cache, .. } = options;
+        let image = match disk_cache {
             Some(cache) => cache.fitted(record, *size, *intensity),
             None => record.fitted(*size, *intensity),
-        })?;
-        let varied = augment.draw(*seed, epoch, index).apply(&image.to_unit(), *size);
-        normalise.apply(&varied, out);
-        Ok(())
+        }?;
+        let mask = match &record.truth {
+            Truth::Masks(structures) if !structures.is_empty() => {
+                let extent = record.extent()?;
+                fit_mask(&record.mask(extent)?, extent, structures.len(), *size)
+            }
+            _ => vec![],
+        };
+        Ok(Fitted { image, mask })
+    }
+
+    fn bytes(&self) -> usize {
+        self.image.bytes() + self.mask.len()
     }
 }
 
 /// Decoded and resized images, kept until the room is used up.
 struct Cache {
-    slots: Vec<OnceLock<Arc<Gray>>>,
+    slots: Vec<OnceLock<Arc<Fitted>>>,
     used: AtomicUsize,
     limit: usize,
 }
@@ -228,7 +277,7 @@ impl Cache {
         Cache { slots: (0..records).map(|_| OnceLock::new()).collect(), used: AtomicUsize::new(0), limit }
     }
 
-    fn get(&self, index: usize, make: impl FnOnce() -> Result<Gray>) -> Result<Arc<Gray>> {
+    fn get(&self, index: usize, make: impl FnOnce() -> Result<Fitted>) -> Result<Arc<Fitted>> {
         if let Some(image) = self.slots[index].get() {
             return Ok(Arc::clone(image));
         }

@@ -7,17 +7,17 @@ use std::{collections::HashMap, path::Path};
 const COLUMNS: [&str; 5] = ["path", "label", "group", "split", "sha256"];
 
 /// Writes every record with its split (after [`super::split::assign`]) and, if verified, the digest of its file. Being
-/// itself a table of `path,label,group,split`, a manifest copied into the dataset's folder opens as that dataset.
+/// itself a table of `path,label,group,split`, a manifest of classes copied into the dataset's folder opens as that dataset.
 pub fn write(dataset: &Dataset, path: &Path) -> Result<()> {
     let mut table = csv::Writer::from_writer(Vec::new());
     let in_memory = "a Vec can be written to";
     table.write_record(COLUMNS).expect(in_memory);
     for record in &dataset.records {
-        let label = dataset.classes[record.label as usize].as_str();
+        let label = dataset.describe(record);
         let split = record.split.map_or("", Split::name);
         let sha256 = record.fingerprint.map(|print| hex(&print.file)).unwrap_or_default();
         let group = record.group.as_deref().unwrap_or_default();
-        table.write_record([record.name.as_str(), label, group, split, &sha256]).expect(in_memory);
+        table.write_record([record.name.as_str(), &label, group, split, &sha256]).expect(in_memory);
     }
     write_atomic(path, &table.into_inner().expect(in_memory))
 }
@@ -39,8 +39,8 @@ pub fn apply(dataset: &mut Dataset, path: &Path) -> Result<()> {
     for record in &dataset.records {
         let name = &record.name;
         let row = rows.remove(name).ok_or_else(|| unlike(format!("it does not list {name}")))?;
-        let label = &dataset.classes[record.label as usize];
-        if row.label != *label {
+        let label = dataset.describe(record);
+        if row.label != label {
             return Err(unlike(format!("{name} is {:?} there and {label:?} here", row.label)));
         }
         if let Some(print) = record.fingerprint

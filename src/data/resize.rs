@@ -37,6 +37,32 @@ fn fit_by(image: &Gray, size: usize, filter: ResizeAlg) -> Gray {
     Gray { width: size, height: size, pixels }
 }
 
+/// Puts a mask `[height, width, k]` of 0 and 1 where [`fit`] puts its image: each pixel is that of the nearest centre, and 0
+/// beside the image.
+pub fn fit_mask(mask: &[u8], (width, height): (usize, usize), k: usize, size: usize) -> Vec<u8> {
+    let (w, h) = fitted(width, height, size);
+    let (left, top) = ((size - w) / 2, (size - h) / 2);
+    let mut square = vec![0; size * size * k];
+    for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+        let from = (nearest(y, height, h) * width + nearest(x, width, w)) * k;
+        square[((top + y) * size + left + x) * k..][..k].copy_from_slice(&mask[from..from + k]);
+    }
+    square
+}
+
+/// Undoes [`fit_mask`]: what lay on the image, in the size of the image.
+pub fn unfit_mask(mask: &[u8], (width, height): (usize, usize), k: usize, size: usize) -> Vec<u8> {
+    let (w, h) = fitted(width, height, size);
+    let (left, top) = ((size - w) / 2, (size - h) / 2);
+    let pixel = |y: usize, x: usize| ((top + nearest(y, h, height)) * size + left + nearest(x, w, width)) * k;
+    (0..height * width).flat_map(|i| &mask[pixel(i / width, i % width)..][..k]).copied().collect()
+}
+
+/// Of `from` pixels the one whose centre is nearest to that of pixel `i` of `to`.
+fn nearest(i: usize, from: usize, to: usize) -> usize {
+    (2 * i + 1) * from / (2 * to)
+}
+
 /// Width and height after scaling. Whole numbers: in floating point the longer side can come out as `size - 1`.
 fn fitted(width: usize, height: usize, size: usize) -> (usize, usize) {
     let long = width.max(height);

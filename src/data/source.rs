@@ -8,8 +8,9 @@ use super::{
     resize::{fit, fit_plain},
     scan::Scan,
     table,
+    table::Columns,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, task::Task};
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
@@ -99,11 +100,15 @@ impl Source {
     /// The gray image in the `bytes` of its file, at its own size. `name` is how the errors call it.
     pub fn decode(&self, bytes: &[u8], name: &str, intensity: Intensity) -> Result<Gray> {
         let scan = Scan::open(bytes, name)?;
-        let index = match self {
+        scan.frame(self.index(&scan))?.render(intensity, name)
+    }
+
+    /// Which frame of its file it is.
+    fn index(&self, scan: &Scan) -> usize {
+        match self {
             Source::Frame(_, index) => *index,
             _ => scan.middle(),
-        };
-        scan.frame(index)?.render(intensity, name)
+        }
     }
 
     /// The gray image, read, scaled and padded to a square of `size`.
@@ -111,15 +116,44 @@ impl Source {
         let gray = self.decode(&self.read()?, name, intensity)?;
         Ok(if intensity.antialias() { fit(&gray, size) } else { fit_plain(&gray, size) })
     }
+
+    /// How messages call it: its path, or `name` within the embedded sample.
+    fn location(&self, name: &str) -> String {
+        match self {
+            Source::File(path) => path.display().to_string(),
+            Source::Frame(path, index) => format!("{}#{index}", path.display()),
+            Source::Embedded(_) => format!("{name} (embedded)"),
+        }
+    }
 }
 
 /// SHA-256 digests that tell one image from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// Of the file's bytes.
+    /// Of the bytes of the file and of its masks.
     pub file: [u8; 32],
     /// Of the decoded size and gray values: the same for copies saved with another header or compression level.
     pub pixels: [u8; 32],
+}
+
+/// What is true of an image.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Truth {
+    /// An index into [`Dataset::classes`].
+    Class(u32),
+    /// A number for each of [`Dataset::classes`]; of a label 1 if it applies, else 0.
+    Numbers(Vec<f32>),
+    /// The masks of each of [`Dataset::classes`]; none where nothing is known.
+    Masks(Vec<Raters>),
+}
+
+/// The masks that one or more raters drew of a structure, as images of the size of theirs. A pixel that is not 0 is marked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Raters {
+    /// One mask a rater.
+    pub masks: Vec<Source>,
+    /// How many raters must have marked a pixel for it to belong to the structure.
+    pub agree: usize,
 }
 
 /// One labelled image.
@@ -127,8 +161,10 @@ pub struct Fingerprint {
 pub struct Record {
     /// Path relative to the dataset, with `/`; unique. Used in manifests and predictions.
     pub name: String,
-    /// Index into [`Dataset::classes`].
-    pub label: u32,
+    /// What is true of it.
+    pub truth: Truth,
+    /// A number for each of [`Dataset::inputs`].
+    pub inputs: Vec<f32>,
     /// What must not straddle splits, say a patient.
     pub group: Option<String>,
     /// The split given by the dataset or by [`super::split::assign`].
@@ -155,13 +191,72 @@ impl Record {
         self.source.fitted(&self.location(), size, intensity)
     }
 
+    /// Columns and rows of the image, as the header of its file has them.
+    pub fn extent(&self) -> Result<(usize, usize)> {
+        let (bytes, location) = (self.read()?, self.location());
+        let scan = Scan::open(&bytes, &location)?;
+        Ok((scan.facts().width, scan.facts().height))
+    }
+
+    /// The name of its file without folders and suffix, with the number of its frame if it is one of several.
+    pub fn stem(&self) -> String {
+        match &self.source {
+            Source::File(path) => folder::stem(path),
+            Source::Frame(path, index) => format!("{}-{index}", folder::stem(path)),
+            Source::Embedded(_) => folder::stem(Path::new(&self.name)),
+        }
+    }
+
     /// How messages call the file: its path, or its name within the embedded sample.
     pub fn location(&self) -> String {
-        match &self.source {
-            Source::File(path) => path.display().to_string(),
-            Source::Frame(path, index) => format!("{}#{index}", path.display()),
-            Source::Embedded(_) => format!("{} (embedded)", self.name),
+        self.source.location(&self.name)
+    }
+
+    /// Its class; 0 where its truth is not one.
+    pub fn label(&self) -> u32 {
+        match self.truth {
+            Truth::Class(class) => class,
+            _ => 0,
         }
+    }
+
+    /// The files of all its masks.
+    pub fn mask_sources(&self) -> impl Iterator<Item = &Source> {
+        let raters = if let Truth::Masks(raters) = &self.truth { &raters[..] } else { &[] };
+        raters.iter().flat_map(|raters| &raters.masks)
+    }
+
+    /// What the raters agree on: `[height, width, structures]` of 0 and 1; empty where the truth is no mask. A pixel is
+    /// marked whose physical value is not 0, whatever is made gray of the image.
+    ///
+    /// # Errors
+    /// A mask that cannot be read, or has another size than its image.
+    pub fn mask(&self, (width, height): (usize, usize)) -> Result<Vec<u8>> {
+        let Truth::Masks(structures) = &self.truth else { return Ok(vec![]) };
+        let k = structures.len();
+        let mut mask = vec![0; width * height * k];
+        for (c, raters) in structures.iter().enumerate() {
+            let mut votes = vec![0; width * height];
+            for source in &raters.masks {
+                let location = source.location(&self.name);
+                let bytes = source.read()?;
+                let scan = Scan::open(&bytes, &location)?;
+                // In a volume of masks it is the frame that the image is in its own, unless its path says another.
+                let of =
+                    if matches!(source, Source::File(_)) && scan.facts().frames > 1 { &self.source } else { source };
+                let drawn = scan.frame(of.index(&scan))?;
+                if (drawn.width, drawn.height) != (width, height) {
+                    return Err(Error::unusable(
+                        format!("{location} is {} x {}, its image {width} x {height}", drawn.width, drawn.height),
+                        "masks of the size of their images",
+                    ));
+                }
+                votes.iter_mut().zip(drawn.marked()).for_each(|(votes, marked)| *votes += usize::from(marked));
+            }
+            let agreed = votes.into_iter().map(|votes| u8::from(votes >= raters.agree));
+            mask.iter_mut().skip(c).step_by(k).zip(agreed).for_each(|(mask, agreed)| *mask = agreed);
+        }
+        Ok(mask)
     }
 }
 
@@ -174,13 +269,18 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// Labelled images and the names of their classes.
-#[derive(Clone, Debug, PartialEq)]
+/// Labelled images and the names of what they are labelled with.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dataset {
     /// The folder or CSV it was read from, or `embedded sample`.
     pub origin: String,
-    /// Class names in byte order; a label is an index into them.
+    /// What the labels are for.
+    pub task: Task,
+    /// Names of the classes, labels, numbers or structures. Classes are in byte order, but for the positive one of two, which
+    /// comes last if it was named.
     pub classes: Vec<String>,
+    /// Names of the numbers that the network is given beside the image.
+    pub inputs: Vec<String>,
     /// In byte order of the names.
     pub records: Vec<Record>,
     /// Files found in the folders that are no images; always 0 for a CSV.
@@ -190,83 +290,176 @@ pub struct Dataset {
 /// A record as a folder or a table lists it, before classes have numbers.
 pub(super) struct Listed {
     pub name: String,
-    pub label: String,
+    pub truth: ListedTruth,
+    pub inputs: Vec<f32>,
     pub group: Option<String>,
     pub split: Option<Split>,
     pub source: Source,
 }
 
+/// What is true of an image, in words.
+pub(super) enum ListedTruth {
+    Class(String),
+    /// The labels that apply.
+    Labels(Vec<String>),
+    /// A number for each of the names.
+    Numbers(Vec<f32>),
+    /// Masks for each of the names.
+    Masks(Vec<Raters>),
+}
+
+/// What was listed; `names` of labels, numbers or structures, if the listing gives them.
+pub(super) struct Listing {
+    pub origin: String,
+    pub task: Task,
+    pub names: Vec<String>,
+    pub listed: Vec<Listed>,
+    pub ignored: usize,
+}
+
 impl Dataset {
+    /// Opens what `path` names for classification, with the columns of [`Columns::default`]; see [`Dataset::open_for`].
+    pub fn open(path: &Path) -> Result<Dataset> {
+        Dataset::open_for(Task::MultiClass, path, &Columns::default())
+    }
+
     /// Opens what `path` names:
     ///
     /// - a folder with one folder per class; in each, at any depth, the files that [`super::is_image_file`] takes for
     ///   images are; hidden files are passed over, others are counted in [`Dataset::ignored`];
+    /// - for segmentation a folder with `images/` and `masks/` (or one folder `mask…/` a rater) that hold files of the same
+    ///   names but for their suffixes;
     /// - a folder with such a folder per split, say `Training/` and `Testing/` (spellings of [`Split::parse`]);
-    /// - a CSV file with the columns `path,label[,group][,split][,frame]`, paths relative to the CSV's folder. A path
-    ///   `FILE#N`, or a column `frame` (or `slice`), says which frame of a volume it is; without, it is the middle one.
+    /// - a CSV file with the columns that `columns` names, paths relative to the CSV's folder. A path `FILE#N`, or a column
+    ///   `frame` (or `slice`), says which frame of a volume it is; without, it is the middle one.
     ///
     /// No image is read yet, see [`Dataset::verify`]. Errors: nothing there, no images, an empty class, fewer than two
-    /// classes; in a CSV, with its line: a missing column, an unknown or repeated path, an unknown split, an empty label.
-    pub fn open(path: &Path) -> Result<Dataset> {
+    /// classes, or not two for a binary task; in a CSV, with its line: a missing column, an unknown or repeated path, an
+    /// unknown split, an empty label, what is no number.
+    pub fn open_for(task: Task, path: &Path, columns: &Columns) -> Result<Dataset> {
         let origin = path.display().to_string();
-        let (listed, ignored) = match fs::metadata(path) {
+        let listing = match fs::metadata(path) {
             Err(e) => {
                 return Err(Error::unusable(
                     format!("cannot open the dataset {origin}: {e}"),
                     "give a folder of class folders, or a CSV with the columns path,label",
                 ));
             }
-            Ok(found) if found.is_dir() => folder::list(path)?,
-            Ok(_) => (table::list_file(path)?, 0),
+            Ok(found) if found.is_dir() => folder::list(task, path, columns)?,
+            Ok(_) => table::list_file(task, path, columns)?,
         };
-        Dataset::from_listed(origin, listed, ignored)
+        Dataset::from_listing(listing, columns)
     }
 
     /// A dataset inside the program: `csv` as in [`Dataset::open`], with paths that name entries of `files`.
     pub fn embedded(csv: &str, files: &'static [(&'static str, &'static [u8])]) -> Result<Dataset> {
-        Dataset::from_listed("embedded sample".into(), table::list_embedded(csv, files)?, 0)
+        Dataset::from_listing(table::list_embedded(csv, files)?, &Columns::default())
     }
 
-    fn from_listed(origin: String, mut listed: Vec<Listed>, ignored: usize) -> Result<Dataset> {
+    pub(super) fn from_listing(listing: Listing, columns: &Columns) -> Result<Dataset> {
+        let Listing { origin, task, names, mut listed, ignored } = listing;
         listed.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut classes: Vec<String> = listed.iter().map(|l| l.label.clone()).collect();
-        classes.sort();
-        classes.dedup();
-        match classes.as_slice() {
-            [] => {
-                return Err(Error::unusable(format!("{origin} lists no images"), "add images in at least two classes"));
-            }
-            [only] => {
-                return Err(Error::unusable(
-                    format!("{origin} has only one class, {only:?}, so there is nothing to tell apart"),
-                    "add a second class, or give the folder above if this is one class of several",
-                ));
-            }
-            _ => {}
+        if listed.is_empty() {
+            return Err(Error::unusable(format!("{origin} lists no images"), "add images in at least two classes"));
         }
+        let mut classes: Vec<String> = names;
+        for l in &listed {
+            match &l.truth {
+                ListedTruth::Class(class) => classes.push(class.clone()),
+                ListedTruth::Labels(labels) => classes.extend(labels.iter().cloned()),
+                ListedTruth::Numbers(_) | ListedTruth::Masks(_) => {}
+            }
+        }
+        if matches!(task, Task::MultiClass | Task::Binary | Task::MultiLabel) {
+            classes.sort();
+            classes.dedup();
+        }
+        check_classes(task, &origin, &classes)?;
+        if let Some(positive) = &columns.positive {
+            let at = classes.iter().position(|class| class == positive).ok_or_else(|| {
+                let problem = format!("{origin} has no class {positive:?} to be the positive one");
+                Error::unusable(problem, format!("one of: {}", classes.join(", ")))
+            })?;
+            classes[at..].rotate_left(1);
+        }
+        let class = |name: &String| classes.iter().position(|class| class == name).expect("every label is a class");
+        let truth = |truth| match truth {
+            ListedTruth::Class(name) => Truth::Class(class(&name) as u32),
+            ListedTruth::Labels(labels) => {
+                let mut applies = vec![0.0; classes.len()];
+                labels.iter().for_each(|label| applies[class(label)] = 1.0);
+                Truth::Numbers(applies)
+            }
+            ListedTruth::Numbers(numbers) => Truth::Numbers(numbers),
+            ListedTruth::Masks(masks) => Truth::Masks(masks),
+        };
         let record = |l: Listed| Record {
-            label: classes.binary_search(&l.label).expect("every label is a class") as u32,
             name: l.name,
+            truth: truth(l.truth),
+            inputs: l.inputs,
             group: l.group,
             split: l.split,
             source: l.source,
             fingerprint: None,
         };
         let records = listed.into_iter().map(record).collect();
-        Ok(Dataset { origin, classes, records, ignored })
+        Ok(Dataset { origin, task, classes, inputs: columns.inputs.clone(), records, ignored })
     }
 
     /// The records of one split, in order.
     pub fn subset(&self, split: Split) -> Vec<Record> {
-        self.records.iter().filter(|r| r.split == Some(split)).cloned().collect()
+        self.of(Some(split)).cloned().collect()
     }
 
-    /// Number of records per class, over all splits or in one.
+    /// The records of one split, or all.
+    pub fn of(&self, split: Option<Split>) -> impl Iterator<Item = &Record> + Clone {
+        self.records.iter().filter(move |r| split.is_none() || r.split == split)
+    }
+
+    /// Number of records per class or label, over all splits or in one; of all records for numbers and structures.
     pub fn class_counts(&self, split: Option<Split>) -> Vec<usize> {
         let mut counts = vec![0; self.classes.len()];
-        for record in self.records.iter().filter(|r| split.is_none() || r.split == split) {
-            counts[record.label as usize] += 1;
+        for record in self.of(split) {
+            match &record.truth {
+                Truth::Class(class) => counts[*class as usize] += 1,
+                Truth::Numbers(applies) if self.task == Task::MultiLabel => {
+                    counts.iter_mut().zip(applies).for_each(|(n, &applies)| *n += usize::from(applies != 0.0));
+                }
+                Truth::Numbers(_) | Truth::Masks(_) => counts.iter_mut().for_each(|n| *n += 1),
+            }
         }
         counts
+    }
+
+    /// What is true of `record`, as manifests have it: its class, its labels joined by `|`, its numbers by spaces; nothing
+    /// for masks, which are in its fingerprint.
+    pub fn describe(&self, record: &Record) -> String {
+        let join = |parts: Vec<String>, by: &str| parts.join(by);
+        match &record.truth {
+            Truth::Class(class) => self.classes[*class as usize].clone(),
+            Truth::Numbers(applies) if self.task == Task::MultiLabel => {
+                let names = self.classes.iter().zip(applies).filter(|(_, applies)| **applies != 0.0);
+                join(names.map(|(name, _)| name.clone()).collect(), "|")
+            }
+            Truth::Numbers(numbers) => join(numbers.iter().map(f32::to_string).collect(), " "),
+            Truth::Masks(_) => String::new(),
+        }
+    }
+}
+
+fn check_classes(task: Task, origin: &str, classes: &[String]) -> Result<()> {
+    match (task, classes) {
+        (Task::MultiClass | Task::Binary, [only]) => Err(Error::unusable(
+            format!("{origin} has only one class, {only:?}, so there is nothing to tell apart"),
+            "add a second class, or give the folder above if this is one class of several",
+        )),
+        (Task::Binary, classes) if classes.len() != 2 => Err(Error::unusable(
+            format!("{origin} has {} classes, and a binary task two: {}", classes.len(), classes.join(", ")),
+            "--task multi-class",
+        )),
+        (Task::MultiLabel, []) => {
+            Err(Error::unusable(format!("no image of {origin} has a label"), "name the column with --target"))
+        }
+        _ => Ok(()),
     }
 }

@@ -1,9 +1,10 @@
 //! Which records are trained on, which choose the checkpoint, which judge the result.
 
-use super::source::{Dataset, Record, Split};
+use super::source::{Dataset, Record, Split, Truth};
 use crate::{
     Error, Result,
     rng::{Purpose, Rng},
+    task::Task,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -44,7 +45,7 @@ impl Fractions {
 ///
 /// Splits given by the dataset stay. A missing validation split is drawn from the records given as training or not at
 /// all, a test split only if the dataset gives no split whatever; what is left is trained on. The draw is stratified
-/// by class, keeps every group in one split, and is a function of the seed and the records' names, labels and groups.
+/// by class or label, keeps every group in one split, and is a function of the seed and the records' names, labels and groups.
 ///
 /// Errors: unusable fractions; a class without training images; a wanted validation or test split that got no image.
 pub fn assign(dataset: &mut Dataset, fractions: &Fractions, seed: u64) -> Result<()> {
@@ -56,7 +57,7 @@ pub fn assign(dataset: &mut Dataset, fractions: &Fractions, seed: u64) -> Result
     draw(dataset, [1.0 - wanted_validation - wanted_test, wanted_validation, wanted_test], seed);
 
     for (split, wanted) in [(Split::Validation, wanted_validation), (Split::Test, wanted_test)] {
-        if wanted > 0.0 && dataset.class_counts(Some(split)).iter().sum::<usize>() == 0 {
+        if wanted > 0.0 && dataset.of(Some(split)).next().is_none() {
             return Err(Error::unusable(
                 format!("{} has too few images (or groups) to draw a {split} split of {wanted}", dataset.origin),
                 "add images, or raise that fraction",
@@ -66,7 +67,7 @@ pub fn assign(dataset: &mut Dataset, fractions: &Fractions, seed: u64) -> Result
     check_training_classes(dataset)
 }
 
-/// An error if a class has no training images.
+/// An error if a class or label has no training images.
 pub fn check_training_classes(dataset: &Dataset) -> Result<()> {
     let missing = dataset.class_counts(Some(Split::Train)).iter().position(|&n| n == 0);
     match missing {
@@ -81,25 +82,47 @@ pub fn check_training_classes(dataset: &Dataset) -> Result<()> {
 /// Records that go to one split together: a group, or one record without a group.
 struct Unit {
     members: Vec<usize>,
-    /// Members per class.
+    /// Members per stratum.
     counts: Vec<f64>,
+}
+
+/// What the shares of every split are to be right in: the classes, or the labels and all images, or all images.
+fn strata(dataset: &Dataset) -> usize {
+    match dataset.task {
+        Task::MultiClass | Task::Binary => dataset.classes.len(),
+        Task::MultiLabel => dataset.classes.len() + 1,
+        Task::Regression | Task::Segmentation => 1,
+    }
+}
+
+/// Adds a record to the counts of its strata.
+fn count(task: Task, record: &Record, counts: &mut [f64]) {
+    match &record.truth {
+        Truth::Class(class) => counts[*class as usize] += 1.0,
+        truth => {
+            if let (Task::MultiLabel, Truth::Numbers(applies)) = (task, truth) {
+                counts.iter_mut().zip(applies).for_each(|(n, &applies)| *n += f64::from(applies));
+            }
+            counts[counts.len() - 1] += 1.0;
+        }
+    }
 }
 
 /// Deals the free records out to train, validation and test in the given shares.
 ///
 /// Greedy: units in random order, large ones first, each to the split where it lowers the chi-squared distance
-/// `sum (target - assigned)^2 / target` over classes and splits the most. For records without groups this is the
+/// `sum (target - assigned)^2 / target` over strata and splits the most. For records without groups this is the
 /// Sainte-Lague apportionment of each class.
 fn draw(dataset: &mut Dataset, shares: [f64; 3], seed: u64) {
     let mut units = free_units(dataset, shares[Split::Validation as usize] > 0.0);
     Rng::new(seed, Purpose::Split, 0, 0).shuffle(&mut units);
     units.sort_by_key(|unit| std::cmp::Reverse(unit.members.len()));
 
-    let mut class_sizes = vec![0.0; dataset.classes.len()];
+    let mut sizes = vec![0.0; strata(dataset)];
     for unit in &units {
-        class_sizes.iter_mut().zip(&unit.counts).for_each(|(size, n)| *size += n);
+        sizes.iter_mut().zip(&unit.counts).for_each(|(size, n)| *size += n);
     }
-    let targets = shares.map(|share| class_sizes.iter().map(|size| share * size).collect::<Vec<f64>>());
+    let targets = shares.map(|share| sizes.iter().map(|size| share * size).collect::<Vec<f64>>());
     let mut missing = targets.clone();
     for unit in &units {
         let gain = |split: Split| -> f64 {
@@ -126,6 +149,7 @@ fn free_units(dataset: &mut Dataset, redraw_train: bool) -> Vec<Unit> {
             given.entry(group.clone()).and_modify(|s| *s = split.max(*s)).or_insert(split);
         }
     }
+    let (task, strata) = (dataset.task, strata(dataset));
     let mut units: Vec<Unit> = Vec::new();
     let mut unit_of: HashMap<String, usize> = HashMap::new();
     for (index, record) in dataset.records.iter_mut().enumerate() {
@@ -139,10 +163,10 @@ fn free_units(dataset: &mut Dataset, redraw_train: bool) -> Vec<Unit> {
         let fresh = units.len();
         let unit = record.group.as_ref().map_or(fresh, |group| *unit_of.entry(group.clone()).or_insert(fresh));
         if unit == fresh {
-            units.push(Unit { members: Vec::new(), counts: vec![0.0; dataset.classes.len()] });
+            units.push(Unit { members: Vec::new(), counts: vec![0.0; strata] });
         }
         units[unit].members.push(index);
-        units[unit].counts[record.label as usize] += 1.0;
+        count(task, record, &mut units[unit].counts);
     }
     units
 }
@@ -161,7 +185,7 @@ pub fn warnings(dataset: &Dataset) -> Vec<String> {
             examples(crossing.iter().map(|c| c.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(" = ")))
         ));
     }
-    let torn: Vec<_> = copies.iter().filter(|c| distinct(c, |r| r.label) > 1).collect();
+    let torn: Vec<_> = copies.iter().filter(|c| distinct(c, |r| dataset.describe(r)) > 1).collect();
     if !torn.is_empty() {
         warnings.push(format!(
             "{} pictures appear under more than one label ({})",
@@ -192,7 +216,7 @@ pub fn warnings(dataset: &Dataset) -> Vec<String> {
 /// The pictures that occur more than once within one split and label, in a sentence, if there are any.
 pub fn repeated(dataset: &Dataset) -> Option<String> {
     let copies = copies(dataset);
-    let within: Vec<_> = copies.iter().filter(|c| distinct(c, |r| (r.split, r.label)) == 1).collect();
+    let within: Vec<_> = copies.iter().filter(|c| distinct(c, |r| (r.split, dataset.describe(r))) == 1).collect();
     let images: usize = within.iter().map(|c| c.len()).sum();
     (!within.is_empty()).then(|| {
         let named = within.iter().map(|c| c.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(" = "));

@@ -1,11 +1,69 @@
-//! Datasets listed in a CSV table: `path,label[,group][,split][,frame]`.
+//! Datasets listed in a CSV table: `path,label[,group][,split][,frame]`, or columns of other names.
 
-use super::source::{Listed, Source, Split};
-use crate::{Error, Result};
+use super::source::{Listed, ListedTruth, Listing, Raters, Source, Split};
+use crate::{Error, Result, task::Task};
+use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, fs, path::Path};
 
+/// Which columns of a table say what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Columns {
+    /// Path of the image, relative to the table's folder.
+    pub path: String,
+    /// The class; the labels (one column with names joined by `|`, or a column of 0 and 1 for each); the numbers.
+    pub target: Vec<String>,
+    /// What must not straddle splits, say a patient. A table need not have the default.
+    pub group: String,
+    /// The split. A table need not have the default.
+    pub split: String,
+    /// Numbers that the network is given beside the image.
+    pub inputs: Vec<String>,
+    /// Paths of the masks, a structure each: `COLUMN,…` with a column a rater, or `NAME=COLUMN,…`.
+    pub masks: Vec<String>,
+    /// How many raters must have marked a pixel.
+    pub agree: usize,
+    /// The class that a binary network gives the probability of; `None` for the last in byte order.
+    pub positive: Option<String>,
+}
+
+impl Default for Columns {
+    /// `path,label[,group][,split]`; a column `frame` or `slice` is used where there is one.
+    fn default() -> Self {
+        Columns {
+            path: "path".into(),
+            target: vec!["label".into()],
+            group: "group".into(),
+            split: "split".into(),
+            inputs: vec![],
+            masks: vec![],
+            agree: 1,
+            positive: None,
+        }
+    }
+}
+
+impl Columns {
+    /// Name and columns of each structure.
+    fn structures(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        self.masks.iter().map(|masks| {
+            let (name, columns) = masks.split_once('=').unwrap_or(("mask", masks));
+            (name, columns.split(',').map(str::trim).collect())
+        })
+    }
+
+    /// An error if so many raters cannot agree.
+    pub(super) fn check_raters(&self, raters: usize) -> Result<()> {
+        if (1..=raters).contains(&self.agree) {
+            return Ok(());
+        }
+        let problem = format!("{} of {raters} raters cannot agree", self.agree);
+        Err(Error::unusable(problem, format!("--agree from 1 to {raters}")))
+    }
+}
+
 /// The records of a CSV file; paths are relative to its folder. Every file is looked for, none is read.
-pub fn list_file(path: &Path) -> Result<Vec<Listed>> {
+pub fn list_file(task: Task, path: &Path, columns: &Columns) -> Result<Listing> {
     let shown = path.display().to_string();
     let text = fs::read(path).map_err(|e| Error::io("read", path, e))?;
     let text = String::from_utf8(text).map_err(|_| {
@@ -15,54 +73,105 @@ pub fn list_file(path: &Path) -> Result<Vec<Listed>> {
         )
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    list(&text, &shown, |name| {
+    list(&text, task, columns, &shown, |name| {
         let source = Source::of_path(&folder.join(name));
         source.file().is_some_and(Path::is_file).then_some(source)
     })
 }
 
 /// The records of a CSV text whose paths name entries of `files`.
-pub fn list_embedded(csv: &str, files: &'static [(&'static str, &'static [u8])]) -> Result<Vec<Listed>> {
+pub fn list_embedded(csv: &str, files: &'static [(&'static str, &'static [u8])]) -> Result<Listing> {
     let files: HashMap<&str, &'static [u8]> = files.iter().copied().collect();
-    list(csv, "the embedded table", |name| files.get(name).copied().map(Source::Embedded))
+    let find = |name: &str| files.get(name).copied().map(Source::Embedded);
+    let listing = list(csv, Task::MultiClass, &Columns::default(), "the embedded table", find)?;
+    Ok(Listing { origin: "embedded sample".into(), ..listing })
+}
+
+/// The header of a table, to find columns in.
+pub(super) struct Header<'a> {
+    names: &'a csv::StringRecord,
+    table: &'a str,
+}
+
+impl<'a> Header<'a> {
+    pub fn new(names: &'a csv::StringRecord, table: &'a str) -> Header<'a> {
+        Header { names, table }
+    }
+
+    /// Position of the column called `name`, in any case.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        let same = |h: &str| h.trim_start_matches('\u{feff}').eq_ignore_ascii_case(name);
+        self.names.iter().position(same)
+    }
+
+    /// The same, which must be there.
+    pub fn need(&self, name: &str) -> Result<usize> {
+        self.find(name).ok_or_else(|| {
+            let found = self.names.iter().collect::<Vec<_>>().join(", ");
+            Error::unusable(
+                format!("{} has no column {name:?}; its first line reads: {found}", self.table),
+                "start it with the line path,label (and, if you like, group and split), separated by commas, or name its \
+                 columns: --path, --target, --masks, --group, --split-column, --inputs",
+            )
+        })
+    }
 }
 
 /// Positions of the columns in a row.
-struct Columns {
+struct Places {
     path: usize,
-    label: usize,
+    target: Vec<usize>,
+    masks: Vec<Vec<usize>>,
+    inputs: Vec<usize>,
     group: Option<usize>,
     split: Option<usize>,
     frame: Option<usize>,
 }
 
-impl Columns {
-    fn find(header: &csv::StringRecord, table: &str) -> Result<Columns> {
-        let at = |name: &str| header.iter().position(|h| h.trim_start_matches('\u{feff}').eq_ignore_ascii_case(name));
-        let need = |name: &str| {
-            at(name).ok_or_else(|| {
-                let found = header.iter().collect::<Vec<_>>().join(", ");
-                Error::unusable(
-                    format!("{table} has no column {name:?}; its first line reads: {found}"),
-                    "start it with the line path,label (and, if you like, group and split), separated by commas",
-                )
-            })
+impl Places {
+    fn find(header: &Header, task: Task, columns: &Columns) -> Result<Places> {
+        let all = |names: &[String]| names.iter().map(|name| header.need(name)).collect::<Result<Vec<_>>>();
+        // The default may be missing, a column that was named may not.
+        let optional = |name: &str, default: &str| match header.find(name) {
+            None if name != default => header.need(name).map(Some),
+            found => Ok(found),
         };
-        Ok(Columns {
-            path: need("path")?,
-            label: need("label")?,
-            group: at("group"),
-            split: at("split"),
-            frame: at("frame").or(at("slice")),
+        let path = header.need(&columns.path)?;
+        let (mut target, mut masks) = (vec![], vec![]);
+        if task == Task::Segmentation {
+            for (_, raters) in columns.structures() {
+                columns.check_raters(raters.len())?;
+                masks.push(raters.into_iter().map(|name| header.need(name)).collect::<Result<_>>()?);
+            }
+        } else {
+            target = all(&columns.target)?;
+        }
+        Ok(Places {
+            path,
+            target,
+            masks,
+            inputs: all(&columns.inputs)?,
+            group: optional(&columns.group, "group")?,
+            split: optional(&columns.split, "split")?,
+            frame: header.find("frame").or(header.find("slice")),
         })
     }
 }
 
 /// Parses `text`; `find` gives the source of a path, if there is one. `table` is how errors call the file.
-fn list(text: &str, table: &str, find: impl Fn(&str) -> Option<Source>) -> Result<Vec<Listed>> {
+fn list(
+    text: &str,
+    task: Task,
+    columns: &Columns,
+    table: &str,
+    find: impl Fn(&str) -> Option<Source>,
+) -> Result<Listing> {
+    if task == Task::Segmentation && columns.masks.is_empty() {
+        return Err(Error::unusable(format!("nothing says which columns of {table} are masks"), "--masks COLUMN,..."));
+    }
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let malformed = |e: csv::Error| Error::unusable(format!("{table} is no valid CSV: {e}"), "mend that line");
-    let columns = Columns::find(reader.headers().map_err(malformed)?, table)?;
+    let places = Places::find(&Header::new(reader.headers().map_err(malformed)?, table), task, columns)?;
     let mut first_at = HashMap::new();
     let mut listed = Vec::new();
     for row in reader.records() {
@@ -71,14 +180,20 @@ fn list(text: &str, table: &str, find: impl Fn(&str) -> Option<Source>) -> Resul
         let refused = |(problem, remedy): (String, &str)| {
             Error::unusable(format!("{table}, line {}: {problem}", line_at(text, start)), remedy)
         };
-        let record = read_row(&row, &columns, &find).map_err(refused)?;
+        let record = read_row(&row, task, columns, &places, &find).map_err(refused)?;
         if let Some(first) = first_at.insert(record.name.clone(), start) {
             let problem = format!("{:?} is listed already in line {}", record.name, line_at(text, first));
             return Err(refused((problem, "list each image once")));
         }
         listed.push(record);
     }
-    Ok(listed)
+    let names = match task {
+        Task::MultiClass | Task::Binary => vec![],
+        Task::MultiLabel if columns.target.len() == 1 => vec![],
+        Task::MultiLabel | Task::Regression => columns.target.clone(),
+        Task::Segmentation => columns.structures().map(|(name, _)| name.to_string()).collect(),
+    };
+    Ok(Listing { origin: table.into(), task, names, listed, ignored: 0 })
 }
 
 /// The line of the row that starts at byte `start`, or after the blank lines there: the csv reader counts those to the
@@ -89,33 +204,88 @@ fn line_at(text: &str, start: usize) -> usize {
     1 + bytes[..start + blank].iter().filter(|&&b| b == b'\n').count()
 }
 
+/// What is wrong with a row, and what to do about it.
+type Refusal = (String, &'static str);
+
+/// The number that a cell means: as it is, or 1 and 0 for `true` and `false`, `yes` and `no`, `m`(ale) and `f`(emale).
+pub(super) fn number(text: &str) -> Option<f32> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "m" | "male" => Some(1.0),
+        "false" | "no" | "f" | "female" => Some(0.0),
+        number => number.parse().ok().filter(|x: &f32| x.is_finite()),
+    }
+}
+
 fn read_row(
     row: &csv::StringRecord,
+    task: Task,
     columns: &Columns,
+    places: &Places,
     find: impl Fn(&str) -> Option<Source>,
-) -> std::result::Result<Listed, (String, &'static str)> {
+) -> std::result::Result<Listed, Refusal> {
     let filled = |column: Option<usize>| column.map(|c| &row[c]).filter(|text| !text.is_empty());
-    let Some(name) = filled(Some(columns.path)) else {
+    let Some(name) = filled(Some(places.path)) else {
         return Err(("the path is empty".into(), "fill it in, or remove the line"));
     };
-    let Some(label) = filled(Some(columns.label)) else {
-        return Err((format!("the label of {name:?} is empty"), "fill it in, or remove the line"));
+    let file = |name: &str| {
+        find(name).ok_or_else(|| (format!("there is no file {name:?}"), "give paths relative to the folder of the CSV"))
     };
-    let split = match filled(columns.split) {
+    let numbers = |places: &[usize], names: &[String]| {
+        let read = |(&c, column): (&usize, &String)| {
+            number(&row[c]).ok_or_else(|| {
+                (format!("the {column} of {name:?} is no number: {:?}", &row[c]), "fill it in, or remove the line")
+            })
+        };
+        places.iter().zip(names).map(read).collect::<std::result::Result<Vec<f32>, Refusal>>()
+    };
+    let truth = match task {
+        Task::MultiClass | Task::Binary => {
+            let Some(label) = filled(places.target.first().copied()) else {
+                return Err((format!("the label of {name:?} is empty"), "fill it in, or remove the line"));
+            };
+            ListedTruth::Class(label.into())
+        }
+        Task::MultiLabel if places.target.len() == 1 => {
+            let labels = row[places.target[0]].split('|').map(str::trim).filter(|label| !label.is_empty());
+            ListedTruth::Labels(labels.map(str::to_string).collect())
+        }
+        Task::MultiLabel => {
+            let applies = numbers(&places.target, &columns.target)?;
+            if applies.iter().any(|&x| x != 0.0 && x != 1.0) {
+                return Err((format!("the labels of {name:?} are not all 0 or 1"), "one column a label, of 0 and 1"));
+            }
+            let labels = columns.target.iter().zip(applies).filter(|(_, applies)| *applies == 1.0);
+            ListedTruth::Labels(labels.map(|(label, _)| label.clone()).collect())
+        }
+        Task::Regression => ListedTruth::Numbers(numbers(&places.target, &columns.target)?),
+        Task::Segmentation => {
+            // An empty cell is a rater who marked nothing.
+            let drawn = |raters: &Vec<usize>| {
+                let masks = raters.iter().filter_map(|&c| filled(Some(c))).map(file);
+                Ok(Raters { masks: masks.collect::<std::result::Result<_, _>>()?, agree: columns.agree })
+            };
+            ListedTruth::Masks(places.masks.iter().map(drawn).collect::<std::result::Result<_, _>>()?)
+        }
+    };
+    let split = match filled(places.split) {
         None => None,
         Some(word) => Some(Split::parse(word).ok_or_else(|| {
             (format!("unknown split {word:?}"), "train, validation or test, or leave it empty to have it drawn")
         })?),
     };
-    let name = match filled(columns.frame) {
+    let name = match filled(places.frame) {
         None => name.to_string(),
         Some(frame) if frame.parse::<usize>().is_ok() => format!("{name}#{frame}"),
         Some(frame) => {
             return Err((format!("{frame:?} is no number of a frame"), "0 for the first, or leave it empty"));
         }
     };
-    let Some(source) = find(&name) else {
-        return Err((format!("there is no file {name:?}"), "give paths relative to the folder of the CSV"));
-    };
-    Ok(Listed { name, label: label.into(), group: filled(columns.group).map(str::to_string), split, source })
+    Ok(Listed {
+        truth,
+        inputs: numbers(&places.inputs, &columns.inputs)?,
+        group: filled(places.group).map(str::to_string),
+        split,
+        source: file(&name)?,
+        name,
+    })
 }

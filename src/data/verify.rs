@@ -39,7 +39,12 @@ impl Dataset {
 fn fingerprint(record: &Record, intensity: Intensity) -> Result<Fingerprint> {
     let bytes = record.read()?;
     let image = record.source.decode(&bytes, &record.location(), intensity)?;
-    Ok(Fingerprint { file: Sha256::digest(&bytes).into(), pixels: digest(&image) })
+    record.mask((image.width, image.height))?;
+    let mut file = Sha256::new_with_prefix(&bytes);
+    for mask in record.mask_sources() {
+        file.update(mask.read()?);
+    }
+    Ok(Fingerprint { file: file.finalize().into(), pixels: digest(&image) })
 }
 
 fn digest(image: &Gray) -> [u8; 32] {

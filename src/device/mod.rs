@@ -5,6 +5,7 @@
 
 pub mod cpu;
 pub mod cuda;
+pub mod dry;
 mod pool;
 mod real;
 
@@ -110,7 +111,7 @@ impl DType {
 }
 
 /// A name with two bodies: the Rust function here, and the CUDA functions `<name>_<dtype>` in `kernels/`.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Kernel {
     /// Name of the kernel, shared by both bodies.
     pub name: &'static str,
@@ -118,6 +119,9 @@ pub struct Kernel {
     pub cpu: fn(&mut Args),
     /// How the CUDA body is launched.
     pub cuda: Launch,
+    /// Multiplications, each with its addition, of a kernel that sums products with weights, from the bytes of the
+    /// parameter struct.
+    pub macs: Option<fn(&[u8]) -> u64>,
 }
 
 /// How a CUDA body is launched: its grid, a function of the bytes of the parameter struct and the float type, and what
@@ -252,6 +256,10 @@ pub trait Device: Send + Sync {
     fn combines_parts(&self) -> bool {
         false
     }
+    /// Whether what is uploaded or computed can be read again; if not, nobody needs to draw initial values.
+    fn holds_values(&self) -> bool {
+        true
+    }
     /// Waits for everything launched.
     ///
     /// # Errors
@@ -283,11 +291,11 @@ pub trait Replay {
 /// Declares a kernel by its CPU body, generic over the float `T`:
 /// `kernel!(POOL_FWD = "pool_fwd", |p: Pool, [x] -> [y, argmax: u8]| { … }, grid |dtype| Grid::threads(p.n as usize))`.
 /// Inputs and outputs are slices of `T` unless a type is given; `p` is the parameter struct by reference, in the body and
-/// in the grid of the CUDA body.
+/// in the grid of the CUDA body. `, macs p.n as u64` may follow, for [`Kernel::macs`](crate::device::Kernel::macs).
 #[macro_export]
 macro_rules! kernel {
     ($id:ident = $name:literal, |$p:ident : $P:ty, [$($i:ident $(: $it:ty)?),*] -> [$($o:ident $(: $ot:ty)?),*]| $body:block,
-        grid |$dtype:pat_param| $grid:expr) => {
+        grid |$dtype:pat_param| $grid:expr $(, macs $macs:expr)?) => {
         static $id: $crate::device::Kernel = $crate::device::Kernel {
             name: $name,
             cpu: {
@@ -309,7 +317,15 @@ macro_rules! kernel {
                 let _ = $p;
                 $grid
             }),
+            macs: $crate::kernel!(@macs $($p, $P, $macs)?),
         };
+    };
+    (@macs) => { None };
+    (@macs $p:ident, $P:ty, $macs:expr) => {
+        Some(|params| {
+            let $p: &$P = &bytemuck::pod_read_unaligned(params);
+            $macs
+        })
     };
     (@element) => { T };
     (@element $t:ty) => { $t };

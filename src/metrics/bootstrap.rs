@@ -51,6 +51,24 @@ impl Intervals {
     }
 }
 
+/// The bootstrap 95 % interval of `metric` over `n` samples, drawn under `seed`. The metric is given how often each sample was
+/// drawn; a draw that it says `None` to is passed over. `None` without samples, or if every draw is.
+pub(super) fn resampled(
+    n: usize,
+    seed: u64,
+    metric: impl Fn(&dyn Fn(usize) -> f64) -> Option<f64>,
+) -> Option<Interval> {
+    let count = u32::try_from(n).expect("resampled: more than 2^32 samples");
+    let values = (0..if n == 0 { 0 } else { RESAMPLES }).filter_map(|resample| {
+        let mut rng = Rng::new(seed, Purpose::Bootstrap, resample, 0);
+        let mut drawn = vec![0.0; n];
+        (0..n).for_each(|_| drawn[rng.below(count) as usize] += 1.0);
+        metric(&|i| drawn[i])
+    });
+    let values: Vec<f64> = values.collect();
+    (!values.is_empty()).then(|| interval(values))
+}
+
 /// The 95 % percentile interval of `values`.
 fn interval(mut values: Vec<f64>) -> Interval {
     values.sort_by(f64::total_cmp);
@@ -58,7 +76,7 @@ fn interval(mut values: Vec<f64>) -> Interval {
 }
 
 /// The `q` quantile of sorted values, linear between neighbours (Hyndman and Fan 1996, type 7).
-fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub(super) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let position = q * (sorted.len() - 1) as f64;
     let below = position.floor() as usize;
     let above = (below + 1).min(sorted.len() - 1);

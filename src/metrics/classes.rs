@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::bootstrap::Intervals;
+use super::{bootstrap::Intervals, ranking::Ranking};
 
 /// What a classifier said about each sample of a split, and what was true.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -46,32 +46,14 @@ impl Scores {
 
     /// Up to `k` samples whose true class got the lowest probability, worst first; the first of equals first.
     pub fn worst(&self, k: usize) -> Vec<usize> {
-        let truth = |i: usize| self.row(i)[self.labels[i] as usize];
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        order.sort_by(|&a, &b| truth(a).total_cmp(&truth(b)));
-        order.truncate(k);
-        order
+        super::worst_by(self.len(), k, |i| -f64::from(self.row(i)[self.labels[i] as usize]))
     }
 
     /// Area under the ROC curve of `class` against the rest: the chance that a sample of the class gets a higher score
     /// than another one, ties counting half (Mann and Whitney 1947). `None` if the class or the rest has no sample.
     pub fn auc(&self, class: usize) -> Option<f64> {
-        let score = |i: usize| self.row(i)[class];
-        let mut order: Vec<usize> = (0..self.len()).collect();
-        order.sort_by(|&a, &b| score(a).total_cmp(&score(b)));
-
-        let (mut rank_sum, mut positives, mut before) = (0.0, 0.0, 0.0);
-        for ties in order.chunk_by(|&a, &b| score(a) == score(b)) {
-            let count = ties.len() as f64;
-            let of_class = ties.iter().filter(|&&i| self.labels[i] as usize == class).count() as f64;
-            let mid_rank = before + (count + 1.0) / 2.0;
-            rank_sum += of_class * mid_rank;
-            positives += of_class;
-            before += count;
-        }
-        let negatives = self.len() as f64 - positives;
-        let u = rank_sum - positives * (positives + 1.0) / 2.0;
-        (positives > 0.0 && negatives > 0.0).then(|| u / (positives * negatives))
+        let of_class = |i: usize| self.labels[i] as usize == class;
+        Ranking::new(self.len(), |i| self.row(i)[class], of_class).auc(|_| 1.0)
     }
 
     /// Panics unless labels and probabilities fit together and name existing classes.
@@ -229,12 +211,12 @@ impl Summary {
 }
 
 /// `a / b`, and 0 for 0 / 0.
-fn ratio(a: u64, b: u64) -> f64 {
+pub(super) fn ratio(a: u64, b: u64) -> f64 {
     if b == 0 { 0.0 } else { a as f64 / b as f64 }
 }
 
 /// Arithmetic mean in the order given; NaN of nothing.
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, n) = values.fold((0.0, 0.0), |(sum, n), v| (sum + v, n + 1.0));
     sum / n
 }

@@ -1,23 +1,43 @@
 //! MobileNetV3 (Howard et al. 2019).
 
+use super::{
+    Encoder, Features, Inputs,
+    head::{Head, Pooled},
+    inverted_residual::{InvertedResidual, Shape, Squeeze, make_divisible},
+};
 use crate::{
     nn::{
-        Builder, Init, Network, Pass,
-        layers::{ConvBn, Linear, NormStyle},
+        Builder, Init, Pass,
+        layers::{ConvBn, Linear, Style},
     },
-    ops::{
-        activation::Act::{self, HardSigmoid, HardSwish, Identity, Relu},
-        elementwise::{activate, add, scale_channels},
-        pool::global_avg_pool,
-    },
+    ops::activation::Act::{self, HardSigmoid, HardSwish, Relu},
     shape::Window,
     tensor::Tensor,
 };
 
-const STYLE: NormStyle = NormStyle { eps: 1e-3, momentum: 0.01 };
+const STYLE: Style = Style { eps: 1e-3, momentum: 0.01, ..Style::DEFAULT };
 
-/// A row of the paper's table: kernel, expanded channels, output channels, squeeze-and-excitation, activation, stride.
+/// A row of the paper's tables: kernel, expanded channels, output channels, squeeze-and-excitation, activation, stride.
 type Row = (usize, usize, usize, bool, Act, usize);
+
+/// Table 1 of the paper.
+const LARGE: &[Row] = &[
+    (3, 16, 16, false, Relu, 1),
+    (3, 64, 24, false, Relu, 2),
+    (3, 72, 24, false, Relu, 1),
+    (5, 72, 40, true, Relu, 2),
+    (5, 120, 40, true, Relu, 1),
+    (5, 120, 40, true, Relu, 1),
+    (3, 240, 80, false, HardSwish, 2),
+    (3, 200, 80, false, HardSwish, 1),
+    (3, 184, 80, false, HardSwish, 1),
+    (3, 184, 80, false, HardSwish, 1),
+    (3, 480, 112, true, HardSwish, 1),
+    (3, 672, 112, true, HardSwish, 1),
+    (5, 672, 160, true, HardSwish, 2),
+    (5, 960, 160, true, HardSwish, 1),
+    (5, 960, 160, true, HardSwish, 1),
+];
 
 /// Table 2 of the paper.
 const SMALL: &[Row] = &[
@@ -36,121 +56,87 @@ const SMALL: &[Row] = &[
 
 /// Channels after the stem.
 const STEM: usize = 16;
+/// How much wider the last convolution is than the last block.
+const LAST: usize = 6;
 
-/// MobileNetV3, small.
-pub struct MobileNetV3 {
+pub fn small(b: &mut Builder, inputs: Inputs) -> Box<dyn Encoder> {
+    Box::new(MobileNetV3::new(b, inputs, SMALL))
+}
+
+pub fn large(b: &mut Builder, inputs: Inputs) -> Box<dyn Encoder> {
+    Box::new(MobileNetV3::new(b, inputs, LARGE))
+}
+
+pub fn small_head(b: &mut Builder, features: usize, outputs: usize) -> Box<dyn Head> {
+    head(b, [features, 1024, outputs])
+}
+
+pub fn large_head(b: &mut Builder, features: usize, outputs: usize) -> Box<dyn Head> {
+    head(b, [features, 1280, outputs])
+}
+
+fn head(b: &mut Builder, [features, hidden, outputs]: [usize; 3]) -> Box<dyn Head> {
+    let (weight, bias) = (Init::Normal(0.01), Init::Constant(0.0));
+    let head = b.scope("classifier", |b| Pooled {
+        hidden: Some((Linear::new(b, "0", (features, hidden), weight, bias), HardSwish)),
+        dropout: 0.2,
+        linear: Linear::new(b, "3", (hidden, outputs), weight, bias),
+    });
+    Box::new(head)
+}
+
+struct MobileNetV3 {
+    table: &'static [Row],
     stem: ConvBn,
     blocks: Vec<InvertedResidual>,
     last: ConvBn,
-    hidden: Linear,
-    classifier: Linear,
-}
-
-/// Expansion by a 1×1 convolution, depthwise convolution, gate, projection.
-struct InvertedResidual {
-    expand: Option<ConvBn>,
-    depthwise: ConvBn,
-    gate: Option<Gate>,
-    project: ConvBn,
-    act: Act,
-    shortcut: bool,
-}
-
-/// Squeeze-and-excitation with a hard sigmoid.
-struct Gate {
-    fc1: Linear,
-    fc2: Linear,
 }
 
 impl MobileNetV3 {
-    /// Declares the small network.
-    pub fn small(b: &mut Builder, classes: usize) -> MobileNetV3 {
-        MobileNetV3::new(b, SMALL, 1024, classes)
-    }
-
-    fn new(b: &mut Builder, table: &[Row], hidden: usize, classes: usize) -> MobileNetV3 {
-        let (stem, blocks, last, features) = b.scope("features", |b| {
-            let stem = b.scope("0", |b| ConvBn::new(b, ("0", "1"), (3, STEM), Window::square(3, 2, 1), STYLE));
+    fn new(b: &mut Builder, inputs: Inputs, table: &'static [Row]) -> MobileNetV3 {
+        b.scope("features", |b| {
+            let window = Window::square(3, 2, 1);
+            let stem = b.scope("0", |b| ConvBn::new(b, ("0", "1"), (inputs.channels, STEM), window, STYLE));
             let mut c = STEM;
-            let blocks = table.iter().enumerate().map(|(i, row)| {
-                let block = b.scope(format!("{}.block", i + 1), |b| InvertedResidual::new(b, c, row));
-                c = row.2;
-                block
+            let blocks = table.iter().enumerate().map(|(i, &(kernel, expanded, k, gated, act, stride))| {
+                let channels = make_divisible(expanded as f64 / 4.0);
+                let squeeze = gated.then_some(Squeeze { channels, act: Relu, gate: HardSigmoid });
+                let channels = [c, expanded, k];
+                let shape = Shape { kernel, channels, stride, act, squeeze, depth_drop: 0.0, style: STYLE };
+                c = k;
+                b.scope(format!("{}.block", i + 1), |b| InvertedResidual::new(b, shape))
             });
-            let blocks: Vec<_> = blocks.collect();
-            let features = 6 * c;
+            let blocks = blocks.collect();
             let last = b.scope(format!("{}", table.len() + 1), |b| {
-                ConvBn::new(b, ("0", "1"), (c, features), Window::square(1, 1, 0), STYLE)
+                ConvBn::new(b, ("0", "1"), (c, LAST * c), Window::square(1, 1, 0), STYLE)
             });
-            (stem, blocks, last, features)
-        });
-        let (weight, bias) = (Init::Normal(0.01), Init::Constant(0.0));
-        let (hidden, classifier) = b.scope("classifier", |b| {
-            let first = Linear::new(b, "0", (features, hidden), weight, bias);
-            (first, Linear::new(b, "3", (hidden, classes), weight, bias))
-        });
-        MobileNetV3 { stem, blocks, last, hidden, classifier }
+            MobileNetV3 { table, stem, blocks, last }
+        })
+    }
+
+    /// Whether block `i` (the stem for 0) is the last of its resolution, the last block aside.
+    fn ends_resolution(&self, i: usize) -> bool {
+        self.table.get(i).is_some_and(|&(.., stride)| stride == 2)
     }
 }
 
-impl InvertedResidual {
-    fn new(b: &mut Builder, c: usize, &(kernel, expanded, k, gated, act, stride): &Row) -> InvertedResidual {
-        let pointwise = Window::square(1, 1, 0);
-        // torchvision numbers the parts of a block by what is there.
-        let mut part = 0..;
-        let mut next = || part.next().expect("an endless range").to_string();
-        let expand =
-            (expanded != c).then(|| b.scope(next(), |b| ConvBn::new(b, ("0", "1"), (c, expanded), pointwise, STYLE)));
-        let window = Window::square(kernel, stride, (kernel - 1) / 2);
-        let depthwise = b.scope(next(), |b| ConvBn::depthwise(b, ("0", "1"), expanded, window, STYLE));
-        let gate = gated.then(|| b.scope(next(), |b| Gate::new(b, expanded)));
-        let project = b.scope(next(), |b| ConvBn::new(b, ("0", "1"), (expanded, k), pointwise, STYLE));
-        InvertedResidual { expand, depthwise, gate, project, act, shortcut: stride == 1 && c == k }
-    }
-
-    fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
-        let y = match &self.expand {
-            Some(expand) => expand.forward(pass, x, self.act),
-            None => x.clone(),
-        };
-        let y = self.depthwise.forward(pass, &y, self.act);
-        let y = match &self.gate {
-            Some(gate) => gate.forward(pass, &y),
-            None => y,
-        };
-        let y = self.project.forward(pass, &y, Identity);
-        if self.shortcut { add(&y, x) } else { y }
-    }
-}
-
-impl Gate {
-    fn new(b: &mut Builder, c: usize) -> Gate {
-        let squeezed = make_divisible(c / 4);
-        let bias = Init::Constant(0.0);
-        Gate {
-            fc1: Linear::pointwise(b, "fc1", (c, squeezed), Init::kaiming_fan_out(squeezed), bias),
-            fc2: Linear::pointwise(b, "fc2", (squeezed, c), Init::kaiming_fan_out(c), bias),
+impl Encoder for MobileNetV3 {
+    fn features(&self, pass: &Pass, images: &Tensor) -> Features {
+        let mut x = self.stem.forward(pass, images, HardSwish);
+        let mut maps = vec![];
+        for (i, block) in self.blocks.iter().enumerate() {
+            if self.ends_resolution(i) {
+                maps.push(x.clone());
+            }
+            x = block.forward(pass, &x);
         }
+        maps.push(self.last.forward(pass, &x, HardSwish));
+        maps.into()
     }
 
-    fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
-        let squeezed = activate(&self.fc1.forward(pass, &global_avg_pool(x)), Relu);
-        scale_channels(x, &activate(&self.fc2.forward(pass, &squeezed), HardSigmoid))
-    }
-}
-
-/// The nearest multiple of 8, but not less than nine tenths: the paper's rule for channel counts.
-fn make_divisible(c: usize) -> usize {
-    let nearest = ((c + 4) / 8 * 8).max(8);
-    if nearest * 10 < c * 9 { nearest + 8 } else { nearest }
-}
-
-impl Network for MobileNetV3 {
-    fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
-        let x = self.stem.forward(pass, images, HardSwish);
-        let x = self.blocks.iter().fold(x, |x, block| block.forward(pass, &x));
-        let x = self.last.forward(pass, &x, HardSwish);
-        let x = activate(&self.hidden.forward(pass, &global_avg_pool(&x)), HardSwish);
-        self.classifier.forward(pass, &pass.dropout(&x, 0.2))
+    fn channels(&self) -> Vec<usize> {
+        let widths: Vec<_> = [STEM].into_iter().chain(self.table.iter().map(|row| row.2)).collect();
+        let ends = (0..self.table.len()).filter(|&i| self.ends_resolution(i)).map(|i| widths[i]);
+        ends.chain([LAST * widths[self.table.len()]]).collect()
     }
 }

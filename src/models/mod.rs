@@ -1,57 +1,251 @@
-//! The backbones, by torchvision's names.
+//! The backbones, by torchvision's names, and U-Nets over them.
+//!
+//! A backbone is an [`Encoder`], which turns images into feature maps, and a [`Head`], which turns the last map into
+//! scores. `unet_NAME` is the encoder of backbone `NAME` with a decoder instead.
 
-pub mod mobilenet;
-pub mod resnet;
+mod densenet;
+mod efficientnet;
+mod head;
+mod inception;
+mod inverted_residual;
+mod mobilenet;
+mod reconstruction;
+mod resnet;
+mod unet;
+mod vgg;
 
 use crate::{
     Error, Result,
     device::{DType, Device},
-    nn::{Builder, Mode, Network, Params, Pass},
+    nn::{Builder, Init, Mode, Network, Params, Pass, Scores, layers::Linear},
+    ops::elementwise::add,
     tensor::Tensor,
 };
+use head::Head;
 use std::sync::Arc;
+use unet::{UNet, Upsampling};
 
-type Make = fn(&mut Builder, usize) -> Box<dyn Network>;
+/// The part of a backbone before its head.
+trait Encoder: Send + Sync {
+    /// Feature maps of images.
+    fn features(&self, pass: &Pass, images: &Tensor) -> Features;
+    /// Channels of each map.
+    fn channels(&self) -> Vec<usize>;
+}
 
-/// Every backbone: name, least image size it can take, constructor from the number of classes.
-const ALL: &[(&str, usize, Make)] = &[
-    ("resnet18", 32, |b, classes| Box::new(resnet::ResNet::new(b, [2, 2, 2, 2], classes))),
-    ("mobilenet_v3_small", 32, |b, classes| Box::new(mobilenet::MobileNetV3::small(b, classes))),
+/// What an encoder makes of images.
+struct Features {
+    /// For every halving of the resolution the last map that has it, from fine to coarse; the last is what the head reads.
+    maps: Vec<Tensor>,
+    /// Scores of an auxiliary head half-way, in training.
+    auxiliary: Option<Tensor>,
+}
+
+impl From<Vec<Tensor>> for Features {
+    fn from(maps: Vec<Tensor>) -> Features {
+        Features { maps, auxiliary: None }
+    }
+}
+
+/// What an encoder is declared for.
+#[derive(Clone, Copy)]
+struct Inputs {
+    /// Channels of an image.
+    channels: usize,
+    /// Outputs of an auxiliary head, where the backbone has one and it is wanted.
+    auxiliary: Option<usize>,
+}
+
+/// A row of [`BACKBONES`].
+struct Backbone {
+    name: &'static str,
+    /// Least height and width of an image.
+    least_size: usize,
+    encoder: fn(&mut Builder, Inputs) -> Box<dyn Encoder>,
+    /// From channels of the last map and number of outputs.
+    head: fn(&mut Builder, usize, usize) -> Box<dyn Head>,
+}
+
+const BACKBONES: &[Backbone] = &[
+    Backbone { name: "resnet18", least_size: 32, encoder: resnet::resnet18, head: resnet::head },
+    Backbone { name: "resnet34", least_size: 32, encoder: resnet::resnet34, head: resnet::head },
+    Backbone { name: "resnet50", least_size: 32, encoder: resnet::resnet50, head: resnet::head },
+    Backbone { name: "vgg16", least_size: 32, encoder: vgg::vgg16, head: vgg::head },
+    Backbone { name: "densenet121", least_size: 32, encoder: densenet::densenet121, head: densenet::head },
+    Backbone { name: "inception_v3", least_size: 75, encoder: inception::inception_v3, head: inception::head },
+    Backbone { name: "efficientnet_b3", least_size: 32, encoder: efficientnet::b3, head: efficientnet::b3_head },
+    Backbone { name: "efficientnet_b4", least_size: 32, encoder: efficientnet::b4, head: efficientnet::b4_head },
+    Backbone { name: "mobilenet_v3_small", least_size: 32, encoder: mobilenet::small, head: mobilenet::small_head },
+    Backbone { name: "mobilenet_v3_large", least_size: 32, encoder: mobilenet::large, head: mobilenet::large_head },
 ];
+
+/// What the name of a U-Net over a backbone begins with.
+const UNET: &str = "unet_";
+/// What it ends with if the decoder enlarges by interpolation.
+const BILINEAR: &str = "_bilinear";
+/// The U-Net without a backbone that learns to reconstruct images.
+const RECONSTRUCTION: &str = "unet_reconstruction";
 
 /// Names of all backbones.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    ALL.iter().map(|(name, ..)| *name)
+    BACKBONES.iter().map(|backbone| backbone.name)
+}
+
+/// Whether network `name` has outputs for each pixel; `None` if there is no such network.
+pub fn is_dense(name: &str) -> Option<bool> {
+    Some(!matches!(Plan::find(name)?, Plan::Classifier(_)))
+}
+
+/// The error of a network that there is not.
+pub fn unknown(name: &str) -> Error {
+    let all: Vec<_> = names().collect();
+    let remedy = format!("one of: {}; or {UNET}NAME, {UNET}NAME{BILINEAR} of these", all.join(", "));
+    Error::unusable(format!("there is no network called {name}"), remedy)
+}
+
+/// A network by name, before it has parameters.
+enum Plan {
+    Classifier(&'static Backbone),
+    UNet(&'static Backbone, Upsampling),
+    Reconstruction,
+}
+
+impl Plan {
+    fn find(name: &str) -> Option<Plan> {
+        let backbone = |name: &str| BACKBONES.iter().find(|backbone| backbone.name == name);
+        match name.strip_prefix(UNET) {
+            None => backbone(name).map(Plan::Classifier),
+            Some(_) if name == RECONSTRUCTION => Some(Plan::Reconstruction),
+            Some(rest) => Some(match rest.strip_suffix(BILINEAR) {
+                None => Plan::UNet(backbone(rest)?, Upsampling::Transposed),
+                Some(rest) => Plan::UNet(backbone(rest)?, Upsampling::Bilinear),
+            }),
+        }
+    }
+
+    fn least_size(&self) -> usize {
+        match self {
+            Plan::Classifier(backbone) | Plan::UNet(backbone, _) => backbone.least_size,
+            Plan::Reconstruction => reconstruction::LEAST_SIZE,
+        }
+    }
+
+    fn declare(&self, b: &mut Builder, channels: usize, outputs: usize) -> Box<dyn Network> {
+        match self {
+            Plan::Classifier(backbone) => {
+                let encoder = (backbone.encoder)(b, Inputs { channels, auxiliary: Some(outputs) });
+                let features = *encoder.channels().last().expect("an encoder has maps");
+                Box::new(Classifier { encoder, head: (backbone.head)(b, features, outputs) })
+            }
+            Plan::UNet(backbone, upsampling) => {
+                let inputs = Inputs { channels, auxiliary: None };
+                let encoder = b.scope("encoder", |b| (backbone.encoder)(b, inputs));
+                Box::new(UNet::new(b, encoder, *upsampling, outputs))
+            }
+            Plan::Reconstruction => Box::new(reconstruction::UNet::new(b, channels, outputs)),
+        }
+    }
+}
+
+/// A backbone with its head.
+struct Classifier {
+    encoder: Box<dyn Encoder>,
+    head: Box<dyn Head>,
+}
+
+impl Network for Classifier {
+    fn forward(&self, pass: &Pass, images: &Tensor) -> Scores {
+        let Features { maps, auxiliary } = self.encoder.features(pass, images);
+        let last = maps.last().expect("an encoder has maps");
+        Scores { main: self.head.scores(pass, last), auxiliary }
+    }
 }
 
 /// A network with its parameters on a device.
 pub struct Model {
-    /// Name of the backbone.
-    pub name: &'static str,
-    /// Number of classes.
+    /// Its name.
+    pub name: String,
+    /// Number of classes, or of other outputs.
     pub classes: usize,
+    /// Channels of an image.
+    pub channels: usize,
+    /// Numbers that it is given beside an image.
+    pub inputs: usize,
     /// Least height and width of an image.
     pub least_size: usize,
     /// Its values.
     pub params: Params,
     network: Box<dyn Network>,
+    /// What the numbers beside an image add to the outputs.
+    beside: Option<Linear>,
 }
 
 impl Model {
-    /// Backbone `name` with a head for `classes` classes and initial weights drawn from `seed`.
+    /// Network `name` for images of three channels, with `classes` outputs and initial weights drawn from `seed`.
     ///
     /// # Errors
     /// An unknown name, or a failure of the device.
     pub fn new(name: &str, classes: usize, device: &Arc<dyn Device>, dtype: DType, seed: u64) -> Result<Model> {
-        let known = ALL.iter().find(|(known, ..)| *known == name);
-        let &(name, least_size, make) = known.ok_or_else(|| {
-            let all: Vec<_> = names().collect();
-            Error::unusable(format!("there is no backbone called {name}"), format!("one of: {}", all.join(", ")))
-        })?;
+        Model::with_channels(name, (3, classes), device, dtype, seed)
+    }
+
+    /// The same for images of any number of channels, given with the number of outputs.
+    ///
+    /// # Errors
+    /// As [`Model::new`].
+    pub fn with_channels(
+        name: &str,
+        (channels, classes): (usize, usize),
+        device: &Arc<dyn Device>,
+        dtype: DType,
+        seed: u64,
+    ) -> Result<Model> {
+        Model::make(name, (channels, classes, 0), device, dtype, seed)
+    }
+
+    /// The same, given so many `inputs` beside each image of three channels: numbers around 0 that enter the last linear
+    /// layer together with the features. That layer is linear in both, so their part of it is a layer of its own,
+    /// `inputs.weight` and `inputs.bias`, whose result is added to the outputs, and the backbone stays as it is.
+    ///
+    /// # Errors
+    /// As [`Model::new`].
+    pub fn with_inputs(
+        name: &str,
+        (classes, inputs): (usize, usize),
+        device: &Arc<dyn Device>,
+        dtype: DType,
+        seed: u64,
+    ) -> Result<Model> {
+        Model::make(name, (3, classes, inputs), device, dtype, seed)
+    }
+
+    fn make(
+        name: &str,
+        (channels, classes, inputs): (usize, usize, usize),
+        device: &Arc<dyn Device>,
+        dtype: DType,
+        seed: u64,
+    ) -> Result<Model> {
+        let plan = Plan::find(name).ok_or_else(|| unknown(name))?;
         let mut builder = Builder::default();
-        let network = make(&mut builder, classes);
+        let network = plan.declare(&mut builder, channels, classes);
+        let init = Init::linear(inputs);
+        let beside = (inputs > 0).then(|| Linear::new(&mut builder, "inputs", (inputs, classes), init, init));
         let params = Params::new(builder, device, dtype, seed)?;
-        Ok(Model { name, classes, least_size, params, network })
+        let least_size = plan.least_size();
+        Ok(Model { name: name.into(), classes, channels, inputs, least_size, params, network, beside })
+    }
+
+    /// Refuses images of side `size` that it cannot take.
+    ///
+    /// # Errors
+    /// Images that are too small, with the least size.
+    pub fn check_size(&self, size: usize) -> Result<()> {
+        if size >= self.least_size {
+            return Ok(());
+        }
+        let problem = format!("{} cannot take images of {size} px", self.name);
+        Err(Error::unusable(problem, format!("--size {} or more", self.least_size)))
     }
 
     /// A pass in this mode.
@@ -59,9 +253,24 @@ impl Model {
         Pass::new(&self.params, mode)
     }
 
-    /// Scores `[n, classes]` of images `[n, h, w, 3]`.
+    /// Scores of images `[n, h, w, channels]`: `[n, classes]`, or `[n, h, w, classes]` of a U-Net.
     #[track_caller]
     pub fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
-        self.network.forward(pass, images)
+        self.scores(pass, images, None).main
+    }
+
+    /// The same with the scores of an auxiliary head, which InceptionV3 has in training, given the numbers `[n, inputs]` beside
+    /// the images.
+    #[track_caller]
+    pub fn scores(&self, pass: &Pass, images: &Tensor, inputs: Option<&Tensor>) -> Scores {
+        let Scores { main, auxiliary } = self.network.forward(pass, images);
+        match (&self.beside, inputs) {
+            (Some(beside), Some(inputs)) => {
+                let beside = beside.forward(pass, inputs);
+                Scores { main: add(&main, &beside), auxiliary: auxiliary.map(|scores| add(&scores, &beside)) }
+            }
+            (None, None) => Scores { main, auxiliary },
+            _ => panic!("{} takes {} numbers beside an image", self.name, self.inputs),
+        }
     }
 }

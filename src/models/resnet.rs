@@ -1,75 +1,131 @@
 //! ResNet (He et al. 2016).
 
+use super::{
+    Encoder, Features, Inputs,
+    head::{Head, Pooled},
+};
 use crate::{
     nn::{
-        Builder, Init, Network, Pass,
-        layers::{ConvBn, Linear, NormStyle},
+        Builder, Pass,
+        layers::{ConvBn, Style},
     },
-    ops::{
-        activation::Act,
-        pool::{global_avg_pool, max_pool},
-    },
+    ops::{activation::Act::Identity, activation::Act::Relu, pool::max_pool},
     shape::Window,
     tensor::Tensor,
 };
 
-/// A residual network of basic blocks: 18 or 34 layers.
-pub struct ResNet {
-    stem: ConvBn,
-    blocks: Vec<BasicBlock>,
-    fc: Linear,
+const STYLE: Style = Style::DEFAULT;
+
+/// Table 1 of the paper: blocks of each stage.
+const DEPTHS_18: [usize; 4] = [2, 2, 2, 2];
+const DEPTHS_34_50: [usize; 4] = [3, 4, 6, 3];
+/// Channels of the 3×3 convolutions of each stage.
+const WIDTHS: [usize; 4] = [64, 128, 256, 512];
+
+pub fn resnet18(b: &mut Builder, inputs: Inputs) -> Box<dyn Encoder> {
+    Box::new(ResNet::new(b, inputs, DEPTHS_18, BASIC))
 }
 
-/// Two 3×3 convolutions and a shortcut, projected where the shape changes.
-struct BasicBlock {
-    conv1: ConvBn,
-    conv2: ConvBn,
+pub fn resnet34(b: &mut Builder, inputs: Inputs) -> Box<dyn Encoder> {
+    Box::new(ResNet::new(b, inputs, DEPTHS_34_50, BASIC))
+}
+
+pub fn resnet50(b: &mut Builder, inputs: Inputs) -> Box<dyn Encoder> {
+    Box::new(ResNet::new(b, inputs, DEPTHS_34_50, BOTTLENECK))
+}
+
+pub fn head(b: &mut Builder, features: usize, outputs: usize) -> Box<dyn Head> {
+    Box::new(Pooled::linear(b, "fc", features, outputs))
+}
+
+struct ResNet {
+    stem: ConvBn,
+    stages: Vec<Vec<Block>>,
+    channels: Vec<usize>,
+}
+
+/// Convolutions, the last of which adds a shortcut, projected where the shape changes.
+struct Block {
+    convs: Vec<ConvBn>,
     downsample: Option<ConvBn>,
 }
 
+/// A kind of block: kernels of its convolutions, which of them has the stride, and how much wider the last is.
+struct Kind {
+    kernels: &'static [usize],
+    strided: usize,
+    expansion: usize,
+}
+
+/// Two 3×3 convolutions.
+const BASIC: Kind = Kind { kernels: &[3, 3], strided: 0, expansion: 1 };
+/// 1×1, 3×3, 1×1; the stride is in the 3×3, unlike in the paper (ResNet v1.5, as torchvision).
+const BOTTLENECK: Kind = Kind { kernels: &[1, 3, 1], strided: 1, expansion: 4 };
+
 impl ResNet {
-    /// Declares a network with this many blocks in each of the four stages.
-    pub fn new(b: &mut Builder, depths: [usize; 4], classes: usize) -> ResNet {
-        let stem = ConvBn::new(b, ("conv1", "bn1"), (3, 64), Window::square(7, 2, 3), NormStyle::DEFAULT);
-        let mut blocks = vec![];
-        let mut c = 64;
-        for (stage, (depth, k)) in depths.into_iter().zip([64, 128, 256, 512]).enumerate() {
-            for i in 0..depth {
+    fn new(b: &mut Builder, inputs: Inputs, depths: [usize; 4], kind: Kind) -> ResNet {
+        let stem = ConvBn::new(b, ("conv1", "bn1"), (inputs.channels, 64), Window::square(7, 2, 3), STYLE);
+        let mut channels = vec![64];
+        let mut stages = vec![];
+        for (stage, (depth, width)) in depths.into_iter().zip(WIDTHS).enumerate() {
+            let mut c = channels[stage];
+            let blocks = (0..depth).map(|i| {
                 let stride = if stage > 0 && i == 0 { 2 } else { 1 };
-                blocks.push(b.scope(format!("layer{}.{i}", stage + 1), |b| BasicBlock::new(b, c, k, stride)));
-                c = k;
-            }
+                let name = format!("layer{}.{i}", stage + 1);
+                let block = b.scope(name, |b| Block::new(b, &kind, c, width, stride));
+                c = width * kind.expansion;
+                block
+            });
+            stages.push(blocks.collect());
+            channels.push(c);
         }
-        let init = Init::linear(c);
-        ResNet { stem, blocks, fc: Linear::new(b, "fc", (c, classes), init, init) }
+        ResNet { stem, stages, channels }
     }
 }
 
-impl BasicBlock {
-    fn new(b: &mut Builder, c: usize, k: usize, stride: usize) -> BasicBlock {
-        let style = NormStyle::DEFAULT;
-        let conv1 = ConvBn::new(b, ("conv1", "bn1"), (c, k), Window::square(3, stride, 1), style);
-        let conv2 = ConvBn::new(b, ("conv2", "bn2"), (k, k), Window::square(3, 1, 1), style);
-        let project = |b: &mut Builder| ConvBn::new(b, ("0", "1"), (c, k), Window::square(1, stride, 0), style);
-        let downsample = (stride != 1 || c != k).then(|| b.scope("downsample", project));
-        BasicBlock { conv1, conv2, downsample }
+impl Block {
+    fn new(b: &mut Builder, kind: &Kind, c: usize, width: usize, stride: usize) -> Block {
+        let last = kind.kernels.len() - 1;
+        let out = width * kind.expansion;
+        let mut from = c;
+        let convs = kind.kernels.iter().enumerate().map(|(i, &kernel)| {
+            let to = if i == last { out } else { width };
+            let window = Window::square(kernel, if i == kind.strided { stride } else { 1 }, kernel / 2);
+            let names = (format!("conv{}", i + 1), format!("bn{}", i + 1));
+            let conv = ConvBn::new(b, (&names.0, &names.1), (from, to), window, STYLE);
+            from = to;
+            conv
+        });
+        let convs = convs.collect();
+        let project = |b: &mut Builder| ConvBn::new(b, ("0", "1"), (c, out), Window::square(1, stride, 0), STYLE);
+        let downsample = (stride != 1 || c != out).then(|| b.scope("downsample", project));
+        Block { convs, downsample }
     }
 
     fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
-        let y = self.conv1.forward(pass, x, Act::Relu);
+        let (last, inner) = self.convs.split_last().expect("a block has convolutions");
+        let y = inner.iter().fold(x.clone(), |y, conv| conv.forward(pass, &y, Relu));
         let shortcut = match &self.downsample {
-            Some(project) => project.forward(pass, x, Act::Identity),
+            Some(project) => project.forward(pass, x, Identity),
             None => x.clone(),
         };
-        self.conv2.forward_add_relu(pass, &y, &shortcut)
+        last.forward_add_relu(pass, &y, &shortcut)
     }
 }
 
-impl Network for ResNet {
-    fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor {
-        let x = self.stem.forward(pass, images, Act::Relu);
-        let x = max_pool(&x, Window::square(3, 2, 1));
-        let x = self.blocks.iter().fold(x, |x, block| block.forward(pass, &x));
-        self.fc.forward(pass, &global_avg_pool(&x))
+impl Encoder for ResNet {
+    fn features(&self, pass: &Pass, images: &Tensor) -> Features {
+        let stem = self.stem.forward(pass, images, Relu);
+        let mut x = max_pool(&stem, Window::square(3, 2, 1));
+        let mut maps = vec![stem];
+        for stage in &self.stages {
+            x = stage.iter().fold(x, |x, block| block.forward(pass, &x));
+            maps.push(x.clone());
+        }
+        maps.into()
+    }
+
+    fn channels(&self) -> Vec<usize> {
+        self.channels.clone()
     }
 }

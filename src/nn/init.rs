@@ -14,9 +14,9 @@ pub enum Init {
 }
 
 impl Init {
-    /// Kaiming normal in fan-out mode for ReLU (He et al. 2015): σ = √(2 / fan_out).
-    pub fn kaiming_fan_out(fan_out: usize) -> Init {
-        Init::Normal((2.0 / fan_out as f64).sqrt() as f32)
+    /// Kaiming normal for ReLU (He et al. 2015), from the fan-in or the fan-out: σ = √(2 / fan).
+    pub fn kaiming(fan: usize) -> Init {
+        Init::Normal((2.0 / fan as f64).sqrt() as f32)
     }
 
     /// PyTorch's default for linear layers, weight and bias: uniform in ±1/√fan_in.

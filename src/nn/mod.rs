@@ -22,10 +22,18 @@ use std::{
     sync::Arc,
 };
 
-/// A network: from images `[n, h, w, 3]` to scores `[n, classes]`.
+/// A network: from images `[n, h, w, channels]` to scores `[n, outputs]`, or `[n, h, w, outputs]` for each pixel.
 pub trait Network: Send + Sync {
     /// Runs it, reading parameters through `pass`.
-    fn forward(&self, pass: &Pass, images: &Tensor) -> Tensor;
+    fn forward(&self, pass: &Pass, images: &Tensor) -> Scores;
+}
+
+/// What a network makes of images.
+pub struct Scores {
+    /// Its scores.
+    pub main: Tensor,
+    /// Those of an auxiliary head of the same task, where the network has one that is trained along.
+    pub auxiliary: Option<Tensor>,
 }
 
 /// What a forward pass is for.
@@ -76,6 +84,11 @@ impl<'a> Pass<'a> {
         Pass { step, ..self }
     }
 
+    /// Whether it is for training.
+    pub fn training(&self) -> bool {
+        matches!(self.mode, Mode::Train { .. })
+    }
+
     /// The tape.
     pub fn tape(&self) -> &Rc<Tape> {
         &self.tape
@@ -119,7 +132,7 @@ impl<'a> Pass<'a> {
 
     /// The tensors of a batch normalisation layer. A frozen layer's statistics are frozen too.
     pub fn batch_norm(&self, layer: &layers::BatchNorm) -> BatchNorm {
-        let trains = matches!(self.mode, Mode::Train { .. }) && self.params.entry(layer.weight).trained();
+        let trains = self.training() && self.params.entry(layer.weight).trained();
         if trains {
             self.params.count(layer.batches);
             self.counted.borrow_mut().push(layer.batches);

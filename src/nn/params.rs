@@ -153,6 +153,11 @@ impl Builder {
         self.filter(name, vec![k, r, s, c], vec![k, c, r, s], Layout::Krsc, init)
     }
 
+    /// Declares weights `[o, h, w, c]` of a fully connected layer that reads flattened images, `[o, c·h·w]` in a file.
+    pub fn flattened(&mut self, name: &str, o: usize, [h, w, c]: [usize; 3], init: Init) -> Id {
+        self.filter(name, vec![o, h, w, c], vec![o, c * h * w], Layout::Krsc, init)
+    }
+
     /// Declares depthwise convolution weights `[c, r, s]`.
     pub fn depthwise(&mut self, name: &str, [c, r, s]: [usize; 3], init: Init) -> Id {
         self.filter(name, vec![c, r, s], vec![c, 1, r, s], Layout::Same, init)
@@ -217,7 +222,7 @@ impl Params {
             let shadow = shadowed.then(|| device.alloc(len * dtype.size(), "parameters")).transpose()?;
             assert!(params.by_name.insert(name.clone(), Id(i)).is_none(), "{name} is declared twice");
             params.entries.push(Entry { name, shape, file_shape, layout, kind, frozen: false, value, shadow });
-            if kind != Kind::Counter {
+            if kind != Kind::Counter && device.holds_values() {
                 let values = init.values(params.entries[i].len(), &mut Rng::new(seed, Purpose::Init, i as u32, 0));
                 params.set(Id(i), &values)?;
             }

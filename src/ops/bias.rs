@@ -16,10 +16,13 @@ use bytemuck::{Pod, Zeroable};
 /// `m` pixels of `c` channels.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Bias {
-    m: i64,
-    c: i32,
-    act: i32,
+pub(crate) struct Bias {
+    pub m: i64,
+    pub c: i32,
+    pub act: i32,
+    /// 1 if the backward pass reads act(x + bias) instead of x.
+    pub from_output: i32,
+    pub unused: i32,
 }
 
 /// Pixels whose sum is one partial result; `BIAS_ROWS` in `kernels/bias.cu` must agree.
@@ -49,6 +52,8 @@ kernel!(FWD = "bias_act_fwd", |p: Bias, [x, bias] -> [y]| {
 
 kernel!(BWD = "bias_act_bwd", |p: Bias, [x, gy, bias] -> [gx, partials]| {
     let c = p.c as usize;
+    let nothing = vec![T::ZERO; c];
+    let bias = if p.from_output == 1 { &nothing } else { bias };
     with_activation!(p.act, A => parallel::pieces2((gx, BIAS_ROWS * c), (partials, c), #[inline(always)] |part, gx, sums| {
         sums.fill(T::ZERO);
         let skip = part * BIAS_ROWS * c;
@@ -74,14 +79,16 @@ kernel!(BWD_COMBINE = "bias_bwd_combine", |p: Bias, [partials] -> [gbias]| {
 pub fn bias_act(x: &Tensor, bias: &Tensor, act: Act) -> Tensor {
     let c = *x.shape().last().expect("bias_act: wants a channel axis");
     assert_eq!(bias.shape(), [c], "bias_act: bias for {:?}", x.shape());
-    let p = Bias { m: (x.len() / c) as i64, c: int(c), act: act as i32 };
+    // Where the sign of the output tells the derivative, x need not be kept: whatever reads the output keeps that anyway.
+    let from_output = matches!(act, Act::Relu | Act::Identity);
+    let p = Bias { m: (x.len() / c) as i64, c: int(c), act: act as i32, from_output: from_output.into(), unused: 0 };
     let y = x.like("bias_act");
     launch(&FWD, &p, &[x, bias], &[&y]);
-    let (sx, sbias) = (x.clone(), bias.clone());
+    let (saved, sbias) = (if from_output { y.clone() } else { x.clone() }, bias.clone());
     y.record("bias_act", &[x, bias], move |gy| {
-        let gx = sx.like("bias_act backward");
+        let gx = saved.like("bias_act backward");
         let partials = sbias.empty(&[p.parts(), c], "bias_act backward");
-        launch(&BWD, &p, &[&sx, &gy, &sbias], &[&gx, &partials]);
+        launch(&BWD, &p, &[&saved, &gy, &sbias], &[&gx, &partials]);
         let gbias = sbias.like("bias_act backward");
         launch(&BWD_COMBINE, &p, &[&partials], &[&gbias]);
         vec![Some(gx), Some(gbias)]

@@ -1,4 +1,4 @@
-//! Losses against targets of the prediction's own shape: binary cross-entropy, squared, absolute and Huber error, Dice.
+//! Losses against targets of the prediction's own shape: binary cross-entropy, focal, squared, absolute and Huber error, Dice.
 //!
 //! Sums leave one partial result a part, added up by a second launch. Gradients are computed from the inputs again and
 //! rounded once, after the factor of the backward pass: a mean over a million pixels has gradients that half precision
@@ -24,6 +24,7 @@ struct Mean {
     classes: i32,
     /// A [`Distance`] by number.
     distance: i32,
+    /// δ of Huber, γ of focal.
     delta: f32,
     unused: u32,
 }
@@ -74,6 +75,25 @@ kernel!(BCE_BWD = "bce_with_logits_bwd", |p: Mean, [logits, targets, weights, po
     p.gradients(g[0], glogits, |i| {
         let (x, y, class) = (logits[i].f64(), targets[i].f64(), i % p.classes as usize);
         weights[class].f64() * ((1.0 - y) * sigmoid(x) - positive[class].f64() * y * sigmoid(-x))
+    });
+}, grid |_| Grid::threads(p.len as usize));
+
+kernel!(FOCAL_FWD = "focal_fwd", |p: Mean, [logits, targets, weights, positive] -> [partials]| {
+    let gamma = f64::from(p.delta);
+    p.sums(partials, |i| {
+        let (x, y, class) = (logits[i].f64(), targets[i].f64(), i % p.classes as usize);
+        let part = |x: f64| sigmoid(x).powf(gamma) * softplus(x);
+        weights[class].f64() * ((1.0 - y) * part(x) + positive[class].f64() * y * part(-x))
+    });
+}, grid |_| Grid::new([p.parts(), 1, 1], Grid::THREADS));
+
+kernel!(FOCAL_BWD = "focal_bwd", |p: Mean, [logits, targets, weights, positive, g] -> [glogits]| {
+    let gamma = f64::from(p.delta);
+    p.gradients(g[0], glogits, |i| {
+        let (x, y, class) = (logits[i].f64(), targets[i].f64(), i % p.classes as usize);
+        // d/dx σ(x)^γ·softplus(x)
+        let part = |x: f64| sigmoid(x).powf(gamma) * (gamma * sigmoid(-x) * softplus(x) + sigmoid(x));
+        weights[class].f64() * ((1.0 - y) * part(x) - positive[class].f64() * y * part(-x))
     });
 }, grid |_| Grid::threads(p.len as usize));
 
@@ -169,14 +189,29 @@ fn same_shape(op: &str, x: &Tensor, targets: &Tensor) {
 /// are in [`DType::wide`](crate::device::DType::wide).
 #[track_caller]
 pub fn bce_with_logits(logits: &Tensor, targets: &Tensor, weights: &Tensor, positive: &Tensor) -> Tensor {
-    let op = "bce_with_logits";
+    let p = by_class("bce_with_logits", logits, targets, [weights, positive], 0.0);
+    mean("bce_with_logits", p, [&BCE_FWD, &BCE_BWD], logits, &[targets, weights, positive])
+}
+
+/// Mean focal loss (Lin et al. 2017), as [`bce_with_logits`]: with p = σ(logits), the parts of the cross-entropy are multiplied
+/// by p^γ where the target is 0 and by (1 − p)^γ where it is 1, so that what is known already counts less. Their α is
+/// `weights` = 1 − α and `positive` = α / (1 − α).
+#[track_caller]
+pub fn focal(logits: &Tensor, targets: &Tensor, weights: &Tensor, positive: &Tensor, gamma: f32) -> Tensor {
+    assert!(gamma >= 0.0, "focal: a gamma of {gamma}");
+    let p = by_class("focal", logits, targets, [weights, positive], gamma);
+    mean("focal", p, [&FOCAL_FWD, &FOCAL_BWD], logits, &[targets, weights, positive])
+}
+
+/// The parameters of a mean over elements whose last axis is that of classes with weights.
+#[track_caller]
+fn by_class(op: &str, logits: &Tensor, targets: &Tensor, weights: [&Tensor; 2], delta: f32) -> Mean {
     same_shape(op, logits, targets);
-    let classes = *logits.shape().last().expect("bce_with_logits: wants an axis of classes");
-    for w in [weights, positive] {
+    let classes = *logits.shape().last().unwrap_or_else(|| panic!("{op}: wants an axis of classes"));
+    for w in weights {
         assert_eq!(w.shape(), [classes], "{op}: class weights for {logits:?}");
     }
-    let p = Mean { len: logits.len() as i64, classes: int(classes), distance: 0, delta: 0.0, unused: 0 };
-    mean(op, p, [&BCE_FWD, &BCE_BWD], logits, &[targets, weights, positive])
+    Mean { len: logits.len() as i64, classes: int(classes), distance: 0, delta, unused: 0 }
 }
 
 /// Mean squared error of x against targets of its shape in [`DType::wide`](crate::device::DType::wide), as a tensor of one
@@ -311,20 +346,45 @@ fn label(i: usize) -> f64 {
     [1.0, 0.0, 0.25, 1.0, 0.0, 0.0, 1.0][i % 7]
 }
 
+/// Weights of the classes of `x`, and of their positive parts, that differ.
+fn class_weights(x: &Tensor) -> [Tensor; 2] {
+    let classes = *x.shape().last().expect("a case has classes");
+    let weights =
+        |f: fn(usize) -> f64| x.tape().floats(&[classes], x.dtype().wide(), &(0..classes).map(f).collect::<Vec<_>>());
+    [weights(|c| 0.5 + c as f64), weights(|c| 3.0 - 0.5 * c as f64)]
+}
+
 /// Cases of [`bce_with_logits`].
 pub static BCE_WITH_LOGITS: Spec = Spec {
     name: "bce_with_logits",
     cases: || {
         let bce = |x: &Tensor, y: &Tensor| {
-            let classes = *x.shape().last().expect("a case has classes");
-            let weights =
-                |f: fn(usize) -> f64| x.tape().floats(&[classes], y.dtype(), &(0..classes).map(f).collect::<Vec<_>>());
-            bce_with_logits(x, y, &weights(|c| 0.5 + c as f64), &weights(|c| 3.0 - 0.5 * c as f64))
+            let [weights, positive] = class_weights(x);
+            bce_with_logits(x, y, &weights, &positive)
         };
         vec![
             case("5x3", &[5, 3], label, bce),
             case("two parts", &[1, 33, 32, 1], label, bce),
             case("masks of 256x256", &[8, 256, 256, 1], label, bce).real(0),
+        ]
+    },
+};
+
+/// Cases of [`focal`].
+pub static FOCAL: Spec = Spec {
+    name: "focal",
+    cases: || {
+        let with = |gamma: f32| {
+            move |x: &Tensor, y: &Tensor| {
+                let [weights, positive] = class_weights(x);
+                focal(x, y, &weights, &positive, gamma)
+            }
+        };
+        vec![
+            case("5x3", &[5, 3], label, with(2.0)),
+            case("cross-entropy", &[4, 2], label, with(0.0)),
+            case("two parts", &[1, 33, 32, 1], label, with(1.5)),
+            case("masks of 256x256", &[8, 256, 256, 1], label, with(2.0)).real(0),
         ]
     },
 };

@@ -38,13 +38,44 @@ pub static ADD: Spec = Spec {
     },
 };
 
+/// `len` elements times a factor.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Scaled {
+    len: i64,
+    factor: f64,
+}
+
+kernel!(SCALE = "scale", |p: Scaled, [x] -> [y]| {
+    let factor = T::of(p.factor);
+    parallel::rows(y, 1, #[inline(always)] |start, y| {
+        y.iter_mut().zip(&x[start..]).for_each(|(y, &x)| *y = x * factor);
+    });
+}, grid |dtype| Grid::packs(p.len as usize, dtype));
+
+/// Every element times `factor`.
+pub fn scale(x: &Tensor, factor: f64) -> Tensor {
+    let y = x.like("scale");
+    launch(&SCALE, &Scaled { len: x.len() as i64, factor }, &[x], &[&y]);
+    y.record("scale", &[x], move |g| vec![Some(scale(&g, factor))])
+}
+
+/// Cases of [`scale`].
+pub static SCALE_BY: Spec = Spec {
+    name: "scale",
+    cases: || {
+        let case = |label, shape: &[usize]| Case::new(label, &[shape], |t| scale(&t[0], 0.4)).linear_in(&[0]);
+        vec![case("one", &[1]), case("whole packs and more", &[2, 13]), case("56x56x64", &[8, 56, 56, 64]).real(0)]
+    },
+};
+
 /// An activation of `len` elements.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Activate {
-    len: i64,
-    act: i32,
-    unused: i32,
+pub(crate) struct Activate {
+    pub len: i64,
+    pub act: i32,
+    pub unused: i32,
 }
 
 kernel!(ACTIVATE_FWD = "activate_fwd", |p: Activate, [x] -> [y]| {

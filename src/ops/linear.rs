@@ -1,10 +1,16 @@
 //! The fully connected layer.
 
-use super::{Case, Spec, conv::Conv};
+use super::{
+    Case, Spec,
+    conv::{Conv, launch_in_parts, tiles::in_parts},
+};
 use crate::{
-    device::cpu::{
-        gemm::{Shape, gemm},
-        parallel,
+    device::{
+        DType, Grid,
+        cpu::{
+            gemm::{Shape, gemm},
+            parallel,
+        },
     },
     kernel,
     shape::int,
@@ -31,6 +37,15 @@ impl Linear {
         let Linear { n, i: c, o: k } = *self;
         Conv { n, h: 1, w: 1, c, k, r: 1, s: 1, oh: 1, ow: 1, stride_h: 1, stride_w: 1, pad_h: 0, pad_w: 0 }
     }
+
+    /// A batch has few rows, so the sums over features are cut into parts: else VGG's first layer would occupy 32 blocks.
+    fn fwd_grid(&self, dtype: DType) -> Grid {
+        in_parts(self.as_conv().fwd_grid(dtype), self.i as usize)
+    }
+
+    fn dgrad_grid(&self, dtype: DType) -> Grid {
+        in_parts(self.as_conv().dgrad_grid(dtype), self.o as usize)
+    }
 }
 
 /// Rows of a weight matrix that one piece of work covers: enough to fill the caches, few enough for many threads.
@@ -41,11 +56,11 @@ kernel!(LINEAR_FWD = "linear_fwd", |p: Linear, [x, w, b] -> [y]| {
     let y_shape = Shape::new(n, o);
     y.chunks_exact_mut(o).for_each(|row| row.copy_from_slice(b));
     gemm((y, y_shape), (x, Shape::new(n, i)), (w, Shape::new(o, i).t()), true);
-}, grid |dtype| p.as_conv().fwd_grid(dtype));
+}, grid |dtype| p.fwd_grid(dtype), macs p.as_conv().macs());
 kernel!(LINEAR_DGRAD = "linear_dgrad", |p: Linear, [gy, w] -> [gx]| {
     let (n, i, o) = p.extents();
     gemm((gx, Shape::new(n, i)), (gy, Shape::new(n, o)), (w, Shape::new(o, i)), false);
-}, grid |dtype| p.as_conv().dgrad_grid(dtype));
+}, grid |dtype| p.dgrad_grid(dtype), macs p.as_conv().macs());
 kernel!(LINEAR_WGRAD = "linear_wgrad", |p: Linear, [x, gy] -> [gw, gb]| {
     let (n, i, o) = p.extents();
     parallel::pieces(gw, ROWS * i, #[inline(always)] |piece, gw| {
@@ -57,7 +72,7 @@ kernel!(LINEAR_WGRAD = "linear_wgrad", |p: Linear, [x, gy] -> [gw, gb]| {
     for gy in gy.chunks_exact(o) {
         gb.iter_mut().zip(gy).for_each(|(sum, &g)| *sum += g);
     }
-}, grid |dtype| p.as_conv().wgrad_grid(1, dtype));
+}, grid |dtype| p.as_conv().wgrad_grid(1, dtype), macs p.as_conv().macs());
 
 /// x `[n, i]` · w `[o, i]`ᵀ + b `[o]`.
 #[track_caller]
@@ -68,12 +83,13 @@ pub fn linear(x: &Tensor, w: &Tensor, b: &Tensor) -> Tensor {
     assert!(wi == i && b.shape() == [o], "linear: {:?}, weight {:?}, bias {:?}", x.shape(), w.shape(), b.shape());
     let p = Linear { n: int(n), i: int(i), o: int(o) };
     let y = x.empty(&[n, o], "linear");
-    launch(&LINEAR_FWD, &p, &[x, w, b], &[&y]);
+    let parts = |grid: Grid| grid.blocks[2];
+    launch_in_parts(&LINEAR_FWD, &p, &[x, w, b], &y, parts(p.fwd_grid(x.dtype())));
     let (sx, sw, sb) = (x.clone(), w.clone(), b.clone());
     y.record("linear", &[x, w, b], move |g| {
         let gx = sx.wants_grad().then(|| {
             let gx = sx.like("linear dgrad");
-            launch(&LINEAR_DGRAD, &p, &[&g, &sw], &[&gx]);
+            launch_in_parts(&LINEAR_DGRAD, &p, &[&g, &sw], &gx, parts(p.dgrad_grid(g.dtype())));
             gx
         });
         let (gw, gb) = (sw.empty_wide(sw.shape(), "linear wgrad"), sb.like("linear wgrad"));
@@ -96,6 +112,9 @@ pub static LINEAR: Spec = Spec {
             case("9x8 to 136", 9, 8, 136),
             case("9x136 to 8", 9, 136, 8),
             case("2x9 to 70", 2, 9, 70),
+            case("2x515 to 3, sums in parts", 2, 515, 3),
+            case("3x8 to 776, sums in parts", 3, 8, 776),
+            case("1x768 to 72, sums in parts", 1, 768, 72),
             real("8x576 to 1024", 8, 576, 1024),
         ]
     },

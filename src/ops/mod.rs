@@ -24,6 +24,7 @@ use crate::tensor::Tensor;
 /// Every differentiable operation.
 pub static ALL: &[&Spec] = &[
     &elementwise::ADD,
+    &elementwise::SCALE_BY,
     &elementwise::ACTIVATE,
     &elementwise::SCALE_CHANNELS,
     &elementwise::CASTS,
@@ -47,6 +48,7 @@ pub static ALL: &[&Spec] = &[
     &pool::GLOBAL_AVG_POOL,
     &loss::SOFTMAX_CROSS_ENTROPY,
     &dense_loss::BCE_WITH_LOGITS,
+    &dense_loss::FOCAL,
     &dense_loss::DISTANCES,
     &dense_loss::DICE,
 ];

@@ -51,16 +51,16 @@ pub struct BatchNorm {
 /// `m` pixels of `c` channels.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Norm {
-    m: i64,
-    eps: f64,
-    momentum: f64,
-    c: i32,
-    act: i32,
+pub(crate) struct Norm {
+    pub m: i64,
+    pub eps: f64,
+    pub momentum: f64,
+    pub c: i32,
+    pub act: i32,
     /// 1 if the statistics are the batch's, so that gradients flow through them.
-    batch: i32,
+    pub batch: i32,
     /// Pixels of one part of the moments.
-    moment_rows: i32,
+    pub moment_rows: i32,
 }
 
 /// Pixels whose sums are one partial result: enough that partials cost nothing, few enough for many threads. `BLOCK` in

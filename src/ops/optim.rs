@@ -350,8 +350,19 @@ fn squares_body<T: Real>(args: &mut Args) {
     parallel::items(
         work,
         #[inline(always)]
-        |(sum, chunk)| *sum = chunk.iter().map(|g| g.f64() * g.f64()).sum(),
+        |(sum, chunk)| **sum = sum_of_squares(chunk),
     );
+}
+
+/// Σ g², in f64, as several sums side by side: one alone would wait for each addition.
+#[inline(always)]
+fn sum_of_squares<T: Real>(values: &[T]) -> f64 {
+    let mut sums = [0.0; 16];
+    let (whole, rest) = values.as_chunks::<16>();
+    for values in whole {
+        sums.iter_mut().zip(values).for_each(|(sum, g)| *sum += g.f64() * g.f64());
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|g| g.f64() * g.f64()).sum::<f64>()
 }
 
 /// From the rate and the sums of squares to what the step does. Constants: beta1, beta2, largest norm, steps to growth.
@@ -383,16 +394,17 @@ fn prepare_body<T: Real>(args: &mut Args) {
     args.outs[1].copy_from_slice(bytemuck::bytes_of(&T::of(p.scale)));
 }
 
-static SQUARES: Kernel =
-    Kernel { name: "grad_squares", cpu: kernel!(@dispatch squares_body), cuda: Launch::Table(chunks_grid) };
-static PREPARE: Kernel =
-    Kernel { name: "optim_prepare", cpu: kernel!(@dispatch prepare_body), cuda: Launch::Table(one_block) };
-static SGD: Kernel = Kernel { name: "sgd_step", cpu: kernel!(@dispatch sgd_body), cuda: Launch::Table(chunks_grid) };
-static ADAM: Kernel =
-    Kernel { name: "adam_step", cpu: kernel!(@dispatch adam_l2_body), cuda: Launch::Table(chunks_grid) };
-static ADAMW: Kernel =
-    Kernel { name: "adamw_step", cpu: kernel!(@dispatch adamw_body), cuda: Launch::Table(chunks_grid) };
-static EMA: Kernel = Kernel { name: "ema_update", cpu: kernel!(@dispatch ema_body), cuda: Launch::Table(chunks_grid) };
+/// A kernel over the tensors of a table.
+const fn over_table(name: &'static str, cpu: fn(&mut Args), grid: fn(&[u8], DType) -> Grid) -> Kernel {
+    Kernel { name, cpu, cuda: Launch::Table(grid), macs: None }
+}
+
+static SQUARES: Kernel = over_table("grad_squares", kernel!(@dispatch squares_body), chunks_grid);
+static PREPARE: Kernel = over_table("optim_prepare", kernel!(@dispatch prepare_body), one_block);
+static SGD: Kernel = over_table("sgd_step", kernel!(@dispatch sgd_body), chunks_grid);
+static ADAM: Kernel = over_table("adam_step", kernel!(@dispatch adam_l2_body), chunks_grid);
+static ADAMW: Kernel = over_table("adamw_step", kernel!(@dispatch adamw_body), chunks_grid);
+static EMA: Kernel = over_table("ema_update", kernel!(@dispatch ema_body), chunks_grid);
 
 /// Updates every parameter by `rule` with the rate and the progress in `scalars`, and moves the progress on. Parameters,
 /// states and gradients are of `scalars`' type; shadows are `stored`. If a gradient is not finite, no parameter moves.

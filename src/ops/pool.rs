@@ -13,21 +13,21 @@ use std::ops::Range;
 /// x `[n, h, w, c]`, y `[n, oh, ow, c]`, windows of r × s.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Pool {
-    n: i32,
-    h: i32,
-    w: i32,
-    c: i32,
-    oh: i32,
-    ow: i32,
-    r: i32,
-    s: i32,
-    stride_h: i32,
-    stride_w: i32,
-    pad_h: i32,
-    pad_w: i32,
+pub(crate) struct Pool {
+    pub n: i32,
+    pub h: i32,
+    pub w: i32,
+    pub c: i32,
+    pub oh: i32,
+    pub ow: i32,
+    pub r: i32,
+    pub s: i32,
+    pub stride_h: i32,
+    pub stride_w: i32,
+    pub pad_h: i32,
+    pub pad_w: i32,
     /// 1 if padding counts in an average's divisor.
-    count_pad: i32,
+    pub count_pad: i32,
 }
 
 /// One axis of the window: extents as the index letters of the papers.
@@ -96,7 +96,8 @@ kernel!(MAX_FWD = "max_pool_fwd", |p: Pool, [x] -> [y, argmax: u8]| {
         let mut winner = vec![T::ZERO; c];
         for (ow, (y, argmax)) in y.chunks_exact_mut(c).zip(argmax.chunks_exact_mut(c)).enumerate() {
             y.fill(T::of(f64::NEG_INFINITY));
-            winner.fill(T::ZERO);
+            // Also where nothing is greater, the place is one inside the image.
+            winner.fill(T::of((rows.taps(oh).start * cols.kernel + cols.taps(ow).start) as f64));
             for r in rows.taps(oh) {
                 for s in cols.taps(ow) {
                     let (ih, iw) = (oh * rows.stride + r - rows.pad, ow * cols.stride + s - cols.pad);
@@ -237,7 +238,7 @@ impl Adaptive {
 }
 
 /// Cells of an axis of `to` cells that cell `i` of the same axis cut into `from` cells overlaps, wholly or in part.
-fn overlapped(i: usize, from: usize, to: usize) -> Range<usize> {
+pub(crate) fn overlapped(i: usize, from: usize, to: usize) -> Range<usize> {
     i * to / from..((i + 1) * to).div_ceil(from)
 }
 

@@ -77,7 +77,7 @@ pub fn upsample_nearest(x: &Tensor, factor: usize) -> Tensor {
 /// every device and float type finds the same pixels and weights.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Scale {
+pub(crate) struct Scale {
     size: i32,
     out: i32,
     step: i32,
@@ -130,11 +130,18 @@ impl Scale {
 /// x `[n, h, w, c]`, y `[n, oh, ow, c]`.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Bilinear {
-    n: i32,
-    c: i32,
-    rows: Scale,
-    cols: Scale,
+pub(crate) struct Bilinear {
+    pub n: i32,
+    pub c: i32,
+    pub rows: Scale,
+    pub cols: Scale,
+}
+
+impl Bilinear {
+    /// Which of the two rules of [`Scale::new`] it follows.
+    pub fn aligns_corners(&self) -> bool {
+        self.rows.unit != 2 * self.rows.out
+    }
 }
 
 kernel!(BILINEAR_FWD = "bilinear_fwd", |p: Bilinear, [x] -> [y]| {
@@ -191,15 +198,15 @@ pub fn bilinear(x: &Tensor, (oh, ow): (usize, usize), align_corners: bool) -> Te
 /// x `[n, h, w, c]`, y `[n, oh, ow, c]`, whose first pixel is x's at (top, left).
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Shift {
-    n: i32,
-    h: i32,
-    w: i32,
-    c: i32,
-    oh: i32,
-    ow: i32,
-    top: i32,
-    left: i32,
+pub(crate) struct Shift {
+    pub n: i32,
+    pub h: i32,
+    pub w: i32,
+    pub c: i32,
+    pub oh: i32,
+    pub ow: i32,
+    pub top: i32,
+    pub left: i32,
 }
 
 impl Shift {

@@ -14,14 +14,14 @@ use std::ops::Range;
 /// `y_c`.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Copy {
-    rows: i64,
-    width: i32,
-    x_c: i32,
-    x_from: i32,
-    y_c: i32,
-    y_from: i32,
-    unused: i32,
+pub(crate) struct Copy {
+    pub rows: i64,
+    pub width: i32,
+    pub x_c: i32,
+    pub x_from: i32,
+    pub y_c: i32,
+    pub y_from: i32,
+    pub unused: i32,
 }
 
 impl Copy {

@@ -28,7 +28,7 @@ fn body(report: &Report) -> Markup {
             p.brand { "roentgen" span.soft { " training report" } }
             h1 { (report.title) }
         }
-        @if let Some(evaluation) = report.evaluations.first() { (sections::headline(evaluation)) }
+        @if let Some(evaluation) = report.evaluations.first() { (sections::large(evaluation)) }
         (sections::facts(&report.facts))
         (sections::warnings(&report.warnings, &report.skipped))
         (sections::learning(report))

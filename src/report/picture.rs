@@ -1,15 +1,23 @@
 //! Pictures inside the page.
 
-/// An 8-bit gray picture.
+use crate::metrics::masks::edge;
+use std::collections::HashSet;
+
+/// An 8-bit picture, gray or in colour.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
     /// Pixels a row.
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// `[height, width]`, 0 is black.
+    /// `[height, width]`, 0 is black; or `[height, width, 3]` of red, green and blue.
     pub pixels: Vec<u8>,
 }
+
+/// How outlines are drawn.
+const GREEN: [u8; 3] = [40, 220, 80];
+const RED: [u8; 3] = [255, 60, 60];
+const YELLOW: [u8; 3] = [255, 230, 50];
 
 impl Picture {
     /// The picture as a PNG in a `data:` address.
@@ -18,19 +26,38 @@ impl Picture {
         format!("data:image/png;base64,{}", base64(&self.png()))
     }
 
+    /// This gray picture with the outline of the mask `truth` in green, that of `predicted` in red, and both in yellow.
+    #[track_caller]
+    pub fn outlined(&self, truth: &[bool], predicted: &[bool]) -> Picture {
+        let width = self.width as usize;
+        let [truth, predicted] = [truth, predicted].map(|mask| edge(mask, width).collect::<HashSet<usize>>());
+        let colour = |(i, &gray): (usize, &u8)| match (truth.contains(&i), predicted.contains(&i)) {
+            (true, false) => GREEN,
+            (false, true) => RED,
+            (true, true) => YELLOW,
+            (false, false) => [gray; 3],
+        };
+        Picture { pixels: self.pixels.iter().enumerate().flat_map(colour).collect(), ..*self }
+    }
+
     /// The picture as a PNG file.
     #[track_caller]
-    fn png(&self) -> Vec<u8> {
+    pub fn png(&self) -> Vec<u8> {
         let (width, height) = (self.width, self.height);
-        assert_eq!(self.pixels.len(), (width * height) as usize, "Picture: pixels of {width} x {height}");
+        let color = match self.pixels.len() / (width * height) as usize {
+            3 => png::ColorType::Rgb,
+            _ => png::ColorType::Grayscale,
+        };
+        let samples = color.samples() * (width * height) as usize;
+        assert_eq!(self.pixels.len(), samples, "Picture: pixels of {width} x {height}");
         let mut file = Vec::new();
         let mut encoder = png::Encoder::new(&mut file, width, height);
-        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_color(color);
         encoder.set_depth(png::BitDepth::Eight);
         encoder
             .write_header()
             .and_then(|mut writer| writer.write_image_data(&self.pixels))
-            .expect("Picture: a gray image of at least one pixel, written to memory");
+            .expect("Picture: an image of at least one pixel, written to memory");
         file
     }
 }

@@ -15,20 +15,40 @@ const LOG_ABOVE: f64 = 30.0;
 /// More points than this are a line without dots.
 const MOST_DOTS: usize = 60;
 
-/// A curve. A point whose y is not finite leaves a gap.
+/// A curve, or dots. A point whose y is not finite leaves a gap.
 pub struct Line {
+    /// Its name in the legend; empty to leave it out there.
     pub label: &'static str,
     /// Class of the style sheet that colours it.
     pub style: &'static str,
     pub points: Vec<(f64, f64)>,
+    /// Whether the points are not joined.
+    pub dots: bool,
 }
 
-/// A chart of curves over epochs.
+impl Line {
+    pub fn curve(label: &'static str, style: &'static str, points: Vec<(f64, f64)>) -> Line {
+        Line { label, style, points, dots: false }
+    }
+
+    pub fn dots(label: &'static str, style: &'static str, points: Vec<(f64, f64)>) -> Line {
+        Line { label, style, points, dots: true }
+    }
+}
+
+/// What the x axis counts.
+pub enum Axis {
+    /// Whole epochs, one of them marked as the best.
+    Epochs { best: Option<f64> },
+    /// A number of this name.
+    Number(&'static str),
+}
+
+/// A chart of curves over epochs or numbers.
 pub struct Chart {
     pub title: &'static str,
     pub lines: Vec<Line>,
-    /// Epoch to mark as the best.
-    pub best: Option<f64>,
+    pub x: Axis,
     /// Whether widely spread positive values get a logarithmic axis.
     pub may_be_log: bool,
     /// Writes a value of the y axis.
@@ -47,7 +67,13 @@ impl Chart {
         let (y_low, y_high) = bounds(points().map(|p| p.1));
         let log = self.may_be_log && y_low > 0.0 && y_high / y_low > LOG_ABOVE;
         let (y_ticks, y_low, y_high) = if log { log_axis(y_low, y_high) } else { linear_axis(y_low, y_high) };
-        let x_ticks = epoch_ticks(x_low, x_high);
+        let (x_ticks, x_low, x_high, x_name, best) = match self.x {
+            Axis::Epochs { best } => (epoch_ticks(x_low, x_high), x_low, x_high, "epoch", best),
+            Axis::Number(name) => {
+                let (ticks, low, high) = linear_axis(x_low, x_high);
+                (ticks, low, high, name, None)
+            }
+        };
         let scale = |v: f64| if log { v.ln() } else { v };
         let x_of = |x: f64| LEFT + (WIDTH - LEFT - RIGHT) * share(x, x_low, x_high);
         let y_of = |y: f64| HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share(scale(y), scale(y_low), scale(y_high));
@@ -62,22 +88,22 @@ impl Chart {
                         text.tick x=(LEFT - 8.0) y=(px(y_of(y) + 4.0)) text-anchor="end" { ((self.label)(y)) }
                     }
                     @for &x in &x_ticks {
-                        text.tick x=(px(x_of(x))) y=(bottom + 17.0) text-anchor="middle" { (x) }
+                        text.tick x=(px(x_of(x))) y=(bottom + 17.0) text-anchor="middle" { (format!("{x:.4}").trim_end_matches('0').trim_end_matches('.')) }
                     }
                     line.axis x1=(LEFT) x2=(right) y1=(bottom) y2=(bottom) {}
-                    text.tick x=((LEFT + right) / 2.0) y=(HEIGHT - 6.0) text-anchor="middle" { "epoch" }
-                    @if let Some(best) = self.best.filter(|b| (x_low..=x_high).contains(b)) {
+                    text.tick x=((LEFT + right) / 2.0) y=(HEIGHT - 6.0) text-anchor="middle" { (x_name) }
+                    @if let Some(best) = best.filter(|b| (x_low..=x_high).contains(b)) {
                         line.best x1=(px(x_of(best))) x2=(px(x_of(best))) y1=(TOP - 4.0) y2=(bottom) {}
                         text.tick x=(px(x_of(best))) y=(TOP - 8.0) text-anchor=(anchor(share(best, x_low, x_high))) {
                             "best " (best)
                         }
                     }
                     @for line in &self.lines {
-                        path class={ "curve " (line.style) } d=(path(&line.points, x_of, y_of)) {}
-                        @if line.points.len() <= MOST_DOTS {
+                        @if !line.dots { path class={ "curve " (line.style) } d=(path(&line.points, x_of, y_of)) {} }
+                        @if line.dots || line.points.len() <= MOST_DOTS {
                             @for &(x, y) in line.points.iter().filter(|p| p.1.is_finite()) {
                                 circle class={ "dot " (line.style) } cx=(px(x_of(x))) cy=(px(y_of(y))) r="2.6" {
-                                    title { (line.label) ", epoch " (x) ": " ((self.label)(y)) }
+                                    title { (line.label) ", " (x_name) " " (x) ": " ((self.label)(y)) }
                                 }
                             }
                         }
@@ -85,7 +111,7 @@ impl Chart {
                 }
                 @if self.lines.len() > 1 {
                     p.legend {
-                        @for line in &self.lines {
+                        @for line in self.lines.iter().filter(|line| !line.label.is_empty()) {
                             span {
                                 svg.key viewBox="0 0 24 8" aria-hidden="true" {
                                     path class={ "curve " (line.style) } d="M1 4H23" {}

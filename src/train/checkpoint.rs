@@ -13,15 +13,12 @@ use crate::{
     files::write_atomic,
     models::Model,
     ops::optim::Progress,
-    weights::{self, Archive, Stored, Tensors, Values},
+    weights::{self, Archive, OPTIMISER, Stored, Tensors, Values},
 };
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-
-/// What the names of optimiser states start with: `optimizer.<state>.<parameter>`.
-const OPTIMISER: &str = "optimizer.";
 
 /// Name of the loss scale, the steps since it changed and the steps skipped.
 const SCALE: &str = "optimizer.scale";
@@ -107,10 +104,10 @@ impl Checkpoint {
     /// # Errors
     /// Tensors that are not those of the network, naming the first; a failure of the device.
     pub fn model(&self, device: &Arc<dyn Device>) -> Result<Model> {
-        let RunState { config, classes, .. } = &self.state;
+        let RunState { config, .. } = &self.state;
         let asked = config.precision.filter(|p| device.precisions().contains(&p.dtype()));
         let dtype = Precision::resolve(asked, &**device)?.dtype();
-        let model = Model::new(&config.model, classes.len(), device, dtype, config.seed)?;
+        let model = self.state.network(device, dtype)?;
         self.restore(&model)?;
         Ok(model)
     }

@@ -3,10 +3,12 @@
 use super::schedule::Course;
 use crate::{
     Error, Result,
-    data::{Augment, Fractions, Intensity, Normalise},
+    data::{Augment, Columns, Fractions, Intensity, Layout, Normalise},
     device::{DType, Device},
     models,
     ops::optim::Rule,
+    task::{Loss, Monitor, Task},
+    weights::Transfer,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -14,6 +16,7 @@ use std::path::PathBuf;
 /// The optimiser by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[value(rename_all = "lowercase")]
 pub enum Optimizer {
     /// Adam with decoupled weight decay.
     AdamW,
@@ -83,26 +86,6 @@ pub enum ClassWeights {
     Balanced,
 }
 
-/// What tells the best epoch, on the validation split.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Monitor {
-    /// The highest macro F1.
-    MacroF1,
-    /// The lowest cross-entropy.
-    Loss,
-}
-
-impl Monitor {
-    /// Its name for people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Monitor::MacroF1 => "validation macro F1",
-            Monitor::Loss => "validation loss",
-        }
-    }
-}
-
 /// A factor on the learning rate of some parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,10 +102,20 @@ pub struct LrFactor {
 pub struct Config {
     /// Folder or CSV of the data; `None` for the embedded sample.
     pub data: Option<PathBuf>,
+    /// Published layout of the data, which also says the task; `None` for a folder or table as [`crate::data::Dataset::open_for`] has it.
+    pub layout: Option<Layout>,
+    /// What the network is trained for.
+    pub task: Task,
     /// Backbone.
     pub model: String,
-    /// Safetensors file to start from; `None` for random weights.
+    /// File of weights to start from; `None` for random weights.
     pub weights: Option<PathBuf>,
+    /// Start from its head too.
+    pub copy_head: bool,
+    /// Fold its first convolution to three channels if it has another number.
+    pub fold_stem: bool,
+    /// Refuse it if it does not fill everything but the head.
+    pub strict: bool,
     /// Side of the square images, in pixels.
     pub size: usize,
     /// Epochs at most.
@@ -149,12 +142,14 @@ pub struct Config {
     pub decay_all: bool,
     /// Largest norm of all gradients of a step together; longer ones are scaled down to it. `None` for no limit.
     pub clip_norm: Option<f64>,
+    /// The loss; `None` for the task's default, which the run then keeps.
+    pub loss: Option<Loss>,
     /// Share of the target that label smoothing spreads over all classes.
     pub label_smoothing: f32,
     /// Weights of the classes in the loss.
     pub class_weights: ClassWeights,
-    /// What tells the best epoch.
-    pub monitor: Monitor,
+    /// What tells the best epoch; `None` for the task's default, which the run then keeps.
+    pub monitor: Option<Monitor>,
     /// Epochs without improvement after which training stops; 0 for never.
     pub patience: u32,
     /// Patterns of the parameters that stay as they are.
@@ -163,6 +158,8 @@ pub struct Config {
     pub skip_bad: bool,
     /// Take images out of training whose picture is also in validation or test.
     pub drop_copies: bool,
+    /// Which columns of a table say what.
+    pub columns: Columns,
     /// Shares of the splits that are drawn.
     pub split: Fractions,
     /// How stored values become gray.
@@ -180,8 +177,13 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             data: None,
+            layout: None,
+            task: Task::MultiClass,
             model: "resnet18".into(),
             weights: None,
+            copy_head: false,
+            fold_stem: false,
+            strict: false,
             size: 224,
             epochs: 30,
             batch: 32,
@@ -195,13 +197,15 @@ impl Default for Config {
             weight_decay: 0.01,
             decay_all: false,
             clip_norm: None,
+            loss: None,
             label_smoothing: 0.0,
             class_weights: ClassWeights::None,
-            monitor: Monitor::MacroF1,
+            monitor: None,
             patience: 0,
             freeze: vec![],
             skip_bad: false,
             drop_copies: false,
+            columns: Columns::default(),
             split: Fractions::default(),
             intensity: Intensity::Auto,
             normalise: Normalise::none(),
@@ -214,7 +218,34 @@ impl Default for Config {
 impl Config {
     /// For the embedded sample, which is small: less of everything, so that it ends within a minute or so on two cores.
     pub fn for_sample() -> Self {
-        Config { size: 64, epochs: 12, batch: 16, monitor: Monitor::Loss, ..Config::default() }
+        Config { size: 64, epochs: 12, batch: 16, monitor: Some(Monitor::Loss), ..Config::default() }
+    }
+
+    /// What tells the best epoch.
+    ///
+    /// # Errors
+    /// A value that the task does not have.
+    pub fn monitor(&self) -> Result<Monitor> {
+        self.task.choose("monitor", self.monitor, self.task.monitors())
+    }
+
+    /// The same recipe with what its layout says, and the defaults of its task, written out.
+    ///
+    /// # Errors
+    /// A loss or a monitor that the task does not have.
+    pub fn resolved(mut self) -> Result<Config> {
+        if let Some(layout) = self.layout {
+            self.task = layout.task();
+            self.columns.inputs = layout.inputs();
+        }
+        let loss = self.task.choose("loss", self.loss, self.task.losses())?;
+        Ok(Config { loss: Some(loss), monitor: Some(self.monitor()?), ..self })
+    }
+
+    /// How to start from `weights`.
+    pub fn transfer(&self) -> Transfer {
+        let Config { copy_head, fold_stem, strict, .. } = *self;
+        Transfer { copy_head, fold_stem, strict }
     }
 
     /// Refuses values that cannot work, naming the key.
@@ -269,9 +300,29 @@ impl Config {
         if let Some((_, key, value, remedy)) = rules.into_iter().find(|(holds, ..)| !holds) {
             return refuse(format!("{key} cannot be {value}"), remedy);
         }
-        if !models::names().any(|name| name == self.model) {
-            let names: Vec<_> = models::names().collect();
-            return refuse(format!("there is no backbone called {}", self.model), &names.join(", "));
+        let dense = models::is_dense(&self.model).ok_or_else(|| models::unknown(&self.model))?;
+        let resolved = self.clone().resolved()?;
+        match (dense, resolved.task == Task::Segmentation) {
+            (false, true) => {
+                return refuse(format!("{} draws no masks", self.model), &format!("--model unet_{}", self.model));
+            }
+            (true, false) => {
+                return refuse(
+                    format!("{} is for masks, not for the task {}", self.model, resolved.task),
+                    "a backbone",
+                );
+            }
+            _ => {}
+        }
+        let weighted = self.class_weights != ClassWeights::None;
+        if self.label_smoothing > 0.0 && resolved.task != Task::MultiClass {
+            return refuse(
+                format!("label_smoothing does not go with the task {}", resolved.task),
+                "--label-smoothing 0",
+            );
+        }
+        if weighted && matches!(resolved.task, Task::Regression | Task::Segmentation) {
+            return refuse(format!("class_weights do not go with the task {}", resolved.task), "--class-weights none");
         }
         if self.schedule == Course::OneCycle && self.warmup > 0.0 {
             return refuse(

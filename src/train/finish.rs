@@ -1,11 +1,11 @@
 //! After the last epoch: the kept weights on held-out images, the predictions, the report.
 
-use super::{Checkpoint, Session, step};
+use super::{Checkpoint, Config, Head, Session, step};
 use crate::{
     Result,
-    data::{Intensity, Loader, Record, Split},
+    data::{Loader, Record, Split},
     files::write_atomic,
-    metrics::{Scores, Summary},
+    metrics::{Measures, Predictions},
     report::{self, Evaluation, Picture, Report, WorstCase},
 };
 use std::{path::Path, sync::atomic::AtomicBool};
@@ -18,14 +18,14 @@ const SCHEDULE_POINTS: u64 = 200;
 /// What a finished run came to.
 pub struct Finished {
     /// Metrics by split: the test first, if there is one, then the validation.
-    pub summaries: Vec<(Split, Summary)>,
+    pub summaries: Vec<(Split, Measures)>,
 }
 
 /// The scores of one split, with the loader that they came from.
 struct Scored {
     split: Split,
     loader: Loader,
-    scores: Scores,
+    predictions: Predictions,
 }
 
 impl Session {
@@ -41,18 +41,18 @@ impl Session {
         interrupt: &AtomicBool,
     ) -> Result<Option<Finished>> {
         Checkpoint::open(&self.folder.best())?.restore(&self.model)?;
-        let config = &self.state.config;
+        let head = Head::of(&self.state);
         let mut scored = vec![];
         for split in [Split::Test, Split::Validation] {
-            let Some(loader) = self.prepared.loader(split, config, self.workers) else { continue };
-            let Some(scores) = step::evaluate(&self.model, &loader, &self.state.classes, interrupt)? else {
+            let Some(loader) = self.prepared.loader(split, &self.state, self.workers) else { continue };
+            let Some(predictions) = step::evaluate(&self.model, &loader, &head, interrupt)? else {
                 return Ok(None);
             };
-            scored.push(Scored { split, loader, scores });
+            scored.push(Scored { split, loader, predictions });
         }
-        let rows: Vec<_> = scored.iter().map(|s| (s.split, s.loader.records(), &s.scores)).collect();
+        let rows: Vec<_> = scored.iter().map(|s| (s.split, s.loader.records(), &s.predictions)).collect();
         write_predictions(&self.folder.file("predictions.csv"), &rows)?;
-        let summary = |s: &Scored| (s.split, Summary::with_intervals(&s.scores, config.seed));
+        let summary = |s: &Scored| (s.split, s.predictions.measures(Some(self.state.config.seed)));
         let summaries: Vec<_> = scored.iter().map(summary).collect();
         let page = self.report(&scored, &summaries, facts, environment)?;
         write_atomic(&self.folder.file("report.html"), page.as_bytes())?;
@@ -62,14 +62,14 @@ impl Session {
     fn report(
         &self,
         scored: &[Scored],
-        summaries: &[(Split, Summary)],
+        summaries: &[(Split, Measures)],
         facts: &[(String, String)],
         environment: &[(String, String)],
     ) -> Result<String> {
         let config = &self.state.config;
         let evaluations = scored.iter().zip(summaries).map(|(scored, (split, summary))| {
-            let case = |i| worst_case(&scored.scores, i, &scored.loader.records()[i], config.size, config.intensity);
-            let worst = scored.scores.worst(WORST).into_iter().map(case).collect::<Result<_>>()?;
+            let case = |i| self.worst_case(scored, i);
+            let worst = scored.predictions.worst(WORST).into_iter().map(case).collect::<Result<_>>()?;
             Ok(Evaluation { split: split.name().into(), summary, worst })
         });
         let evaluations = evaluations.collect::<Result<_>>()?;
@@ -82,7 +82,7 @@ impl Session {
             warnings: self.prepared.warnings.clone(),
             skipped: self.prepared.skipped.iter().map(|s| (s.name.clone(), s.reason.clone())).collect(),
             history: &self.history,
-            best_epoch: self.state.best.map(|best| best.epoch),
+            best_epoch: self.state.best.as_ref().map(|best| best.epoch),
             schedule: (0..done).step_by(done.div_ceil(SCHEDULE_POINTS).max(1) as usize).map(point).collect(),
             data: self.prepared.counts(),
             evaluations,
@@ -90,37 +90,49 @@ impl Session {
             environment: environment.to_vec(),
         }))
     }
+
+    fn worst_case(&self, scored: &Scored, i: usize) -> Result<WorstCase> {
+        let record = &scored.loader.records()[i];
+        let Config { size, intensity, .. } = self.state.config;
+        let pixels = record.fitted(size, intensity)?.to_unit().into_iter().map(|v| (v * 255.0).round() as u8).collect();
+        let picture = Picture { width: size as u32, height: size as u32, pixels };
+        let picture = match &scored.predictions {
+            Predictions::Masks(_) => self.outlined(record, picture)?,
+            _ => picture,
+        };
+        Ok(WorstCase::new(&scored.predictions, i, record.name.clone(), picture))
+    }
+
+    /// The picture of a record with the outlines of its mask and of that which the network draws, all structures together.
+    fn outlined(&self, record: &Record, picture: Picture) -> Result<Picture> {
+        let loader = self.prepared.loader_of(vec![record.clone()], &self.state);
+        let k = self.state.classes.len();
+        let mut outlined = picture;
+        step::each_batch(&self.model, &loader, &AtomicBool::new(false), &mut |batch, outputs| {
+            let any = |mask: &[bool]| mask.chunks_exact(k).map(|pixel| pixel.contains(&true)).collect::<Vec<_>>();
+            let truth: Vec<bool> = batch.targets.iter().map(|&y| y != 0.0).collect();
+            let predicted: Vec<bool> = Head::mask(&outputs.to_vec()?).iter().map(|&marked| marked != 0).collect();
+            outlined = outlined.outlined(&any(&truth), &any(&predicted));
+            Ok(())
+        })?;
+        Ok(outlined)
+    }
 }
 
-fn worst_case(scores: &Scores, i: usize, record: &Record, size: usize, intensity: Intensity) -> Result<WorstCase> {
-    let (truth, predicted) = (scores.labels[i] as usize, scores.predicted(i));
-    let pixels = record.fitted(size, intensity)?.to_unit().into_iter().map(|v| (v * 255.0).round() as u8).collect();
-    Ok(WorstCase {
-        name: record.name.clone(),
-        truth: scores.classes[truth].clone(),
-        truth_probability: scores.row(i)[truth],
-        predicted: scores.classes[predicted].clone(),
-        predicted_probability: scores.row(i)[predicted],
-        picture: Picture { width: size as u32, height: size as u32, pixels },
-    })
-}
-
-/// Writes `path,split,label,predicted` and the probability of each class, a line an image, to `path`.
+/// Writes `path,split` and, for each image of `splits`, what is true and what is predicted, to `path`; the columns are those
+/// of [`Predictions::columns`].
 ///
 /// # Errors
 /// A file that cannot be written.
-pub fn write_predictions(path: &Path, splits: &[(Split, &[Record], &Scores)]) -> Result<()> {
-    let classes = splits.first().map_or(&[][..], |(_, _, scores)| &scores.classes);
+pub fn write_predictions(path: &Path, splits: &[(Split, &[Record], &Predictions)]) -> Result<()> {
     let mut table = csv::Writer::from_writer(vec![]);
     let in_memory = "a Vec can be written to";
-    let header = ["path", "split", "label", "predicted"].map(String::from).into_iter();
-    table.write_record(header.chain(classes.iter().map(|class| format!("score_{class}")))).expect(in_memory);
-    for (split, records, scores) in splits {
+    let columns = splits.first().map_or(vec![], |(_, _, predictions)| predictions.columns(true));
+    table.write_record(["path", "split"].map(String::from).into_iter().chain(columns)).expect(in_memory);
+    for (split, records, predictions) in splits {
         for (i, record) in records.iter().enumerate() {
-            let (label, predicted) = (&classes[scores.labels[i] as usize], &classes[scores.predicted(i)]);
-            let facts = [record.name.clone(), split.name().into(), label.clone(), predicted.clone()];
-            let row = facts.into_iter().chain(scores.row(i).iter().map(f32::to_string));
-            table.write_record(row).expect(in_memory);
+            let facts = [record.name.clone(), split.name().into()];
+            table.write_record(facts.into_iter().chain(predictions.cells(i, true))).expect(in_memory);
         }
     }
     write_atomic(path, &table.into_inner().expect(in_memory))

@@ -7,7 +7,10 @@ pub mod checkpoint;
 mod config;
 mod finish;
 mod folder;
-mod glob;
+mod forecast;
+pub mod glob;
+mod head;
+mod objective;
 mod optimiser;
 mod prepare;
 pub mod schedule;
@@ -15,9 +18,12 @@ mod state;
 pub mod step;
 
 pub use checkpoint::Checkpoint;
-pub use config::{ClassWeights, Config, LrFactor, Monitor, Optimizer, Precision};
+pub use config::{ClassWeights, Config, LrFactor, Optimizer, Precision};
 pub use finish::{Finished, write_predictions};
 pub use folder::RunFolder;
+pub use forecast::{Forecast, forecast};
+pub use head::Head;
+pub use objective::Objective;
 pub use optimiser::Optimiser;
 pub use prepare::Prepared;
 pub use state::{Best, Partial, RunState};
@@ -26,9 +32,10 @@ use crate::{
     Error, Result,
     data::{Loader, Split},
     device::Device,
-    metrics::Summary,
+    metrics::{Measures, Predictions},
     models::Model,
     report::EpochRecord,
+    task::Monitor,
     weights::{self, Archive, Matched},
 };
 use schedule::Schedule;
@@ -39,7 +46,7 @@ use std::{
     },
     time::Instant,
 };
-use step::{Objective, Steps};
+use step::Steps;
 
 /// Hears how training goes.
 pub trait Observer {
@@ -108,16 +115,17 @@ impl Session {
         device: &Arc<dyn Device>,
         workers: usize,
     ) -> Result<(Session, Option<Matched>)> {
+        config = config.resolved()?;
         let prepared = Prepared::new(&config, None)?;
         let classes = prepared.dataset.classes.clone();
         let precision = Precision::resolve(config.precision, &**device)?;
         config.precision = Some(precision);
-        let model = Model::new(&config.model, classes.len(), device, precision.dtype(), config.seed)?;
-        let matched = match &config.weights {
-            Some(path) => Some(weights::load_matching(&model.params, &Archive::read(path)?)?),
+        let state = RunState::new(config, classes, prepared.scalings(), prepared.fingerprint.clone());
+        let model = state.network(device, precision.dtype())?;
+        let matched = match &state.config.weights {
+            Some(path) => Some(weights::load_matching(&model.params, &Archive::read(path)?, state.config.transfer())?),
             None => None,
         };
-        let state = RunState::new(config, classes, prepared.fingerprint.clone());
         let session = Session::new(folder, prepared, model, state, vec![], workers)?;
         session.folder.start(&session.state.config, &session.prepared.assigned)?;
         Ok((session, matched))
@@ -154,13 +162,8 @@ impl Session {
         workers: usize,
     ) -> Result<Session> {
         let config = &state.config;
-        if config.size < model.least_size {
-            return Err(Error::unusable(
-                format!("{} cannot take images of {} px", model.name, config.size),
-                format!("--size {} or more", model.least_size),
-            ));
-        }
-        let training = prepared.training_loader(config, workers);
+        model.check_size(config.size)?;
+        let training = prepared.training_loader(&state, workers);
         if training.records().len() < 2 {
             return Err(Error::unusable("there is only one training image", "more data"));
         }
@@ -172,9 +175,8 @@ impl Session {
             total: steps * u64::from(config.epochs),
             warmup: (config.warmup * steps as f64).round() as u64,
         };
-        let objective =
-            Objective { class_weights: prepared.class_weights(config), label_smoothing: config.label_smoothing };
-        let validation = prepared.loader(Split::Validation, config, workers);
+        let objective = Objective::new(config, &prepared.dataset)?;
+        let validation = prepared.loader(Split::Validation, &state, workers);
         let optimiser = Optimiser::new(&mut model, config)?;
         let steps = Steps::new(objective, config.seed);
         Ok(Session {
@@ -203,11 +205,11 @@ impl Session {
                 Outcome::Complete => self.validate(interrupt)?,
                 Outcome::Interrupted => None,
             };
-            let Some((validation, seconds)) = validated else {
+            let Some(validation) = validated else {
                 self.save_last()?;
                 return Ok(Outcome::Interrupted);
             };
-            self.close_epoch(validation, seconds, observer)?;
+            self.close_epoch(validation, observer)?;
         }
         if self.state.out_of_patience() && self.state.epoch < self.state.config.epochs {
             observer.note(&format!("no improvement in {} epochs: stopped", self.state.config.patience));
@@ -245,34 +247,46 @@ impl Session {
         Ok(Outcome::Complete)
     }
 
-    /// Metrics on the validation split, if there is one, and the seconds it took; `None` if interrupted.
-    fn validate(&self, interrupt: &AtomicBool) -> Result<Option<(Option<Summary>, f64)>> {
+    /// Metrics on the validation split, if there is one; `None` if interrupted.
+    fn validate(&self, interrupt: &AtomicBool) -> Result<Option<Option<Validation>>> {
         let start = Instant::now();
-        let Some(loader) = &self.validation else { return Ok(Some((None, 0.0))) };
-        let scores = step::evaluate(&self.model, loader, &self.state.classes, interrupt)?;
-        Ok(scores.map(|scores| (Some(Summary::new(&scores)), start.elapsed().as_secs_f64())))
+        let Some(loader) = &self.validation else { return Ok(Some(None)) };
+        let (head, objective) = (Head::of(&self.state), self.steps.objective());
+        let scored = step::validate(&self.model, loader, &head, objective, interrupt)?;
+        Ok(scored.map(|(predictions, loss)| {
+            let thresholds = match &predictions {
+                Predictions::Labels(scores) => scores.best_thresholds(),
+                _ => vec![],
+            };
+            let measures = predictions.measures(None);
+            Some(Validation { measures, loss, thresholds, seconds: start.elapsed().as_secs_f64() })
+        }))
     }
 
     /// Records the epoch, moves on to the next, and saves.
-    fn close_epoch(&mut self, validation: Option<Summary>, seconds: f64, observer: &mut dyn Observer) -> Result<()> {
+    fn close_epoch(&mut self, validation: Option<Validation>, observer: &mut dyn Observer) -> Result<()> {
+        let monitor = self.state.config.monitor()?;
         let state = &mut self.state;
         let partial = std::mem::take(&mut state.partial);
         state.epoch += 1;
         state.step_in_epoch = 0;
-        let record = EpochRecord {
+        let mut record = EpochRecord {
             epoch: state.epoch,
             train_loss: partial.loss / partial.images as f64,
-            train_accuracy: Some(partial.right as f64 / partial.images as f64),
-            validation_loss: validation.as_ref().map(|v| v.log_loss),
-            validation_accuracy: validation.as_ref().map(|v| v.accuracy),
-            validation_macro_f1: validation.as_ref().map(|v| v.macro_f1),
+            train_accuracy: state.config.task.has_classes().then(|| partial.right as f64 / partial.images as f64),
             learning_rate: self.schedule.at(state.step - 1),
-            seconds: partial.seconds + seconds,
+            seconds: partial.seconds + validation.as_ref().map_or(0.0, |v| v.seconds),
             images_per_second: partial.images as f64 / partial.seconds,
+            ..EpochRecord::default()
         };
-        let better = improves(state.config.monitor, &record, state.best.as_ref());
+        let mut thresholds = vec![];
+        if let Some(validation) = validation {
+            record.note(&validation.measures, validation.loss);
+            thresholds = validation.thresholds;
+        }
+        let better = improves(monitor, &record, state.best.as_ref());
         if better {
-            state.best = Some(Best { epoch: state.epoch, value: monitored(state.config.monitor, &record) });
+            state.best = Some(Best { epoch: state.epoch, value: record.monitored(monitor), thresholds });
         }
         self.history.push(record);
         self.folder.write_history(&self.history)?;
@@ -299,21 +313,18 @@ impl Session {
     }
 }
 
-fn monitored(monitor: Monitor, record: &EpochRecord) -> Option<f64> {
-    match monitor {
-        Monitor::MacroF1 => record.validation_macro_f1,
-        Monitor::Loss => record.validation_loss,
-    }
+/// What the validation split said after an epoch.
+struct Validation {
+    measures: Measures,
+    loss: f64,
+    thresholds: Vec<f64>,
+    seconds: f64,
 }
 
 /// Whether `record` is better than the best so far. Of equals the first stays.
 fn improves(monitor: Monitor, record: &EpochRecord, best: Option<&Best>) -> bool {
-    let value = monitored(monitor, record);
-    match (value, best.and_then(|best| best.value)) {
-        (Some(value), Some(best)) => match monitor {
-            Monitor::MacroF1 => value > best,
-            Monitor::Loss => value < best,
-        },
+    match (record.monitored(monitor), best.and_then(|best| best.value)) {
+        (Some(value), Some(best)) => monitor.improves(value, best),
         _ => true,
     }
 }

@@ -1,14 +1,14 @@
 //! From a configuration to data that can be trained on: read once, split, checked and fingerprinted.
 
-use super::{
-    config::{ClassWeights, Config},
-    state::RunState,
-};
+use super::{config::Config, state::RunState};
 use crate::{
     Error, Result,
-    data::{Augment, Dataset, DiskCache, Loader, LoaderOptions, Skipped, Split, manifest, split},
+    data::{
+        Augment, Dataset, DiskCache, Loader, LoaderOptions, Record, Scaling, Skipped, Split, Truth, manifest, split,
+    },
     report::SplitCounts,
     sample,
+    task::Task,
 };
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -34,7 +34,11 @@ impl Prepared {
     /// Data that cannot be used, or that are not those of the manifest.
     pub fn new(config: &Config, recorded: Option<&Path>) -> Result<Prepared> {
         let mut dataset = match &config.data {
-            Some(path) => Dataset::open(path)?,
+            Some(path) => open(config, path)?,
+            None if config.task != Task::MultiClass => {
+                let problem = format!("the sample inside the program has no data for the task {}", config.task);
+                return Err(Error::unusable(problem, "--data"));
+            }
             None => sample::dataset()?,
         };
         let skipped = dataset.verify(config.intensity, config.skip_bad)?;
@@ -74,19 +78,30 @@ impl Prepared {
     /// # Errors
     /// Data that cannot be used, or have a class that the network does not know.
     pub fn other(state: &RunState, path: &Path) -> Result<Prepared> {
-        let mut dataset = Dataset::open(path)?;
-        let skipped = dataset.verify(state.config.intensity, state.config.skip_bad)?;
-        let known = |class: &String| {
-            state.classes.iter().position(|known| known == class).ok_or_else(|| {
+        let config = &state.config;
+        let mut dataset = open(config, path)?;
+        let skipped = dataset.verify(config.intensity, config.skip_bad)?;
+        let known = |name: &String| {
+            state.classes.iter().position(|known| known == name).ok_or_else(|| {
+                let (origin, noun) = (&dataset.origin, config.task.noun());
                 Error::unusable(
-                    format!("{} has the class {class:?}, which the network was not trained on", dataset.origin),
-                    format!("name its classes as the network does: {}", state.classes.join(", ")),
+                    format!("{origin} has {name:?} among its {noun}, which the network was not trained on"),
+                    format!("name its {noun} as the network does: {}", state.classes.join(", ")),
                 )
             })
         };
-        let labels: Vec<usize> = dataset.classes.iter().map(known).collect::<Result<_>>()?;
+        let places: Vec<usize> = dataset.classes.iter().map(known).collect::<Result<_>>()?;
         for record in &mut dataset.records {
-            record.label = labels[record.label as usize] as u32;
+            match &mut record.truth {
+                Truth::Class(class) => *class = places[*class as usize] as u32,
+                Truth::Numbers(numbers) => {
+                    // A label that these data do not know applies to none of them.
+                    let mut placed = vec![0.0; state.classes.len()];
+                    places.iter().zip(numbers.iter()).for_each(|(&place, &number)| placed[place] = number);
+                    *numbers = placed;
+                }
+                Truth::Masks(_) => {}
+            }
             record.split = record.split.or(Some(Split::Test));
         }
         dataset.classes = state.classes.clone();
@@ -105,8 +120,7 @@ impl Prepared {
             self.warnings.push(format!("images that cannot be read and were left out: {}", self.skipped.len()));
         }
         if self.dataset.ignored > 0 {
-            self.warnings
-                .push(format!("files that are no images by their suffix and were ignored: {}", self.dataset.ignored));
+            self.warnings.push(format!("files that are no images and were ignored: {}", self.dataset.ignored));
         }
         self.warnings.extend(split::warnings(&self.dataset));
         self
@@ -129,45 +143,74 @@ impl Prepared {
     }
 
     /// A loader of the training split.
-    pub fn training_loader(&self, config: &Config, workers: usize) -> Loader {
+    pub fn training_loader(&self, state: &RunState, workers: usize) -> Loader {
         let records = self.dataset.subset(Split::Train);
-        let batch = config.batch.min(records.len());
+        let batch = state.config.batch.min(records.len());
         let options = LoaderOptions {
             batch,
-            augment: config.augment,
+            augment: state.config.augment,
             shuffle: true,
             // A batch of one or two would make batch normalisation erratic; the order changes, so nothing is left out for good.
             drop_last: true,
-            ..options(config, workers)
+            ..options(state, workers)
         };
         Loader::new(records, options)
     }
 
     /// A loader of `split` in order, without augmentation; `None` if it has no images.
-    pub fn loader(&self, split: Split, config: &Config, workers: usize) -> Option<Loader> {
+    pub fn loader(&self, split: Split, state: &RunState, workers: usize) -> Option<Loader> {
         let records = self.dataset.subset(split);
-        (!records.is_empty()).then(|| Loader::new(records, options(config, workers)))
+        (!records.is_empty()).then(|| Loader::new(records, options(state, workers)))
     }
 
-    /// Weight of each class in the loss.
-    pub fn class_weights(&self, config: &Config) -> Vec<f64> {
-        let counts = self.dataset.class_counts(Some(Split::Train));
-        let (n, classes) = (counts.iter().sum::<usize>() as f64, counts.len() as f64);
-        match config.class_weights {
-            ClassWeights::None => vec![1.0; counts.len()],
-            ClassWeights::Balanced => counts.iter().map(|&count| n / (classes * count as f64)).collect(),
+    /// A loader of these records in order, without augmentation, on this thread.
+    pub fn loader_of(&self, records: Vec<Record>, state: &RunState) -> Loader {
+        Loader::new(records, options(state, 0))
+    }
+
+    /// Scaling of the numbers that a regression predicts, and of those beside the images, over the training images.
+    pub fn scalings(&self) -> [Scaling; 2] {
+        let train = || self.dataset.of(Some(Split::Train));
+        fn numbers(record: &Record) -> &[f32] {
+            if let Truth::Numbers(numbers) = &record.truth { numbers } else { &[] }
         }
+        let targets = match self.dataset.task {
+            Task::Regression => Scaling::of(train().map(numbers), self.dataset.classes.len()),
+            _ => Scaling::default(),
+        };
+        [targets, Scaling::of(train().map(|record| &record.inputs[..]), self.dataset.inputs.len())]
     }
 
-    /// Images of each class in each split.
+    /// Images in each split: of each class, or all and those of each label, or all.
     pub fn counts(&self) -> SplitCounts {
-        let of = |split: Split| (split.name().to_string(), self.dataset.class_counts(Some(split)));
-        let splits = Split::ALL.map(of).into_iter().filter(|(_, counts)| counts.iter().sum::<usize>() > 0).collect();
-        SplitCounts { classes: self.dataset.classes.clone(), splits }
+        let Dataset { task, classes, .. } = &self.dataset;
+        let labels = match task {
+            Task::MultiClass | Task::Binary | Task::MultiLabel => &classes[..],
+            Task::Regression | Task::Segmentation => &[],
+        };
+        let all = (!task.has_classes()).then(|| "images".to_string());
+        let counts = |split| {
+            let all = all.iter().map(|_| self.dataset.of(Some(split)).count());
+            all.chain(self.dataset.class_counts(Some(split)).into_iter().take(labels.len())).collect()
+        };
+        let filled = Split::ALL.into_iter().filter(|&split| self.dataset.of(Some(split)).next().is_some());
+        SplitCounts {
+            classes: all.iter().chain(labels).cloned().collect(),
+            splits: filled.map(|split| (split.name().to_string(), counts(split))).collect(),
+            overlap: all.is_some(),
+        }
     }
 }
 
-fn options(config: &Config, workers: usize) -> LoaderOptions {
+fn open(config: &Config, path: &Path) -> Result<Dataset> {
+    match config.layout {
+        Some(layout) => layout.open(path),
+        None => Dataset::open_for(config.task, path, &config.columns),
+    }
+}
+
+fn options(state: &RunState, workers: usize) -> LoaderOptions {
+    let config = &state.config;
     LoaderOptions {
         size: config.size,
         batch: config.batch,
@@ -176,6 +219,8 @@ fn options(config: &Config, workers: usize) -> LoaderOptions {
         augment: Augment::none(),
         intensity: config.intensity,
         normalise: config.normalise,
+        targets: state.targets.clone(),
+        inputs: state.inputs.clone(),
         disk_cache: DiskCache::of_program(),
         ..LoaderOptions::default()
     }
@@ -184,8 +229,10 @@ fn options(config: &Config, workers: usize) -> LoaderOptions {
 fn fingerprint(dataset: &Dataset) -> String {
     let mut sha = Sha256::new();
     for record in &dataset.records {
-        let label = &dataset.classes[record.label as usize];
+        let label = dataset.describe(record);
         sha.update(format!("{}\0{label}\0{}\0", record.name, record.split.map_or("", Split::name)));
+        // Of the numbers beside the image, where there are any.
+        record.inputs.iter().for_each(|input| sha.update(input.to_le_bytes()));
         sha.update(record.fingerprint.map_or([0; 32], |print| print.file));
     }
     sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,7 +1,14 @@
 //! Everything about a run that is not a tensor and has to survive it.
 
 use super::config::Config;
+use crate::{
+    Result,
+    data::Scaling,
+    device::{DType, Device},
+    models::Model,
+};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The state of a run, kept as JSON in the metadata of its checkpoints. It holds no times of day and nothing about the
 /// machine, so that an interrupted and resumed run writes the same bytes as an uninterrupted one.
@@ -11,8 +18,15 @@ pub struct RunState {
     pub format: u32,
     /// The recipe.
     pub config: Config,
-    /// Class names; the network's outputs are in this order.
+    /// Names of the classes, labels, numbers or structures; the network's outputs are in this order, but for a binary network,
+    /// which has one for the second class.
     pub classes: Vec<String>,
+    /// Scaling of the numbers that the network predicts.
+    #[serde(default, skip_serializing_if = "Scaling::is_none")]
+    pub targets: Scaling,
+    /// Scaling of the numbers that it is given beside the image.
+    #[serde(default, skip_serializing_if = "Scaling::is_none")]
+    pub inputs: Scaling,
     /// Digest of the data: names, labels, splits and contents of all images.
     pub data: String,
     /// Epochs completed, which is also the length of the history.
@@ -44,21 +58,27 @@ pub struct Partial {
 }
 
 /// The epoch whose weights are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
     /// Its number, from 1.
     pub epoch: u32,
     /// Its monitored value; `None` without a validation split, where the latest epoch is the best.
     pub value: Option<f64>,
+    /// For each label the probability from which on it is predicted, chosen on the validation split: that with the highest
+    /// sensitivity + specificity (Youden 1950). None for other tasks, or without that split.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<f64>,
 }
 
 impl RunState {
     /// Before the first step.
-    pub fn new(config: Config, classes: Vec<String>, data: String) -> RunState {
+    pub fn new(config: Config, classes: Vec<String>, [targets, inputs]: [Scaling; 2], data: String) -> RunState {
         RunState {
             format: FORMAT,
             config,
             classes,
+            targets,
+            inputs,
             data,
             epoch: 0,
             step_in_epoch: 0,
@@ -68,9 +88,18 @@ impl RunState {
         }
     }
 
+    /// Its network, as it was before training.
+    ///
+    /// # Errors
+    /// An unknown backbone, or a failure of the device.
+    pub fn network(&self, device: &Arc<dyn Device>, dtype: DType) -> Result<Model> {
+        let Config { task, model, columns, seed, .. } = &self.config;
+        Model::with_inputs(model, (task.outputs(&self.classes), columns.inputs.len()), device, dtype, *seed)
+    }
+
     /// Epochs since the best one.
     pub fn since_best(&self) -> u32 {
-        self.epoch - self.best.map_or(0, |best| best.epoch)
+        self.epoch - self.best.as_ref().map_or(0, |best| best.epoch)
     }
 
     /// Whether patience has run out.

@@ -1,10 +1,11 @@
 //! Between the tensors of a file and the parameters of a network, name by name.
 
-use super::{Archive, Stored, Tensors, Values};
+use super::{Archive, Stored, Tensors, Values, names::candidates, report::Matched};
 use crate::{
     Error, Result,
-    nn::{Entry, Id, Params},
+    nn::{Entry, Id, Kind, Params},
 };
+use std::collections::HashMap;
 
 /// Every entry of `params`, as a torch file has it.
 ///
@@ -36,7 +37,7 @@ pub fn load(params: &Params, archive: &Archive, beside: &str) -> Result<()> {
     };
     for (_, entry) in params.iter() {
         let stored = archive.tensors.get(&entry.name).ok_or_else(|| unlike(format!("{} is missing", entry.name)))?;
-        fits(entry, stored).map_err(unlike)?;
+        fits(entry, stored).map_err(|reason| unlike(format!("{} {reason}", entry.name)))?;
     }
     let foreign = |name: &&String| !name.starts_with(beside) && params.find(name).is_none();
     if let Some(name) = archive.tensors.keys().find(foreign) {
@@ -45,42 +46,118 @@ pub fn load(params: &Params, archive: &Archive, beside: &str) -> Result<()> {
     params.iter().try_for_each(|(id, entry)| set(params, id, &archive.tensors[&entry.name]))
 }
 
-/// What [`load_matching`] did with each name.
-#[derive(Clone, Debug, Default)]
-pub struct Matched {
-    /// Set from the file.
-    pub copied: Vec<String>,
-    /// In the file, but not used, and why.
-    pub skipped: Vec<(String, String)>,
-    /// Not in the file: left as initialised.
-    pub unfilled: Vec<String>,
+/// What the names of an optimiser's states start with in our own files: `optimizer.<state>.<parameter>`.
+pub(crate) const OPTIMISER: &str = "optimizer.";
+
+/// What [`load_matching`] may do, and must.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Transfer {
+    /// Copy the head too: the last linear layer, whose classes are otherwise taken for those of another task.
+    pub copy_head: bool,
+    /// Fold a first convolution over another number of channels: the sum over the file's, in equal parts.
+    pub fold_stem: bool,
+    /// Refuse a file that leaves anything but the head unfilled, or has anything else.
+    pub strict: bool,
 }
 
-/// Sets the entries of `params` that `archive` has under the same name with the same shape, as a start for training:
-/// a head for other classes stays as initialised.
+/// Names of the weights and biases of the last layer.
+pub fn head(params: &Params) -> Vec<&str> {
+    let last = params.iter().map(|(_, entry)| entry).filter(|entry| entry.kind == Kind::Weight).last();
+    let Some((layer, _)) = last.and_then(|entry| entry.name.rsplit_once('.')) else { return vec![] };
+    let of_layer = |entry: &&Entry| entry.name.rsplit_once('.').is_some_and(|(scope, _)| scope == layer);
+    params.iter().map(|(_, entry)| entry).filter(of_layer).map(|entry| entry.name.as_str()).collect()
+}
+
+/// Name of the weights of the first convolution.
+pub fn stem(params: &Params) -> Option<&str> {
+    params.iter().map(|(_, entry)| entry).find(|entry| entry.kind == Kind::Weight).map(|entry| entry.name.as_str())
+}
+
+/// The tensor of `archive` that is meant for entry `name` of a network, whatever its shape.
+pub fn meant_for<'a>(archive: &'a Archive, name: &str) -> Option<&'a Stored> {
+    let meant = |from: &str| candidates(from).iter().any(|(to, _)| to == name);
+    archive.tensors.get(name).or_else(|| archive.tensors.iter().find(|(from, _)| meant(from)).map(|(_, stored)| stored))
+}
+
+/// Where a tensor of a file goes.
+struct Choice<'a> {
+    from: &'a str,
+    stored: &'a Stored,
+    /// Place of its rule among the candidates: the lower, the better.
+    rank: usize,
+    rule: String,
+}
+
+/// Sets the entries of `params` that `archive` has under the same name, or one that a rule leads to, with the same
+/// shape, as a start for training.
 ///
 /// # Errors
-/// A file that has no weight of this network.
-pub fn load_matching(params: &Params, archive: &Archive) -> Result<Matched> {
+/// A file that has no weight of this network, or, if `transfer` is strict, not just its weights. Nothing has been
+/// changed then.
+pub fn load_matching(params: &Params, archive: &Archive, transfer: Transfer) -> Result<Matched> {
     let mut matched = Matched::default();
-    for (id, entry) in params.iter() {
-        match archive.tensors.get(&entry.name).map(|stored| (stored, fits(entry, stored))) {
-            Some((stored, Ok(()))) => {
-                set(params, id, stored)?;
-                matched.copied.push(entry.name.clone());
+    let (head, stem) = (head(params), stem(params));
+    let mut chosen: HashMap<&str, Choice> = HashMap::new();
+    let of_network = |(name, _): &(&String, &Stored)| archive.state.is_none() || !name.starts_with(OPTIMISER);
+    for (from, stored) in archive.tensors.iter().filter(of_network) {
+        // The first name that fits; else what is wrong with the first that there is.
+        let mut reason = None;
+        let found = candidates(from).into_iter().enumerate().find_map(|(rank, (to, rule))| {
+            let entry = params.entry(params.find(&to)?);
+            let folds = transfer.fold_stem && stem == Some(&entry.name) && foldable(stored, entry);
+            match fits(entry, stored) {
+                Err(unfit) if !folds => {
+                    reason.get_or_insert((entry.name.as_str(), unfit));
+                    None
+                }
+                _ => Some((entry.name.as_str(), Choice { from, stored, rank, rule })),
             }
-            Some((_, Err(reason))) => matched.skipped.push((entry.name.clone(), reason)),
-            None => matched.unfilled.push(entry.name.clone()),
+        });
+        match (found, reason) {
+            (Some((to, _)), _) if !transfer.copy_head && head.contains(&to) => {
+                matched.skip(from, "the head is copied only with --copy-head", true);
+            }
+            (Some((to, choice)), _) => match chosen.remove(to) {
+                Some(other) => {
+                    let (first, second) = if other.rank <= choice.rank { (other, choice) } else { (choice, other) };
+                    match first.stored == second.stored {
+                        true => matched.doubled.push((second.from.into(), first.from.into())),
+                        false => {
+                            matched.skip(second.from, format!("{} has other values, and was taken", first.from), false)
+                        }
+                    }
+                    chosen.insert(to, first);
+                }
+                None => drop(chosen.insert(to, choice)),
+            },
+            (None, Some((to, reason))) => matched.skip(from, reason, head.contains(&to)),
+            (None, None) => matched.skip(from, "not in this network", false),
         }
     }
-    let foreign = archive.tensors.keys().filter(|name| params.find(name).is_none());
-    matched.skipped.extend(foreign.map(|name| (name.clone(), "not in this network".into())));
-    if matched.copied.is_empty() {
-        let example = archive.tensors.keys().next().map_or("nothing".into(), |name| format!("{name}, for one"));
-        return Err(Error::unusable(
-            format!("{} has no tensor of this network; it holds {example}", archive.path.display()),
-            "weights with torchvision's names of the same --model",
-        ));
+    for (_, entry) in params.iter() {
+        let name = &entry.name;
+        match chosen.get(name.as_str()) {
+            Some(choice) => {
+                let mut rule = choice.rule.clone();
+                if choice.stored.shape != entry.file_shape {
+                    let joint = if rule.is_empty() { "" } else { ", " };
+                    let (there, here) = (choice.stored.shape[1], entry.file_shape[1]);
+                    rule = format!("{rule}{joint}folded from {there} to {here} channels");
+                }
+                matched.copied.push((choice.from.into(), name.clone(), rule));
+            }
+            None if entry.kind == Kind::Counter => matched.uncounted.push(name.clone()),
+            None => matched.unfilled.push((name.clone(), head.contains(&name.as_str()))),
+        }
+    }
+    matched.check(archive, transfer)?;
+    for (id, entry) in params.iter() {
+        if let Some(choice) = chosen.get(entry.name.as_str()) {
+            match choice.stored.shape == entry.file_shape {
+                true => set(params, id, choice.stored)?,
+                false => set(params, id, &fold(choice.stored, entry.file_shape[1]))?,
+            }
+        }
     }
     Ok(matched)
 }
@@ -89,12 +166,40 @@ pub fn load_matching(params: &Params, archive: &Archive) -> Result<Matched> {
 fn fits(entry: &Entry, stored: &Stored) -> std::result::Result<(), String> {
     let same_type = entry.counter().is_some() == matches!(stored.values, Values::I64(_));
     if !same_type {
-        return Err(format!("{} has values of another type", entry.name));
+        return Err("has values of another type".into());
     }
     if stored.shape != entry.file_shape {
-        return Err(format!("{} is {:?} there and {:?} in the network", entry.name, stored.shape, entry.file_shape));
+        return Err(format!("is {:?} there and {:?} in the network", stored.shape, entry.file_shape));
     }
     Ok(())
+}
+
+/// Whether it could be the entry, a filter `[k, c, r, s]`, but for the number of its channels.
+fn foldable(stored: &Stored, entry: &Entry) -> bool {
+    match (&stored.shape[..], &entry.file_shape[..], &stored.values) {
+        (&[k, c, r, s], &[k2, _, r2, s2], Values::F32(_)) => c > 0 && (k, r, s) == (k2, r2, s2),
+        _ => false,
+    }
+}
+
+/// The filter `[k, c, r, s]` over `channels` in place of c: each the sum over the c, divided by `channels`, so that an image
+/// whose channels are all the same gives the same features.
+///
+/// # Panics
+/// For what is no filter.
+#[track_caller]
+pub fn fold(filter: &Stored, channels: usize) -> Stored {
+    let (&[k, c, r, s], Values::F32(values)) = (&filter.shape[..], &filter.values) else {
+        panic!("a filter has four axes, and floats in them")
+    };
+    let taps = r * s;
+    let mut out = Vec::with_capacity(k * channels * taps);
+    for k in 0..k {
+        let sum = |tap: usize| (0..c).map(|c_i| f64::from(values[(k * c + c_i) * taps + tap])).sum::<f64>();
+        let part: Vec<f32> = (0..taps).map(|tap| (sum(tap) / channels as f64) as f32).collect();
+        (0..channels).for_each(|_| out.extend(&part));
+    }
+    Stored { shape: vec![k, channels, r, s], values: Values::F32(out) }
 }
 
 fn set(params: &Params, id: Id, stored: &Stored) -> Result<()> {

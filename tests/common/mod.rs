@@ -1,6 +1,8 @@
 //! Small made-up datasets, the program run on them, and the GPU.
 #![allow(dead_code)]
 
+pub mod cases;
+
 use roentgen::{
     device::{Device, cuda::Cuda},
     rng::{Purpose, Rng},

@@ -30,7 +30,7 @@ fn class_folders_become_sorted_records() {
     }
     let dataset = Dataset::open(folder.path()).unwrap();
     assert_eq!(dataset.classes, ["cat", "dog"]);
-    let listed: Vec<_> = dataset.records.iter().map(|r| (r.name.as_str(), r.label)).collect();
+    let listed: Vec<_> = dataset.records.iter().map(|r| (r.name.as_str(), r.label())).collect();
     let dogs = [("dog/1.png", 1), ("dog/3.png", 1), ("dog/5.png", 1), ("dog/nested/UPPER.JPEG", 1)];
     assert_eq!(listed, [[("cat/0.png", 0), ("cat/2.png", 0), ("cat/4.png", 0)].as_slice(), &dogs].concat());
     assert_eq!(dataset.ignored, 2, "README.txt and Thumbs.db; hidden files are not counted");
@@ -57,7 +57,8 @@ fn a_table_gives_labels_groups_and_splits() {
     let folder = table(rows);
     let dataset = Dataset::open(&folder.path().join("list.csv")).unwrap();
     assert_eq!(dataset.classes, ["no", "yes"]);
-    let got: Vec<_> = dataset.records.iter().map(|r| (r.name.as_str(), r.label, r.group.as_deref(), r.split)).collect();
+    let got: Vec<_> =
+        dataset.records.iter().map(|r| (r.name.as_str(), r.label(), r.group.as_deref(), r.split)).collect();
     let want = [
         ("cat/0.png", 1, Some("p1"), Some(Split::Train)),
         ("cat/2.png", 0, Some("p2"), Some(Split::Validation)),

@@ -104,7 +104,7 @@ fn an_epoch_shows_every_image_once() {
     assert_eq!(seen, (0..25).collect::<Vec<_>>());
     for batch in &batches {
         assert_eq!((batch.images.len(), batch.size), (batch.len() * 12 * 12 * 3, 12));
-        let labels = batch.indices.iter().map(|&i| loader.records()[i as usize].label);
+        let labels = batch.indices.iter().map(|&i| loader.records()[i as usize].label());
         assert!(batch.labels.iter().copied().eq(labels));
     }
 }

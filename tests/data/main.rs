@@ -8,8 +8,9 @@ mod loader;
 mod parity;
 mod speed;
 mod splits;
+mod tasks;
 
-use roentgen::data::{Dataset, Record, Source};
+use roentgen::data::{Dataset, Record, Source, Truth};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -61,18 +62,19 @@ fn small_folder() -> tempfile::TempDir {
 fn listed(rows: impl Iterator<Item = (usize, Option<String>)>) -> Dataset {
     let record = |(i, (label, group))| Record {
         name: format!("{i:05}"),
-        label: label as u32,
+        truth: Truth::Class(label as u32),
+        inputs: vec![],
         group,
         split: None,
         source: Source::Embedded(b""),
         fingerprint: None,
     };
     let records: Vec<Record> = rows.enumerate().map(record).collect();
-    let classes = records.iter().map(|r| r.label + 1).max().unwrap();
+    let classes = records.iter().map(|r| r.label() + 1).max().unwrap();
     Dataset {
         origin: "test".into(),
         classes: (0..classes).map(|c| format!("class {c}")).collect(),
         records,
-        ignored: 0,
+        ..Dataset::default()
     }
 }

@@ -132,7 +132,7 @@ fn impossible_splits_are_refused() {
     refuses(&mut plenty(), Fractions { validation: f64::NAN, test: 0.1 }, "leave nothing usable");
     refuses(&mut listed((0..2).map(|i| (i, None))), Fractions::default(), "too few images");
     let mut untrained = plenty();
-    untrained.records.iter_mut().for_each(|r| r.split = Some([Split::Train, Split::Test][r.label as usize]));
+    untrained.records.iter_mut().for_each(|r| r.split = Some([Split::Train, Split::Test][r.label() as usize]));
     refuses(&mut untrained, Fractions::default(), "the class \"class 1\" has no training images");
 }
 

@@ -34,6 +34,9 @@ impl Cpu {
 /// Output pixels whose moments are taken together, while they are hot in cache: two 7×7 maps, so that maps of 7·2ⁱ divide.
 pub const PARTIAL_ROWS: usize = 98;
 
+/// What the CPU computes in.
+pub(super) const PRECISIONS: &[DType] = &[DType::F32, DType::F64];
+
 /// Blocks this large start on a page of 2 MiB, so that the kernel may back them with huge pages: a tensor that is read
 /// once by many rows misses the TLB otherwise.
 const HUGE_PAGE: usize = 2 << 20;
@@ -117,7 +120,7 @@ impl Device for Cpu {
     }
 
     fn precisions(&self) -> &'static [DType] {
-        &[DType::F32, DType::F64]
+        PRECISIONS
     }
 
     fn sync(&self) -> Result<()> {

@@ -113,8 +113,9 @@ pub fn multiply<T: Lanes>(
         left.rows > 0 && left.len > 0 && left.offsets.len().is_multiple_of(left.rows),
         "multiply: an empty left operand"
     );
-    let last = left.first + (left.len - 1) * left.step;
-    let inside = |&o: &usize| if o == OUTSIDE { last < MAX_SEGMENT } else { o + last < left.data.len() };
+    let span = (left.len - 1) * left.step;
+    // What lies outside is read from the first of the zeros on.
+    let inside = |&o: &usize| if o == OUTSIDE { span < MAX_SEGMENT } else { o + left.first + span < left.data.len() };
     assert!(left.offsets.iter().all(inside), "multiply: a segment reaches outside its data");
     let depth = left.offsets.len() / left.rows * left.len;
     let width = panel_width::<T>();

@@ -40,12 +40,12 @@ impl Drop for Graph {
 pub(super) fn capture(device: &Cuda, step: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Replay>> {
     let stream = &device.stream;
     device.sync()?;
-    let memory = lock(&device.pool).memory();
     // Blocks kept for reuse would stand idle beside the graph's own.
     lock(&device.pool).trim();
     // Without guards: they are written when a block is taken, and here that is only recorded.
     let checks = Checks::new(device.checks.poison, false);
-    let own = Pool::new(DeviceMemory::new(stream, &checks), memory.limit - lock(&device.pool).memory().held);
+    let memory = device.memory();
+    let own = Pool::new(DeviceMemory::new(stream, &checks), memory.limit - memory.held);
     let shared = std::mem::replace(&mut *lock(&device.pool), own.clone());
     lock(&device.staging).begin_capture();
     // Relaxed: the pool may ask the driver for memory while the step is recorded.
@@ -58,6 +58,7 @@ pub(super) fn capture(device: &Cuda, step: &mut dyn FnMut() -> Result<()>) -> Re
     stepped?;
     let graph = graph.map_err(|e| failed("recording a step", e))?;
     let graph = graph.ok_or_else(|| Error::Device("recording a step: it launched nothing".into()))?;
+    lock(&device.recorded).push(Arc::downgrade(&own));
     Ok(Box::new(Graph { graph, stream: stream.clone(), _uploads: uploads, _pool: own }))
 }
 

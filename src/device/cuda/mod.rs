@@ -18,9 +18,9 @@ use fatbin::FATBINS;
 use memory::{Checks, DeviceMemory, Staging};
 use profile::Profile;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     ffi::c_void,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 /// What the simulator in `sim/` calls itself.
@@ -29,6 +29,8 @@ const SIMULATOR: &str = "roentgen simulator";
 const DRIVER_VERSION: i32 = 13_000;
 /// Height of the tile of pixels that a convolution writes; `PARTIAL_ROWS` in `kernels/common.cuh` must agree.
 pub(crate) const PARTIAL_ROWS: usize = 128;
+/// What the kernels are compiled for, the best for training first.
+pub(super) const PRECISIONS: &[DType] = &[DType::BF16, DType::F16, DType::F32, DType::F64];
 /// Bytes of parameters that a kernel can receive by value (compute capability 7.0 and up).
 const MAX_PARAMETER_BYTES: usize = 32_764;
 /// Dynamic shared memory that a launch may use without asking.
@@ -40,9 +42,12 @@ const MEMORY_SHARE: (usize, usize) = (95, 100);
 pub struct Cuda {
     stream: Arc<CudaStream>,
     modules: Vec<Arc<CudaModule>>,
-    functions: Mutex<HashMap<(&'static str, DType), CudaFunction>>,
+    /// Each with the dynamic shared memory that it may use.
+    functions: Mutex<HashMap<(&'static str, DType), (CudaFunction, usize)>>,
     /// Where new blocks come from: during a capture a pool of the graph's own.
     pool: Mutex<Arc<Pool>>,
+    /// The pools of graphs, as long as those live.
+    recorded: Mutex<Vec<Weak<Pool>>>,
     staging: Mutex<Staging>,
     profile: Mutex<Option<Profile>>,
     checks: Arc<Checks>,
@@ -194,6 +199,7 @@ impl Cuda {
             modules,
             functions: Mutex::default(),
             pool: Mutex::new(Pool::new(DeviceMemory::new(&stream, &checks), limit)),
+            recorded: Mutex::default(),
             staging: Mutex::new(Staging::new(&stream)),
             profile: Mutex::default(),
             checks,
@@ -205,18 +211,21 @@ impl Cuda {
     /// The CUDA function of a kernel, allowed to use `shared` bytes of dynamic shared memory.
     fn function(&self, kernel: &Kernel, dtype: DType, shared: usize) -> Result<CudaFunction> {
         let mut functions = lock(&self.functions);
-        if let Some(function) = functions.get(&(kernel.name, dtype)) {
-            return Ok(function.clone());
-        }
-        let name = format!("{}_{}", kernel.name, dtype.suffix());
-        let function = self.modules.iter().find_map(|module| module.load_function(&name).ok());
-        let function = function.ok_or_else(|| Error::Device(format!("there is no CUDA kernel {name}")))?;
-        if shared > DEFAULT_SHARED {
+        let (function, allowed) = match functions.entry((kernel.name, dtype)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let name = format!("{}_{}", kernel.name, dtype.suffix());
+                let function = self.modules.iter().find_map(|module| module.load_function(&name).ok());
+                let function = function.ok_or_else(|| Error::Device(format!("there is no CUDA kernel {name}")))?;
+                unknown.insert((function, DEFAULT_SHARED))
+            }
+        };
+        if shared > *allowed {
             let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function.set_attribute(attribute, shared as i32).map_err(|e| failed(&name, e))?;
+            function.set_attribute(attribute, shared as i32).map_err(|e| failed(kernel.name, e))?;
+            *allowed = shared;
         }
-        functions.insert((kernel.name, dtype), function.clone());
-        Ok(function)
+        Ok(function.clone())
     }
 
     fn bind(&self) -> Result<()> {
@@ -253,7 +262,12 @@ impl Device for Cuda {
     }
 
     fn memory(&self) -> Memory {
-        lock(&self.pool).memory()
+        let mut memory = lock(&self.pool).memory();
+        let recorded: usize =
+            lock(&self.recorded).iter().filter_map(Weak::upgrade).map(|pool| pool.memory().held).sum();
+        memory.held += recorded;
+        memory.peak = memory.peak.max(memory.in_use + recorded);
+        memory
     }
 
     fn alloc(&self, bytes: usize, at: &'static str) -> Result<Arc<Block>> {
@@ -316,7 +330,7 @@ impl Device for Cuda {
     }
 
     fn precisions(&self) -> &'static [DType] {
-        &[DType::BF16, DType::F16, DType::F32, DType::F64]
+        PRECISIONS
     }
 
     fn combines_parts(&self) -> bool {

@@ -1,7 +1,7 @@
 //! 2-D convolution. Activations are NHWC, weights K·R·S·C; all three passes gather, so the bits do not depend on threads.
 
 pub mod cpu;
-mod tiles;
+pub(super) mod tiles;
 pub mod transposed;
 
 use super::{Case, Spec};
@@ -56,24 +56,24 @@ impl Conv {
         [(n * oh * ow).div_ceil(rows), 2, k]
     }
 
-    /// Multiplications and additions of the forward pass.
-    pub fn flops(&self) -> u64 {
-        [self.n, self.oh, self.ow, self.k, self.r, self.s, self.c].iter().map(|&x| x as u64).product::<u64>() * 2
+    /// Multiplications, each with its addition, of any of the three passes.
+    pub fn macs(&self) -> u64 {
+        [self.n, self.oh, self.ow, self.k, self.r, self.s, self.c].iter().map(|&x| x as u64).product()
     }
 }
 
 kernel!(FWD = "conv2d_fwd", |p: Conv, [x, w] -> [y]| {
     cpu::conv2d_fwd(p, x, w, y, None);
-}, grid |dtype| p.fwd_grid(dtype));
+}, grid |dtype| p.fwd_grid(dtype), macs p.macs());
 kernel!(MOMENTS_FWD = "conv2d_moments_fwd", |p: Conv, [x, w] -> [y, moments]| {
     cpu::conv2d_fwd(p, x, w, y, Some(moments));
-}, grid |dtype| p.fwd_grid(dtype));
+}, grid |dtype| p.fwd_grid(dtype), macs p.macs());
 kernel!(DGRAD = "conv2d_dgrad", |p: Conv, [gy, w] -> [gx]| {
     cpu::conv2d_dgrad(p, gy, w, gx);
-}, grid |dtype| p.dgrad_grid(dtype));
+}, grid |dtype| p.dgrad_grid(dtype), macs p.macs());
 kernel!(WGRAD = "conv2d_wgrad", |p: Conv, [x, gy] -> [gw]| {
     cpu::conv2d_wgrad(p, x, gy, gw);
-}, grid |dtype| p.wgrad_grid(p.wgrad_parts(dtype), dtype));
+}, grid |dtype| p.wgrad_grid(p.wgrad_parts(dtype), dtype), macs p.macs());
 
 /// `parts` arrays of `len` elements.
 #[repr(C)]
@@ -83,12 +83,23 @@ struct Parts {
     parts: i64,
 }
 
-kernel!(WGRAD_COMBINE = "conv2d_wgrad_combine", |p: Parts, [partials] -> [gw]| {
-    gw.fill(T::ZERO);
+kernel!(COMBINE = "combine_parts", |p: Parts, [partials] -> [y]| {
+    y.fill(T::ZERO);
     for part in partials.chunks_exact(p.len as usize) {
-        gw.iter_mut().zip(part).for_each(|(sum, &x)| *sum += x);
+        y.iter_mut().zip(part).for_each(|(sum, &x)| *sum += x);
     }
 }, grid |_| Grid::threads(p.len as usize));
+
+/// Launches `kernel` for `y`, a matrix product in tiles. Where the device combines parts and `parts` are more than one, the
+/// kernel leaves as many sums, which are added up in order: so few results of long sums fill a GPU too.
+pub(super) fn launch_in_parts<P: Pod>(kernel: &Kernel, p: &P, ins: &[&Tensor], y: &Tensor, parts: usize) {
+    if parts == 1 || !y.tape().device().combines_parts() {
+        return launch(kernel, p, ins, &[y]);
+    }
+    let partials = y.empty_wide(&[parts, y.len()], kernel.name);
+    launch(kernel, p, ins, &[&partials]);
+    launch(&COMBINE, &Parts { len: y.len() as i64, parts: parts as i64 }, &[&partials], &[y]);
+}
 
 /// The kernels of a kind of convolution.
 pub(crate) struct Kernels {
@@ -140,23 +151,14 @@ pub(crate) fn convolve(
             launch(kernels.dgrad, &p, &[&g, &sw], &[&gx]);
             gx
         });
-        vec![gx, sw.wants_grad().then(|| weight_gradient(kernels, &p, &sx, &g, sw.shape()))]
+        let gw = sw.wants_grad().then(|| {
+            let gw = sx.empty_wide(sw.shape(), kernels.wgrad.name);
+            launch_in_parts(kernels.wgrad, &p, &[&sx, &g], &gw, (kernels.wgrad_parts)(&p, sx.dtype()));
+            gw
+        });
+        vec![gx, gw]
     });
     (y, moments)
-}
-
-/// The gradient of a convolution's weights: a few of them, each a sum over all pixels. A GPU is filled by parts of that sum.
-fn weight_gradient(kernels: &Kernels, p: &Conv, x: &Tensor, gy: &Tensor, shape: &[usize]) -> Tensor {
-    let gw = x.empty_wide(shape, kernels.wgrad.name);
-    let parts = if x.tape().device().combines_parts() { (kernels.wgrad_parts)(p, x.dtype()) } else { 1 };
-    if parts == 1 {
-        launch(kernels.wgrad, p, &[x, gy], &[&gw]);
-    } else {
-        let partials = x.empty_wide(&[parts, gw.len()], kernels.wgrad.name);
-        launch(kernels.wgrad, p, &[x, gy], &[&partials]);
-        launch(&WGRAD_COMBINE, &Parts { len: gw.len() as i64, parts: parts as i64 }, &[&partials], &[&gw]);
-    }
-    gw
 }
 
 /// Cases of [`conv2d`].
@@ -169,7 +171,7 @@ pub static CONV2D: Spec = Spec {
         };
         let real = |label, size, c, k, window| {
             let x = [8, size, size, c];
-            case(label, x, k, window).real(Conv::new(x, k, window, label).flops())
+            case(label, x, k, window).real(2 * Conv::new(x, k, window, label).macs())
         };
         let square = Window::square;
         vec![
@@ -190,6 +192,7 @@ pub static CONV2D: Spec = Spec {
             case("2x2 s3 8-8", [1, 7, 8, 8], 8, square(2, 3, 0)),
             case("1x7 24-8", [1, 3, 8, 24], 8, Window { kernel: (1, 7), stride: (1, 1), pad: (0, 3) }),
             case("1x1 s2 8-136", [1, 3, 5, 8], 136, square(1, 2, 0)),
+            case("3x3 520-1, padded, channels in parts", [1, 2, 1, 520], 1, square(3, 1, 1)),
             case("3x3 s2 136-8", [1, 3, 4, 136], 8, square(3, 2, 1)),
             real("3x3 64 @56", 56, 64, 64, square(3, 1, 1)),
             real("3x3 s2 64-128 @56", 56, 64, 128, square(3, 2, 1)),

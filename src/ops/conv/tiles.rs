@@ -11,7 +11,7 @@ const STAGES: usize = 4;
 const STAGE_DEPTH: usize = 64;
 /// Blocks that fill a large GPU twice over. A constant, so that results do not depend on the GPU.
 const FULL: usize = 264;
-/// Pixels that a part of a split sum has at least: fewer cost more to combine than they gain.
+/// Terms that a part of a split sum has at least: fewer cost more to combine than they gain.
 const MIN_PART: usize = 256;
 
 fn on_tensor_cores(dtype: DType) -> bool {
@@ -42,6 +42,17 @@ fn tiles(rows: usize, columns: usize, (c, k): (usize, usize), dtype: DType) -> u
     rows.div_ceil(ROWS) * columns.div_ceil(width(columns, packed(c, k, dtype), dtype))
 }
 
+/// Parts that the sum of `depth` terms, for each element of so many tiles, is cut into.
+fn parts(tiles: usize, depth: usize) -> usize {
+    (FULL / tiles).min(depth / MIN_PART).max(1)
+}
+
+/// The grid of a product whose sums of `depth` terms are cut into parts, one a layer.
+pub(crate) fn in_parts(grid: Grid, depth: usize) -> Grid {
+    let [tiles, ..] = grid.blocks;
+    Grid { blocks: [tiles, 1, parts(tiles, depth)], ..grid }
+}
+
 fn grid(tiles: usize, layers: usize, dtype: DType) -> Grid {
     Grid { shared: shared(dtype), ..Grid::new([tiles, 1, layers], Grid::THREADS) }
 }
@@ -62,7 +73,7 @@ impl Conv {
 
     /// Parts that the CUDA body of the gradient of the weights cuts the sum over pixels into, to be combined in order.
     pub fn wgrad_parts(&self, dtype: DType) -> usize {
-        (FULL / self.wgrad_tiles(dtype)).min(self.pixels() / MIN_PART).max(1)
+        parts(self.wgrad_tiles(dtype), self.pixels())
     }
 
     /// A tile for each 128 pixels of y and 64 or 128 channels.

@@ -1,7 +1,7 @@
 //! Transposed convolution, the adjoint of a convolution: forward is that one's gradient of the image, and the gradient of
 //! the image is its forward. It has no kernels of its own.
 
-use super::{Conv, DGRAD, FWD, WGRAD};
+use super::{Conv, DGRAD, FWD, WGRAD, launch_in_parts};
 use crate::{
     ops::{Case, Spec},
     shape::{Window, nhwc},
@@ -36,7 +36,7 @@ pub fn conv_transpose2d(x: &Tensor, w: &Tensor, window: Window) -> Tensor {
         });
         let gw = sw.wants_grad().then(|| {
             let gw = sw.empty_wide(sw.shape(), "conv_transpose2d backward");
-            launch(&WGRAD, &p, &[&g, &sx], &[&gw]);
+            launch_in_parts(&WGRAD, &p, &[&g, &sx], &gw, p.wgrad_parts(sx.dtype()));
             gw
         });
         vec![gx, gw]
@@ -55,6 +55,7 @@ pub static CONV_TRANSPOSE2D: Spec = Spec {
         vec![
             case("2x2 s2", [2, 3, 4, 3], 5, Window::square(2, 2, 0)),
             case("2x2 s2, 16 to 8 channels", [1, 2, 3, 16], 8, Window::square(2, 2, 0)),
+            case("2x2 s2, a sum in parts", [2, 17, 16, 1], 1, Window::square(2, 2, 0)),
             case("3x3 s1 p1", [1, 4, 3, 2], 3, Window::square(3, 1, 1)),
             case("4x4 s2 p1", [1, 3, 2, 3], 2, Window::square(4, 2, 1)),
             case("256 to 128 @28", [8, 28, 28, 256], 128, Window::square(2, 2, 0))

@@ -45,18 +45,23 @@ fn wgrad_parts(p: &Conv, dtype: DType) -> usize {
     (WGRAD_BLOCKS / spans).min((n * oh * ow.div_ceil(COLS)).div_ceil(WGRAD_TILES)).max(1)
 }
 
+/// As [`Conv::macs`], for one filter a channel.
+fn macs(p: &Conv) -> u64 {
+    p.macs() / p.c as u64
+}
+
 kernel!(FWD = "depthwise_fwd", |p: Conv, [x, w] -> [y]| {
     cpu::depthwise_fwd(p, x, w, y, None);
-}, grid |dtype| fwd_grid(p, dtype));
+}, grid |dtype| fwd_grid(p, dtype), macs macs(p));
 kernel!(MOMENTS_FWD = "depthwise_moments_fwd", |p: Conv, [x, w] -> [y, moments]| {
     cpu::depthwise_fwd(p, x, w, y, Some(moments));
-}, grid |dtype| fwd_grid(p, dtype));
+}, grid |dtype| fwd_grid(p, dtype), macs macs(p));
 kernel!(DGRAD = "depthwise_dgrad", |p: Conv, [gy, w] -> [gx]| {
     cpu::depthwise_dgrad(p, gy, w, gx);
-}, grid |dtype| dgrad_grid(p, dtype));
+}, grid |dtype| dgrad_grid(p, dtype), macs macs(p));
 kernel!(WGRAD = "depthwise_wgrad", |p: Conv, [x, gy] -> [gw]| {
     cpu::depthwise_wgrad(p, x, gy, gw);
-}, grid |dtype| Grid::channels(wgrad_parts(p, dtype), p.c as usize, dtype));
+}, grid |dtype| Grid::channels(wgrad_parts(p, dtype), p.c as usize, dtype), macs macs(p));
 
 static KERNELS: Kernels = Kernels { fwd: &FWD, moments_fwd: &MOMENTS_FWD, dgrad: &DGRAD, wgrad: &WGRAD, wgrad_parts };
 
@@ -85,7 +90,7 @@ pub static DEPTHWISE: Spec = Spec {
         };
         let real = |label, size, c, window| {
             let x = [8, size, size, c];
-            case(label, x, window).real(Conv::new(x, c, window, label).flops() / c as u64)
+            case(label, x, window).real(2 * macs(&Conv::new(x, c, window, label)))
         };
         let square = Window::square;
         vec![

@@ -1,0 +1,155 @@
+//! What a step minimises.
+
+use super::config::{ClassWeights, Config};
+use crate::{
+    Result,
+    data::{Batch, Dataset, Split},
+    device::DType,
+    ops::{
+        dense_loss::{bce_with_logits, dice, focal, huber, l1, mse},
+        elementwise::add,
+        loss::softmax_cross_entropy,
+    },
+    task::{Loss, Task},
+    tensor::Tensor,
+};
+
+/// Huber's loss is squared up to this many standard deviations of the target.
+const HUBER_DELTA: f32 = 1.0;
+/// Added to both sums of Dice, as RadiologyNET has it: an empty mask found empty has no loss.
+const DICE_SMOOTHING: f32 = 1.0;
+/// Weight of RadiologyNET's term for missed pixels.
+const MISSED_WEIGHT: f32 = 8.0;
+/// Exponent of the focal loss, that of its authors' best run.
+const FOCAL_GAMMA: f32 = 2.0;
+
+/// A loss with its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Objective {
+    /// Weighted cross-entropy with label smoothing.
+    CrossEntropy {
+        /// Weight of each class.
+        class_weights: Vec<f64>,
+        /// Share of the target spread over all classes.
+        label_smoothing: f32,
+    },
+    /// A loss of outputs that a sigmoid brings into [0, 1].
+    Sigmoid {
+        /// Which: [`Loss::Bce`] or [`Loss::Focal`], means over all outputs; or one of Dice, a mean over images whose sums go
+        /// over all pixels and structures of an image together.
+        loss: Loss,
+        /// Weight of each output.
+        weights: Vec<f64>,
+        /// Weight of the positive part of each output, beside that.
+        positive: Vec<f64>,
+    },
+    /// A distance from standardised numbers: [`Loss::Mse`], [`Loss::L1`] or [`Loss::Huber`].
+    Distance(Loss),
+}
+
+impl Objective {
+    /// What `config` asks for, with the weights that follow from the training images of `dataset`.
+    ///
+    /// # Errors
+    /// A loss that the task cannot take.
+    pub fn new(config: &Config, dataset: &Dataset) -> Result<Objective> {
+        let loss = config.task.choose("loss", config.loss, config.task.losses())?;
+        let weights = class_weights(config.class_weights, dataset);
+        Ok(match config.task {
+            Task::MultiClass => {
+                let class_weights = weights.into_iter().map(|(_, weight)| weight).collect();
+                Objective::CrossEntropy { class_weights, label_smoothing: config.label_smoothing }
+            }
+            Task::Binary => {
+                let [(_, negative), (_, positive)] = weights[..] else { unreachable!("two classes") };
+                Objective::Sigmoid { loss, weights: vec![negative], positive: vec![positive / negative] }
+            }
+            Task::MultiLabel | Task::Segmentation => {
+                let (negative, positive): (Vec<f64>, Vec<f64>) = weights.into_iter().unzip();
+                let positive = positive.iter().zip(&negative).map(|(p, n)| p / n).collect();
+                Objective::Sigmoid { loss, weights: negative, positive }
+            }
+            Task::Regression => Objective::Distance(loss),
+        })
+    }
+
+    /// The loss of `outputs` against `targets` (as [`Objective::targets`] has them), one element.
+    #[track_caller]
+    pub fn loss(&self, outputs: &Tensor, targets: &Tensor) -> Tensor {
+        let wide = outputs.dtype().wide();
+        let floats = |values: &[f64]| outputs.tape().floats(&[values.len()], wide, values);
+        match self {
+            Objective::CrossEntropy { class_weights, label_smoothing } => {
+                softmax_cross_entropy(outputs, targets, &floats(class_weights), *label_smoothing)
+            }
+            Objective::Sigmoid { loss, weights, positive } => {
+                let bce = || bce_with_logits(outputs, targets, &floats(weights), &floats(positive));
+                let dice = |missed| dice(outputs, targets, DICE_SMOOTHING, missed);
+                match loss {
+                    Loss::Focal => focal(outputs, targets, &floats(weights), &floats(positive), FOCAL_GAMMA),
+                    Loss::Dice => dice(0.0),
+                    Loss::DiceMissed => dice(MISSED_WEIGHT),
+                    Loss::DiceBce => add(&dice(0.0), &bce()),
+                    _ => bce(),
+                }
+            }
+            Objective::Distance(Loss::L1) => l1(outputs, targets),
+            Objective::Distance(Loss::Huber) => huber(outputs, targets, HUBER_DELTA),
+            Objective::Distance(_) => mse(outputs, targets),
+        }
+    }
+
+    /// The type of targets for images of type `dtype`.
+    pub fn target_type(&self, dtype: DType) -> DType {
+        if matches!(self, Objective::CrossEntropy { .. }) { DType::U32 } else { dtype.wide() }
+    }
+
+    /// The targets of `batch`, in that type.
+    pub fn targets(&self, batch: &Batch, dtype: DType) -> Vec<u8> {
+        match self.target_type(dtype) {
+            DType::U32 => bytemuck::cast_slice(&batch.labels).to_vec(),
+            wide => wide.encode_single(&batch.targets),
+        }
+    }
+
+    /// The shape of the targets for `outputs`.
+    pub fn target_shape(&self, outputs: &Tensor) -> Vec<usize> {
+        let labels = matches!(self, Objective::CrossEntropy { .. });
+        if labels { outputs.shape()[..1].to_vec() } else { outputs.shape().to_vec() }
+    }
+
+    /// Images of `batch` that `outputs` name rightly: the class with the largest output, or the second of two if its output
+    /// is above 0; 0 where images have no class.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn right(&self, outputs: &Tensor, batch: &Batch) -> Result<u64> {
+        let &[_, k] = outputs.shape() else { return Ok(0) };
+        let predicted = |row: &[f64]| match self {
+            Objective::CrossEntropy { .. } => (1..k).fold(0, |best, c| if row[c] > row[best] { c } else { best }),
+            _ => usize::from(row[0] > 0.0),
+        };
+        if !matches!((self, k), (Objective::CrossEntropy { .. }, _) | (Objective::Sigmoid { .. }, 1)) {
+            return Ok(0);
+        }
+        let outputs = outputs.to_vec()?;
+        let right = outputs.chunks_exact(k).zip(&batch.labels).filter(|(row, l)| predicted(row) == **l as usize);
+        Ok(right.count() as u64)
+    }
+}
+
+/// Weights of the absence and of the presence of each class or label in the loss: n / (2 · n of either) over the training
+/// images, as scikit-learn's `balanced`; of each class n / (classes · n of the class) where there are several.
+pub(super) fn class_weights(weights: ClassWeights, dataset: &Dataset) -> Vec<(f64, f64)> {
+    let counts = dataset.class_counts(Some(Split::Train));
+    let n = dataset.of(Some(Split::Train)).count() as f64;
+    let share = |parts: usize, count: f64| n / (parts as f64 * count);
+    let balanced = |&count: &usize| match dataset.task {
+        Task::MultiLabel => (share(2, (n - count as f64).max(1.0)), share(2, count as f64)),
+        _ => (share(counts.len(), count as f64), share(counts.len(), count as f64)),
+    };
+    match weights {
+        ClassWeights::None => vec![(1.0, 1.0); counts.len()],
+        ClassWeights::Balanced => counts.iter().map(balanced).collect(),
+    }
+}
