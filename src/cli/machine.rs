@@ -3,13 +3,19 @@
 use super::output::say;
 use crate::{
     Error, Result,
+    data::DiskCache,
     device::{
         Device,
         cpu::{Cpu, denormals},
         cuda::{self, Cuda},
     },
 };
-use std::{fs, str::FromStr, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
 
 /// Where to compute, and how many threads do what.
 #[derive(clap::Args)]
@@ -21,6 +27,9 @@ pub struct Machine {
     /// Threads that compute on the CPU; changes no result [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Folder where decoded images are kept for later runs, or off; changes no result
+    #[arg(long, value_name = "DIR|off", default_value = "off")]
+    cache: PathBuf,
 }
 
 /// A device as it is asked for.
@@ -50,13 +59,24 @@ impl FromStr for Choice {
 }
 
 impl Machine {
+    /// Starts the threads of the CPU.
+    ///
+    /// # Errors
+    /// Threads that the system does not give.
+    pub fn threads(&self) -> Result<()> {
+        start_threads(self.threads)
+    }
+
     /// The device that was asked for.
     ///
     /// # Errors
     /// A GPU that was named and cannot be used; threads that the system does not give.
     pub fn device(&self) -> Result<Arc<dyn Device>> {
         // Images are decoded and metrics computed on the CPU in any case.
-        start_threads(self.threads)?;
+        self.threads()?;
+        if self.cache != Path::new("off") {
+            DiskCache::open(&self.cache)?.install();
+        }
         match self.device {
             Choice::Cpu => Ok(cpu()),
             Choice::Cuda(index) => Cuda::new(index),

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    data::{Augment, Layout, Normalise},
+    data::{Augment, Intensity, Layout, Normalise},
     task::{Loss, Monitor, Task},
     train::{ClassWeights, Config, Optimizer, Precision, schedule::Course},
 };
@@ -18,7 +18,7 @@ use toml::{Table, Value};
 #[command(next_help_heading = "Recipe")]
 pub struct Recipe {
     /// Folder of class folders (or of Training/ and Testing/ with them), of images/ and masks/ for segmentation, or CSV with
-    /// the columns path,label[,group][,split] or those that are named below [default: a small sample inside the program]
+    /// the columns path,label[,group][,split][,frame] or those that are named below [default: a small sample inside the program]
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
     /// Published layout of the data, which also says the task
@@ -117,6 +117,10 @@ pub struct Recipe {
     #[arg(long, value_name = "SHARE")]
     #[serde(skip)]
     test: Option<f64>,
+    /// How stored values become gray: auto, stored, window, window:CENTER,WIDTH, range:LOW,HIGH (HU for CT),
+    /// percentile:LOW,HIGH, min-max, z-score, or study [default: auto]
+    #[arg(long, value_name = "RULE", value_parser = intensity)]
+    intensity: Option<Intensity>,
     /// Scaling of pixel values: none, or imagenet for weights pretrained there [default: none]
     #[arg(long, value_name = "NAME", value_parser = normalise)]
     normalise: Option<Normalise>,
@@ -166,6 +170,11 @@ struct ColumnFlags {
 
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+/// An intensity rule from a flag.
+pub fn intensity(text: &str) -> std::result::Result<Intensity, String> {
+    text.parse().map_err(|e: Error| e.to_string())
 }
 
 fn normalise(name: &str) -> std::result::Result<Normalise, String> {

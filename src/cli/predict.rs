@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    data::{Batch, Dataset, Loader, Record, Source, Split, Truth, resize::unfit_mask},
+    data::{Batch, Dataset, Loader, Record, Source, Split, Truth, is_image_file, resize::unfit_mask},
     files::write_atomic,
     report::Picture,
     task::Task,
@@ -25,7 +25,7 @@ pub struct Args {
     /// Checkpoint, or the folder of a run
     #[arg(value_name = "CHECKPOINT")]
     checkpoint: PathBuf,
-    /// Images, or folders of images at any depth
+    /// Images (FILE#N for frame N of a volume, else its middle one), or folders of images at any depth
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Leave unreadable images out instead of stopping
@@ -72,7 +72,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     if records.is_empty() {
         return Err(Error::unusable(
-            format!("{} holds no images (.png, .jpg, .jpeg)", args.files[0].display()),
+            format!("{} holds no images (DICOM, NIfTI, MetaImage, PNG, JPEG)", args.files[0].display()),
             "name images, or a folder that holds some",
         ));
     }
@@ -85,7 +85,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         records,
         ..Dataset::default()
     };
-    let skipped = dataset.verify(args.skip_bad)?;
+    let skipped = dataset.verify(state.config.intensity, args.skip_bad)?;
     skipped.iter().for_each(|skipped| say(format!("left out: {}", skipped.reason.lines().next().unwrap_or(""))));
     let prepared = Prepared::plain(dataset);
     let head = Head::of(state);
@@ -138,12 +138,12 @@ fn write_masks(folder: &Path, state: &RunState, outputs: &[f64], batch: &Batch, 
     let k = state.classes.len();
     for (outputs, &i) in outputs.chunks_exact(outputs.len() / batch.len()).zip(&batch.indices) {
         let record = &records[i as usize];
-        let image = record.decode()?;
-        let mask = unfit_mask(&Head::mask(outputs), (image.width, image.height), k, batch.size);
+        let (width, height) = record.extent()?;
+        let mask = unfit_mask(&Head::mask(outputs), (width, height), k, batch.size);
         for (c, name) in state.classes.iter().enumerate() {
             let pixels = mask.iter().skip(c).step_by(k).map(|&marked| marked * 255).collect();
-            let picture = Picture { width: image.width as u32, height: image.height as u32, pixels };
-            let stem = Path::new(&record.name).file_stem().unwrap_or_default().to_string_lossy();
+            let picture = Picture { width: width as u32, height: height as u32, pixels };
+            let stem = record.stem();
             let file = if k == 1 { format!("{stem}.png") } else { format!("{stem}-{name}.png") };
             write_atomic(&folder.join(file), &picture.png())?;
         }
@@ -151,10 +151,12 @@ fn write_masks(folder: &Path, state: &RunState, outputs: &[f64], batch: &Batch, 
     Ok(())
 }
 
-/// Adds the image at `path`, or all below it in order. A file counts as an image if it was `named`, else by its suffix.
+/// Adds the image at `path`, or all below it in order. A file counts as an image if it was `named`, else by
+/// [`is_image_file`].
 fn list(path: &Path, named: bool, blank: &Record, records: &mut Vec<Record>) -> Result<()> {
     let failed = |e| Error::io("read", path, e);
-    if fs::metadata(path).map_err(failed)?.is_dir() {
+    let source = Source::of_path(path);
+    if fs::metadata(source.file().expect("a path is no embedded image")).map_err(failed)?.is_dir() {
         let mut entries = vec![];
         for entry in fs::read_dir(path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -168,10 +170,8 @@ fn list(path: &Path, named: bool, blank: &Record, records: &mut Vec<Record>) -> 
         entries.sort();
         return entries.iter().try_for_each(|entry| list(entry, false, blank, records));
     }
-    let suffix = path.extension().unwrap_or_default().to_ascii_lowercase();
-    if named || suffix == "png" || suffix == "jpg" || suffix == "jpeg" {
-        let (name, source) = (path.display().to_string(), Source::File(path.into()));
-        records.push(Record { name, source, ..blank.clone() });
+    if named || is_image_file(path) {
+        records.push(Record { name: path.display().to_string(), source, ..blank.clone() });
     }
     Ok(())
 }

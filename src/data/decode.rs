@@ -1,9 +1,10 @@
-//! Bytes of an image file to gray pixels.
+//! Bytes of a PNG or JPEG file to gray pixels.
 //!
-//! The first bytes decide the format, never the file's name. Colour becomes gray by ITU-R 601 luma, in the integer
+//! Colour becomes gray by ITU-R 601 luma, in the integer
 //! arithmetic of Pillow's `convert("L")`; a YCbCr JPEG already stores that luma and its Y channel is taken as it is. Alpha
 //! is ignored, as Pillow does: a transparent pixel keeps the colour stored under it. Orientation tags are ignored too.
 
+use super::{dicom::jpeg, scan::Facts};
 use crate::{Error, Result};
 use png::{BitDepth, ColorType, Transformations};
 use std::io::Cursor;
@@ -47,14 +48,6 @@ impl Gray {
         }
     }
 
-    /// Whether each value is other than 0, as masks are read.
-    pub fn marked(&self) -> Vec<bool> {
-        match &self.pixels {
-            Pixels::U8(values) => values.iter().map(|&v| v != 0).collect(),
-            Pixels::U16(values) => values.iter().map(|&v| v != 0).collect(),
-        }
-    }
-
     /// Bytes that the pixels occupy.
     pub fn bytes(&self) -> usize {
         match &self.pixels {
@@ -64,27 +57,41 @@ impl Gray {
     }
 }
 
-/// Decodes a PNG (1 to 16 bit; gray, RGB, palette, with or without alpha) or a JPEG (baseline or progressive; gray,
-/// YCbCr, RGB, CMYK). `name` is how the errors call the file: an empty, truncated, damaged, too large or foreign file.
-pub fn decode(bytes: &[u8], name: &str) -> Result<Gray> {
-    if bytes.is_empty() {
-        return Err(Error::unusable(format!("{name} is empty (0 bytes)"), REPLACE));
-    }
-    if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-        decode_png(bytes, name)
-    } else if bytes.starts_with(b"\xff\xd8\xff") {
-        decode_jpeg(bytes, name)
-    } else {
-        Err(foreign(bytes, name))
-    }
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+const JPEG: &[u8] = b"\xff\xd8\xff";
+
+/// Whether `bytes` begin as a PNG or a JPEG does.
+pub fn is_picture(bytes: &[u8]) -> bool {
+    bytes.starts_with(PNG) || bytes.starts_with(JPEG)
 }
 
-const REPLACE: &str = "replace or remove the file, or pass --skip-bad to go on without it";
+/// What the header of a PNG or JPEG tells. `name` is how the errors call the file.
+pub fn facts(bytes: &[u8], name: &str) -> Result<Facts> {
+    let (format, width, height, channels, bits) = if bytes.starts_with(PNG) {
+        let decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: PNG_BYTES });
+        let reader = decoder.read_info().map_err(|e| damaged("PNG", name, e))?;
+        let info = reader.info();
+        let bits = u32::from(info.bit_depth as u8);
+        ("PNG", info.width as usize, info.height as usize, info.color_type.samples(), bits)
+    } else {
+        let header = jpeg::header(bytes).map_err(|e| damaged("JPEG", name, e))?;
+        ("JPEG", header.width, header.height, header.components.len(), header.precision)
+    };
+    Ok(Facts { format: format.into(), width, height, frames: 1, channels, bits, ..Facts::default() })
+}
 
-fn foreign(bytes: &[u8], name: &str) -> Error {
-    let format = if bytes.get(128..132) == Some(b"DICM") {
-        "a DICOM file"
-    } else if bytes.starts_with(b"GIF8") {
+/// Decodes a PNG (1 to 16 bit; gray, RGB, palette, with or without alpha) or a JPEG (baseline or progressive; gray,
+/// YCbCr, RGB, CMYK). `name` is how the errors call the file: a truncated, damaged or too large one.
+pub fn decode(bytes: &[u8], name: &str) -> Result<Gray> {
+    if bytes.starts_with(PNG) { decode_png(bytes, name) } else { decode_jpeg(bytes, name) }
+}
+
+/// What can be done about a file that cannot be read.
+pub const REPLACE: &str = "replace or remove the file, or pass --skip-bad to go on without it";
+
+/// The error of a file in no format that is read.
+pub fn foreign(bytes: &[u8], name: &str) -> Error {
+    let format = if bytes.starts_with(b"GIF8") {
         "a GIF file"
     } else if bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*") {
         "a TIFF file"
@@ -95,12 +102,12 @@ fn foreign(bytes: &[u8], name: &str) -> Error {
     } else if is_text(bytes) {
         return Error::unusable(format!("{name} holds text, not an image"), REPLACE);
     } else {
-        return Error::unusable(
-            format!("{name} is neither PNG nor JPEG (its first bytes match no known image format)"),
-            REPLACE,
-        );
+        return Error::unusable(format!("{name} is no image (its first bytes are those of no known format)"), REPLACE);
     };
-    Error::unusable(format!("{name} is {format}, and only PNG and JPEG are read"), "convert it to PNG (8 or 16 bit)")
+    Error::unusable(
+        format!("{name} is {format}, and only DICOM, NIfTI, MetaImage, PNG and JPEG are read"),
+        "convert it to PNG (8 or 16 bit)",
+    )
 }
 
 fn is_text(bytes: &[u8]) -> bool {
@@ -111,7 +118,8 @@ fn damaged(kind: &str, name: &str, cause: impl std::fmt::Display) -> Error {
     Error::unusable(format!("{name} is a {kind} that is truncated or damaged ({cause})"), REPLACE)
 }
 
-fn check_size(width: usize, height: usize, name: &str) -> Result<()> {
+/// An error if an image of this size has no pixels, or more than [`MAX_PIXELS`].
+pub fn check_size(width: usize, height: usize, name: &str) -> Result<()> {
     match width.checked_mul(height) {
         Some(0) => Err(Error::unusable(format!("{name} has no pixels ({width} x {height})"), REPLACE)),
         Some(pixels) if pixels <= MAX_PIXELS => Ok(()),
@@ -184,10 +192,11 @@ fn has_end_marker(bytes: &[u8]) -> bool {
 }
 
 /// ITU-R 601 luma in 16-bit fixed point, rounded: (19595 R + 38470 G + 7471 B) / 65536.
-fn luma8(r: u8, g: u8, b: u8) -> u8 {
+pub fn luma8(r: u8, g: u8, b: u8) -> u8 {
     ((19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 0x8000) >> 16) as u8
 }
 
-fn luma16(r: u16, g: u16, b: u16) -> u16 {
+/// The same of 16-bit values.
+pub fn luma16(r: u16, g: u16, b: u16) -> u16 {
     ((19595 * u64::from(r) + 38470 * u64::from(g) + 7471 * u64::from(b) + 0x8000) >> 16) as u16
 }

@@ -1,17 +1,19 @@
 //! Datasets laid out as folders.
 
 use super::{
+    decode, dicom, metaimage, nifti,
     source::{Listed, ListedTruth, Listing, Raters, Source, Split},
     table::Columns,
 };
 use crate::{Error, Result, task::Task};
 use std::{
     collections::HashMap,
-    fs,
+    fs::{self, File},
+    io::Read,
     path::{Path, PathBuf},
 };
 
-const LAYOUT: &str = "lay it out as FOLDER/<class>/<image>.png (or .jpg), or as FOLDER/Training/<class>/... and \
+const LAYOUT: &str = "lay it out as FOLDER/<class>/<image>, or as FOLDER/Training/<class>/... and \
                       FOLDER/Testing/<class>/...";
 
 const PAIRS: &str = "lay it out as FOLDER/images/<image>.png and FOLDER/masks/<image>.png, with a folder mask... for each \
@@ -91,7 +93,7 @@ impl Found<'_> {
                     if !path.is_symlink() {
                         pending.push(path);
                     }
-                } else if has_image_suffix(&path) {
+                } else if is_image_file(&path) {
                     self.listed.push(Listed {
                         name: relative_name(self.root, &path),
                         truth: ListedTruth::Class(base_name(folder)),
@@ -107,7 +109,7 @@ impl Found<'_> {
         }
         if self.listed.len() == before {
             return Err(Error::unusable(
-                format!("the class folder {} holds no images (.png, .jpg, .jpeg)", folder.display()),
+                format!("the class folder {} holds no images (DICOM, NIfTI, MetaImage, PNG, JPEG)", folder.display()),
                 "add images to it, or remove the folder",
             ));
         }
@@ -129,12 +131,12 @@ impl Found<'_> {
         columns.check_raters(raters.len())?;
         let mut drawn: HashMap<String, Vec<Source>> = HashMap::new();
         for path in raters.iter().map(|folder| visible_entries(folder)).collect::<Result<Vec<_>>>()?.concat() {
-            if has_image_suffix(&path) {
+            if is_image_file(&path) {
                 drawn.entry(stem(&path)).or_default().push(Source::File(path));
             }
         }
         for path in visible_entries(images)? {
-            if !has_image_suffix(&path) {
+            if !is_image_file(&path) {
                 self.ignored += 1;
                 continue;
             }
@@ -153,8 +155,12 @@ impl Found<'_> {
     }
 }
 
+/// The name of a file without the suffix of an image; what else follows a dot, as in the names of DICOM files, stays.
 pub(super) fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    let name = base_name(path);
+    let lower = name.to_ascii_lowercase();
+    let suffix = SUFFIXES.iter().find(|suffix| lower.ends_with(*suffix)).map_or(0, |suffix| suffix.len());
+    name[..name.len() - suffix].to_string()
 }
 
 fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -170,9 +176,23 @@ fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn has_image_suffix(path: &Path) -> bool {
-    let suffix = path.extension().unwrap_or_default().to_ascii_lowercase();
-    suffix == "png" || suffix == "jpg" || suffix == "jpeg"
+/// Suffixes of images; what has one is an image whatever it holds, and an error if it holds none.
+const SUFFIXES: [&str; 9] = [".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".nii", ".nii.gz", ".mha", ".mhd"];
+
+/// Whether a file is an image by its suffix in any case, or by its first bytes: DICOM files often have no suffix.
+pub fn is_image_file(path: &Path) -> bool {
+    let name = base_name(path).to_ascii_lowercase();
+    SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) || starts_as_image(path).unwrap_or(false)
+}
+
+fn starts_as_image(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(348).read_to_end(&mut start)?;
+    let packed = start.starts_with(&[0x1f, 0x8b]);
+    Ok(decode::is_picture(&start)
+        || dicom::is_dicom(&start)
+        || metaimage::is_metaimage(&start)
+        || !packed && nifti::is_nifti(&start))
 }
 
 fn base_name(path: &Path) -> String {

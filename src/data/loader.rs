@@ -7,9 +7,11 @@
 
 use super::{
     augment::Augment,
+    cache::DiskCache,
     decode::Gray,
+    intensity::Intensity,
     normalise::Normalise,
-    resize::{fit, fit_mask},
+    resize::fit_mask,
     scaling::Scaling,
     source::{Record, Skipped, Truth},
 };
@@ -41,6 +43,8 @@ pub struct LoaderOptions {
     pub workers: usize,
     /// Variation of each image.
     pub augment: Augment,
+    /// How stored values become gray.
+    pub intensity: Intensity,
     /// Scaling of the values.
     pub normalise: Normalise,
     /// Scaling of the numbers that are true of an image.
@@ -55,6 +59,8 @@ pub struct LoaderOptions {
     pub drop_last: bool,
     /// Most bytes of decoded and resized images that are kept for later epochs.
     pub cache_bytes: usize,
+    /// Where they are kept for later runs, if anywhere; for records that have been verified.
+    pub disk_cache: Option<DiskCache>,
 }
 
 impl Default for LoaderOptions {
@@ -66,6 +72,7 @@ impl Default for LoaderOptions {
             seed: 0,
             workers: 2,
             augment: Augment::none(),
+            intensity: Intensity::Auto,
             normalise: Normalise::none(),
             targets: Scaling::default(),
             inputs: Scaling::default(),
@@ -73,6 +80,7 @@ impl Default for LoaderOptions {
             skip_bad: false,
             drop_last: false,
             cache_bytes: 1 << 30,
+            disk_cache: None,
         }
     }
 }
@@ -217,7 +225,7 @@ impl Shared {
     /// Writes image `index` as epoch `epoch` varies it, and gives its mask, varied alike.
     fn write_image(&self, epoch: u32, index: u32, out: &mut [f32]) -> Result<Vec<u8>> {
         let LoaderOptions { size, seed, augment, normalise, .. } = &self.options;
-        let fitted = self.cache.get(index as usize, || Fitted::read(&self.records[index as usize], *size))?;
+        let fitted = self.cache.get(index as usize, || Fitted::read(&self.records[index as usize], &self.options))?;
         let variation = augment.draw(*seed, epoch, index);
         normalise.apply(&variation.apply(&fitted.image.to_unit(), *size), out);
         match fitted.mask.len() / (size * size) {
@@ -235,16 +243,21 @@ struct Fitted {
 }
 
 impl Fitted {
-    fn read(record: &Record, size: usize) -> Result<Fitted> {
-        let image = record.decode()?;
-        let extent = (image.width, image.height);
+    /// Only the image is kept on disk; its mask is cheap to read beside it.
+    fn read(record: &Record, options: &LoaderOptions) -> Result<Fitted> {
+        let LoaderOptions { size, intensity, disk_cache, .. } = options;
+        let image = match disk_cache {
+            Some(cache) => cache.fitted(record, *size, *intensity),
+            None => record.fitted(*size, *intensity),
+        }?;
         let mask = match &record.truth {
             Truth::Masks(structures) if !structures.is_empty() => {
-                fit_mask(&record.mask(extent)?, extent, structures.len(), size)
+                let extent = record.extent()?;
+                fit_mask(&record.mask(extent)?, extent, structures.len(), *size)
             }
             _ => vec![],
         };
-        Ok(Fitted { image: fit(&image, size), mask })
+        Ok(Fitted { image, mask })
     }
 
     fn bytes(&self) -> usize {

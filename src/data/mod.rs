@@ -1,7 +1,8 @@
 //! From files to batches: decode, resize, list, split, augment, normalise, load.
 //!
 //! ```text
-//! file -> decode (gray, 8 or 16 bit) -> fit (square, padded) -> [cache] -> augment -> normalise -> batch [n, s, s, 3]
+//! file -> scan (format, header) -> frame (as stored) -> intensity (gray, 8 or 16 bit) -> fit (square, padded)
+//!      -> [cache] -> augment -> normalise -> batch [n, s, s, 3]
 //! ```
 //!
 //! [`Dataset`] lists the records of a folder, a CSV or an embedded sample; [`Dataset::verify`] reads each once;
@@ -9,38 +10,57 @@
 //! inputs and a seed: order of the folder listing, number of workers and state of the cache change nothing.
 
 pub mod augment;
+mod cache;
 pub mod decode;
+pub mod dicom;
 mod folder;
+pub mod intensity;
 mod layouts;
 pub mod loader;
 pub mod manifest;
+mod metaimage;
+mod nifti;
 pub mod normalise;
 pub mod resize;
 mod scaling;
+pub mod scan;
 pub mod source;
 pub mod split;
+mod survey;
 mod table;
 mod verify;
+mod volume;
 
 pub use augment::Augment;
-pub use decode::{Gray, Pixels, decode};
+pub use cache::DiskCache;
+pub use decode::{Gray, Pixels};
+pub use folder::is_image_file;
+pub use intensity::Intensity;
 pub use layouts::Layout;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions};
 pub use normalise::Normalise;
-pub use resize::fit;
+pub use resize::{fit, fit_plain};
 pub use scaling::Scaling;
+pub use scan::{Facts, Frame, Scan};
 pub use source::{Dataset, Fingerprint, Raters, Record, Skipped, Source, Split, Truth};
 pub use split::Fractions;
+pub use survey::Survey;
 pub use table::Columns;
 
-use crate::{Error, Result};
-use std::{fs, path::Path};
+use crate::Result;
+use std::path::Path;
+
+/// Decodes the bytes of an image file of any format that is read: its middle frame, as [`Intensity::Auto`] shows it.
+/// `name` is how the errors call the file.
+pub fn decode(bytes: &[u8], name: &str) -> Result<Gray> {
+    let scan = Scan::open(bytes, name)?;
+    scan.frame(scan.middle())?.render(Intensity::Auto, name)
+}
 
 /// Reads one image file as the network wants it, without augmentation: `[size, size, 3]`, the gray value repeated and
 /// normalised. This is what [`Loader`] gives for the same file when it does not augment.
-pub fn read_image(path: &Path, size: usize, normalise: &Normalise) -> Result<Vec<f32>> {
-    let bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
-    let gray = fit(&decode(&bytes, &path.display().to_string())?, size);
+pub fn read_image(path: &Path, size: usize, intensity: Intensity, normalise: &Normalise) -> Result<Vec<f32>> {
+    let gray = Source::of_path(path).fitted(&path.display().to_string(), size, intensity)?;
     let mut image = vec![0.0; size * size * 3];
     normalise.apply(&gray.to_unit(), &mut image);
     Ok(image)

@@ -13,12 +13,26 @@ use fast_image_resize::{
 /// The filter is a triangle whose support grows with the reduction (Pillow's `BILINEAR`), so nothing aliases; the result
 /// keeps the depth of the image. Panics if `size` is 0.
 pub fn fit(image: &Gray, size: usize) -> Gray {
+    fit_by(image, size, ResizeAlg::Convolution(FilterType::Bilinear))
+}
+
+/// [`fit`] with a filter that stays as narrow as it is, so that what is scaled down far can alias: OpenCV's
+/// `INTER_LINEAR`, which the study uses.
+pub fn fit_plain(image: &Gray, size: usize) -> Gray {
+    fit_by(image, size, ResizeAlg::Interpolation(FilterType::Bilinear))
+}
+
+fn fit_by(image: &Gray, size: usize, filter: ResizeAlg) -> Gray {
     assert!(size > 0, "fit: size must be at least 1");
     let (width, height) = fitted(image.width, image.height, size);
     let from = (image.width, image.height);
     let pixels = match &image.pixels {
-        Pixels::U8(values) => Pixels::U8(place(scale::<U8>(values, from, (width, height)), (width, height), size)),
-        Pixels::U16(values) => Pixels::U16(place(scale::<U16>(values, from, (width, height)), (width, height), size)),
+        Pixels::U8(values) => {
+            Pixels::U8(place(scale::<U8>(values, from, (width, height), filter), (width, height), size))
+        }
+        Pixels::U16(values) => {
+            Pixels::U16(place(scale::<U16>(values, from, (width, height), filter), (width, height), size))
+        }
     };
     Gray { width: size, height: size, pixels }
 }
@@ -83,14 +97,14 @@ impl Scalable for U16 {
     }
 }
 
-fn scale<P: Scalable>(values: &[P::Raw], from: (usize, usize), to: (usize, usize)) -> Vec<P::Raw> {
+fn scale<P: Scalable>(values: &[P::Raw], from: (usize, usize), to: (usize, usize), filter: ResizeAlg) -> Vec<P::Raw> {
     if from == to {
         return values.to_vec();
     }
     let source: Vec<P> = values.iter().map(|&v| P::wrap(v)).collect();
     let source = TypedImageRef::new(from.0 as u32, from.1 as u32, &source).expect("pixels fill the image");
     let mut target = TypedImage::new(to.0 as u32, to.1 as u32);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    let options = ResizeOptions::new().resize_alg(filter);
     Resizer::new().resize_typed::<P>(&source, &mut target, &options).expect("the crop is the whole image");
     target.pixels().iter().map(|&p| p.raw()).collect()
 }

@@ -1,8 +1,13 @@
 //! What a dataset is: records with a label, from a folder, a CSV or the program itself.
 
 use super::{
-    decode::{self, Gray},
-    folder, table,
+    decode::Gray,
+    folder,
+    intensity::Intensity,
+    metaimage,
+    resize::{fit, fit_plain},
+    scan::Scan,
+    table,
     table::Columns,
 };
 use crate::{Error, Result, task::Task};
@@ -55,10 +60,71 @@ impl fmt::Display for Split {
 /// Where the bytes of an image are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// In a file.
+    /// In a file; of several frames, it is the middle one.
     File(PathBuf),
+    /// A frame of a file, counted from 0.
+    Frame(PathBuf, usize),
     /// In the program.
     Embedded(&'static [u8]),
+}
+
+impl Source {
+    /// The image that a path names: a file, or `FILE#N` for its frame `N`, unless there is a file called so.
+    pub fn of_path(path: &Path) -> Source {
+        let frame = || {
+            let (file, number) = path.to_str()?.rsplit_once('#')?;
+            Some(Source::Frame(file.into(), number.parse().ok()?))
+        };
+        frame().filter(|_| !path.is_file()).unwrap_or_else(|| Source::File(path.into()))
+    }
+
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Source::File(path) | Source::Frame(path, _) => Some(path),
+            Source::Embedded(_) => None,
+        }
+    }
+
+    /// The bytes of the image file; a MetaImage comes with its data.
+    pub fn read(&self) -> Result<Cow<'static, [u8]>> {
+        match self {
+            Source::File(path) | Source::Frame(path, _) => {
+                let bytes = fs::read(path).and_then(|bytes| metaimage::with_data(path, bytes));
+                bytes.map(Cow::Owned).map_err(|e| Error::io("read", path, e))
+            }
+            Source::Embedded(bytes) => Ok(Cow::Borrowed(bytes)),
+        }
+    }
+
+    /// The gray image in the `bytes` of its file, at its own size. `name` is how the errors call it.
+    pub fn decode(&self, bytes: &[u8], name: &str, intensity: Intensity) -> Result<Gray> {
+        let scan = Scan::open(bytes, name)?;
+        scan.frame(self.index(&scan))?.render(intensity, name)
+    }
+
+    /// Which frame of its file it is.
+    fn index(&self, scan: &Scan) -> usize {
+        match self {
+            Source::Frame(_, index) => *index,
+            _ => scan.middle(),
+        }
+    }
+
+    /// The gray image, read, scaled and padded to a square of `size`.
+    pub fn fitted(&self, name: &str, size: usize, intensity: Intensity) -> Result<Gray> {
+        let gray = self.decode(&self.read()?, name, intensity)?;
+        Ok(if intensity.antialias() { fit(&gray, size) } else { fit_plain(&gray, size) })
+    }
+
+    /// How messages call it: its path, or `name` within the embedded sample.
+    fn location(&self, name: &str) -> String {
+        match self {
+            Source::File(path) => path.display().to_string(),
+            Source::Frame(path, index) => format!("{}#{index}", path.display()),
+            Source::Embedded(_) => format!("{name} (embedded)"),
+        }
+    }
 }
 
 /// SHA-256 digests that tell one image from another.
@@ -109,24 +175,6 @@ pub struct Record {
     pub fingerprint: Option<Fingerprint>,
 }
 
-impl Source {
-    /// The bytes.
-    pub fn read(&self) -> Result<Cow<'static, [u8]>> {
-        match self {
-            Source::File(path) => fs::read(path).map(Cow::Owned).map_err(|e| Error::io("read", path, e)),
-            Source::Embedded(bytes) => Ok(Cow::Borrowed(bytes)),
-        }
-    }
-
-    /// How messages call it: its path, or `name` within the embedded sample.
-    fn location(&self, name: &str) -> String {
-        match self {
-            Source::File(path) => path.display().to_string(),
-            Source::Embedded(_) => format!("{name} (embedded)"),
-        }
-    }
-}
-
 impl Record {
     /// The bytes of the image file.
     pub fn read(&self) -> Result<Cow<'static, [u8]>> {
@@ -134,8 +182,29 @@ impl Record {
     }
 
     /// The gray image at its own size. Errors name the file.
-    pub fn decode(&self) -> Result<Gray> {
-        decode::decode(&self.read()?, &self.location())
+    pub fn decode(&self, intensity: Intensity) -> Result<Gray> {
+        self.source.decode(&self.read()?, &self.location(), intensity)
+    }
+
+    /// The gray image as a square of `size`. Errors name the file.
+    pub fn fitted(&self, size: usize, intensity: Intensity) -> Result<Gray> {
+        self.source.fitted(&self.location(), size, intensity)
+    }
+
+    /// Columns and rows of the image, as the header of its file has them.
+    pub fn extent(&self) -> Result<(usize, usize)> {
+        let (bytes, location) = (self.read()?, self.location());
+        let scan = Scan::open(&bytes, &location)?;
+        Ok((scan.facts().width, scan.facts().height))
+    }
+
+    /// The name of its file without folders and suffix, with the number of its frame if it is one of several.
+    pub fn stem(&self) -> String {
+        match &self.source {
+            Source::File(path) => folder::stem(path),
+            Source::Frame(path, index) => format!("{}-{index}", folder::stem(path)),
+            Source::Embedded(_) => folder::stem(Path::new(&self.name)),
+        }
     }
 
     /// How messages call the file: its path, or its name within the embedded sample.
@@ -157,7 +226,8 @@ impl Record {
         raters.iter().flat_map(|raters| &raters.masks)
     }
 
-    /// What the raters agree on: `[height, width, structures]` of 0 and 1; empty where the truth is no mask.
+    /// What the raters agree on: `[height, width, structures]` of 0 and 1; empty where the truth is no mask. A pixel is
+    /// marked whose physical value is not 0, whatever is made gray of the image.
     ///
     /// # Errors
     /// A mask that cannot be read, or has another size than its image.
@@ -169,7 +239,12 @@ impl Record {
             let mut votes = vec![0; width * height];
             for source in &raters.masks {
                 let location = source.location(&self.name);
-                let drawn = decode::decode(&source.read()?, &location)?;
+                let bytes = source.read()?;
+                let scan = Scan::open(&bytes, &location)?;
+                // In a volume of masks it is the frame that the image is in its own, unless its path says another.
+                let of =
+                    if matches!(source, Source::File(_)) && scan.facts().frames > 1 { &self.source } else { source };
+                let drawn = scan.frame(of.index(&scan))?;
                 if (drawn.width, drawn.height) != (width, height) {
                     return Err(Error::unusable(
                         format!("{location} is {} x {}, its image {width} x {height}", drawn.width, drawn.height),
@@ -208,7 +283,7 @@ pub struct Dataset {
     pub inputs: Vec<String>,
     /// In byte order of the names.
     pub records: Vec<Record>,
-    /// Files found in the folders that are no images by their suffix; always 0 for a CSV.
+    /// Files found in the folders that are no images; always 0 for a CSV.
     pub ignored: usize,
 }
 
@@ -250,12 +325,13 @@ impl Dataset {
 
     /// Opens what `path` names:
     ///
-    /// - a folder with one folder per class; in each, at any depth, files with the suffix png, jpg or jpeg in any case
-    ///   are its images; hidden files are passed over, others are counted in [`Dataset::ignored`];
+    /// - a folder with one folder per class; in each, at any depth, the files that [`super::is_image_file`] takes for
+    ///   images are; hidden files are passed over, others are counted in [`Dataset::ignored`];
     /// - for segmentation a folder with `images/` and `masks/` (or one folder `mask…/` a rater) that hold files of the same
-    ///   names;
+    ///   names but for their suffixes;
     /// - a folder with such a folder per split, say `Training/` and `Testing/` (spellings of [`Split::parse`]);
-    /// - a CSV file with the columns that `columns` names, paths relative to the CSV's folder.
+    /// - a CSV file with the columns that `columns` names, paths relative to the CSV's folder. A path `FILE#N`, or a column
+    ///   `frame` (or `slice`), says which frame of a volume it is; without, it is the middle one.
     ///
     /// No image is read yet, see [`Dataset::verify`]. Errors: nothing there, no images, an empty class, fewer than two
     /// classes, or not two for a binary task; in a CSV, with its line: a missing column, an unknown or repeated path, an

@@ -213,6 +213,17 @@ pub fn warnings(dataset: &Dataset) -> Vec<String> {
     warnings
 }
 
+/// The pictures that occur more than once within one split and label, in a sentence, if there are any.
+pub fn repeated(dataset: &Dataset) -> Option<String> {
+    let copies = copies(dataset);
+    let within: Vec<_> = copies.iter().filter(|c| distinct(c, |r| (r.split, dataset.describe(r))) == 1).collect();
+    let images: usize = within.iter().map(|c| c.len()).sum();
+    (!within.is_empty()).then(|| {
+        let named = within.iter().map(|c| c.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(" = "));
+        format!("{} pictures occur more than once within a class ({images} files, {})", within.len(), examples(named))
+    })
+}
+
 /// Takes out of training every image whose picture is also in validation or test; returns their names. Needs
 /// [`Dataset::verify`] and [`assign`] before it.
 pub fn drop_train_copies(dataset: &mut Dataset) -> Vec<String> {

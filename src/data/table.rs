@@ -1,13 +1,9 @@
-//! Datasets listed in a CSV table: `path,label[,group][,split]`, or columns of other names.
+//! Datasets listed in a CSV table: `path,label[,group][,split][,frame]`, or columns of other names.
 
 use super::source::{Listed, ListedTruth, Listing, Raters, Source, Split};
 use crate::{Error, Result, task::Task};
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fs, path::Path};
 
 /// Which columns of a table say what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +28,7 @@ pub struct Columns {
 }
 
 impl Default for Columns {
-    /// `path,label[,group][,split]`.
+    /// `path,label[,group][,split]`; a column `frame` or `slice` is used where there is one.
     fn default() -> Self {
         Columns {
             path: "path".into(),
@@ -78,8 +74,8 @@ pub fn list_file(task: Task, path: &Path, columns: &Columns) -> Result<Listing> 
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
     list(&text, task, columns, &shown, |name| {
-        let file: PathBuf = folder.join(name);
-        file.is_file().then_some(Source::File(file))
+        let source = Source::of_path(&folder.join(name));
+        source.file().is_some_and(Path::is_file).then_some(source)
     })
 }
 
@@ -129,6 +125,7 @@ struct Places {
     inputs: Vec<usize>,
     group: Option<usize>,
     split: Option<usize>,
+    frame: Option<usize>,
 }
 
 impl Places {
@@ -156,6 +153,7 @@ impl Places {
             inputs: all(&columns.inputs)?,
             group: optional(&columns.group, "group")?,
             split: optional(&columns.split, "split")?,
+            frame: header.find("frame").or(header.find("slice")),
         })
     }
 }
@@ -275,12 +273,19 @@ fn read_row(
             (format!("unknown split {word:?}"), "train, validation or test, or leave it empty to have it drawn")
         })?),
     };
+    let name = match filled(places.frame) {
+        None => name.to_string(),
+        Some(frame) if frame.parse::<usize>().is_ok() => format!("{name}#{frame}"),
+        Some(frame) => {
+            return Err((format!("{frame:?} is no number of a frame"), "0 for the first, or leave it empty"));
+        }
+    };
     Ok(Listed {
-        name: name.into(),
         truth,
         inputs: numbers(&places.inputs, &columns.inputs)?,
         group: filled(places.group).map(str::to_string),
         split,
-        source: file(name)?,
+        source: file(&name)?,
+        name,
     })
 }

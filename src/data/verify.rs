@@ -2,6 +2,7 @@
 
 use super::{
     decode::{Gray, Pixels},
+    intensity::Intensity,
     source::{Dataset, Fingerprint, Record, Skipped},
 };
 use crate::Result;
@@ -9,12 +10,13 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 impl Dataset {
-    /// Decodes every record, in parallel, and fills in the fingerprints.
+    /// Decodes every record with `intensity`, in parallel, and fills in the fingerprints.
     ///
     /// A bad file is an error, the first in order of the records; with `skip_bad` it is taken out of the dataset
     /// and returned instead. A class that loses all its images stays in [`Dataset::classes`]; the split then refuses it.
-    pub fn verify(&mut self, skip_bad: bool) -> Result<Vec<Skipped>> {
-        let prints: Vec<Result<Fingerprint>> = self.records.par_iter().map(fingerprint).collect();
+    pub fn verify(&mut self, intensity: Intensity, skip_bad: bool) -> Result<Vec<Skipped>> {
+        let prints: Vec<Result<Fingerprint>> =
+            self.records.par_iter().map(|record| fingerprint(record, intensity)).collect();
         if let Some(Err(e)) = prints.iter().find(|print| print.is_err() && !skip_bad) {
             return Err(e.clone());
         }
@@ -34,9 +36,9 @@ impl Dataset {
     }
 }
 
-fn fingerprint(record: &Record) -> Result<Fingerprint> {
+fn fingerprint(record: &Record, intensity: Intensity) -> Result<Fingerprint> {
     let bytes = record.read()?;
-    let image = super::decode(&bytes, &record.location())?;
+    let image = record.source.decode(&bytes, &record.location(), intensity)?;
     record.mask((image.width, image.height))?;
     let mut file = Sha256::new_with_prefix(&bytes);
     for mask in record.mask_sources() {

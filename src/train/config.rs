@@ -3,7 +3,7 @@
 use super::schedule::Course;
 use crate::{
     Error, Result,
-    data::{Augment, Columns, Fractions, Layout, Normalise},
+    data::{Augment, Columns, Fractions, Intensity, Layout, Normalise},
     device::{DType, Device},
     models,
     ops::optim::Rule,
@@ -162,6 +162,8 @@ pub struct Config {
     pub columns: Columns,
     /// Shares of the splits that are drawn.
     pub split: Fractions,
+    /// How stored values become gray.
+    pub intensity: Intensity,
     /// Scaling of the pixel values.
     pub normalise: Normalise,
     /// Variation of the training images.
@@ -205,6 +207,7 @@ impl Default for Config {
             drop_copies: false,
             columns: Columns::default(),
             split: Fractions::default(),
+            intensity: Intensity::Auto,
             normalise: Normalise::none(),
             augment: Augment::default(),
             lr_factors: vec![],

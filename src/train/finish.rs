@@ -1,9 +1,9 @@
 //! After the last epoch: the kept weights on held-out images, the predictions, the report.
 
-use super::{Checkpoint, Head, Session, step};
+use super::{Checkpoint, Config, Head, Session, step};
 use crate::{
     Result,
-    data::{Loader, Record, Split, fit},
+    data::{Loader, Record, Split},
     files::write_atomic,
     metrics::{Measures, Predictions},
     report::{self, Evaluation, Picture, Report, WorstCase},
@@ -93,8 +93,8 @@ impl Session {
 
     fn worst_case(&self, scored: &Scored, i: usize) -> Result<WorstCase> {
         let record = &scored.loader.records()[i];
-        let size = self.state.config.size;
-        let pixels = fit(&record.decode()?, size).to_unit().into_iter().map(|v| (v * 255.0).round() as u8).collect();
+        let Config { size, intensity, .. } = self.state.config;
+        let pixels = record.fitted(size, intensity)?.to_unit().into_iter().map(|v| (v * 255.0).round() as u8).collect();
         let picture = Picture { width: size as u32, height: size as u32, pixels };
         let picture = match &scored.predictions {
             Predictions::Masks(_) => self.outlined(record, picture)?,

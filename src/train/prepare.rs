@@ -3,7 +3,9 @@
 use super::{config::Config, state::RunState};
 use crate::{
     Error, Result,
-    data::{Augment, Dataset, Loader, LoaderOptions, Record, Scaling, Skipped, Split, Truth, manifest, split},
+    data::{
+        Augment, Dataset, DiskCache, Loader, LoaderOptions, Record, Scaling, Skipped, Split, Truth, manifest, split,
+    },
     report::SplitCounts,
     sample,
     task::Task,
@@ -39,7 +41,7 @@ impl Prepared {
             }
             None => sample::dataset()?,
         };
-        let skipped = dataset.verify(config.skip_bad)?;
+        let skipped = dataset.verify(config.intensity, config.skip_bad)?;
         match recorded {
             Some(manifest) => manifest::apply(&mut dataset, manifest)?,
             None => split::assign(&mut dataset, &config.split, config.seed)?,
@@ -78,7 +80,7 @@ impl Prepared {
     pub fn other(state: &RunState, path: &Path) -> Result<Prepared> {
         let config = &state.config;
         let mut dataset = open(config, path)?;
-        let skipped = dataset.verify(config.skip_bad)?;
+        let skipped = dataset.verify(config.intensity, config.skip_bad)?;
         let known = |name: &String| {
             state.classes.iter().position(|known| known == name).ok_or_else(|| {
                 let (origin, noun) = (&dataset.origin, config.task.noun());
@@ -118,8 +120,7 @@ impl Prepared {
             self.warnings.push(format!("images that cannot be read and were left out: {}", self.skipped.len()));
         }
         if self.dataset.ignored > 0 {
-            self.warnings
-                .push(format!("files that are no images by their suffix and were ignored: {}", self.dataset.ignored));
+            self.warnings.push(format!("files that are no images and were ignored: {}", self.dataset.ignored));
         }
         self.warnings.extend(split::warnings(&self.dataset));
         self
@@ -216,9 +217,11 @@ fn options(state: &RunState, workers: usize) -> LoaderOptions {
         seed: config.seed,
         workers,
         augment: Augment::none(),
+        intensity: config.intensity,
         normalise: config.normalise,
         targets: state.targets.clone(),
         inputs: state.inputs.clone(),
+        disk_cache: DiskCache::of_program(),
         ..LoaderOptions::default()
     }
 }

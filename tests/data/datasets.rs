@@ -1,7 +1,7 @@
 //! Listing folders and tables, and what is said about those that cannot be used.
 
 use crate::{brain_mri, fixtures, png_bytes, small_folder, write};
-use roentgen::data::{Dataset, Split, decode};
+use roentgen::data::{Dataset, Intensity, Split, decode};
 use std::{fs, path::Path};
 
 /// The error of opening `path`, which must contain every one of `parts`.
@@ -66,7 +66,7 @@ fn a_table_gives_labels_groups_and_splits() {
         ("dog/3.png", 1, None, None),
     ];
     assert_eq!(got, want);
-    assert_eq!(dataset.records[0].decode().unwrap().width, 8);
+    assert_eq!(dataset.records[0].decode(Intensity::Auto).unwrap().width, 8);
 }
 
 #[test]
@@ -75,8 +75,8 @@ fn an_embedded_sample_opens_like_a_table() {
     static FILES: &[(&str, &[u8])] = &[("a.png", IMAGE), ("b.png", b"broken"), ("unused.png", IMAGE)];
     let mut dataset = Dataset::embedded("path,label\na.png,x\nb.png,y\n", FILES).unwrap();
     assert_eq!(dataset.records.len(), 2);
-    assert_eq!(dataset.records[0].decode().unwrap().width, 21);
-    assert!(dataset.verify(false).unwrap_err().to_string().contains("b.png (embedded) holds text"));
+    assert_eq!(dataset.records[0].decode(Intensity::Auto).unwrap().width, 21);
+    assert!(dataset.verify(Intensity::Auto, false).unwrap_err().to_string().contains("b.png (embedded) holds text"));
     let error = Dataset::embedded("path,label\na.png,x\nc.png,y\n", FILES).unwrap_err().to_string();
     assert!(error.contains("the embedded table, line 3: there is no file \"c.png\""), "{error}");
 }
@@ -128,12 +128,12 @@ fn unusable_images_are_named_with_a_remedy() {
     let cases: [(&[u8], &str, &str); 9] = [
         (b"", "empty (0 bytes)", "--skip-bad"),
         (b"patient notes\n", "holds text, not an image", "--skip-bad"),
-        (b"\0\x01\x02", "neither PNG nor JPEG", "--skip-bad"),
+        (b"\0\x01\x02", "is no image", "--skip-bad"),
         (&png[..png.len() - 30], "a PNG that is truncated or damaged", "--skip-bad"),
         (&jpeg[..jpeg.len() - 30], "a JPEG that is truncated or damaged", "--skip-bad"),
         (&progressive[..progressive.len() / 2], "a JPEG that is truncated or damaged", "--skip-bad"),
         (&huge, "claims 65536 x 65536 pixels", "downscale"),
-        (&dicom, "is a DICOM file", "convert it to PNG"),
+        (&dicom, "is a DICOM file that cannot be read: it holds no pixels", "--skip-bad"),
         (b"GIF89a....", "is a GIF file", "convert it to PNG"),
     ];
     for (bytes, problem, remedy) in cases {
@@ -165,10 +165,10 @@ fn verify_stops_at_the_first_bad_file_or_leaves_all_out() {
     write(folder.path().join("dog/0.jpg"), "");
     let mut dataset = Dataset::open(folder.path()).unwrap();
     let before = dataset.clone();
-    let error = dataset.verify(false).unwrap_err().to_string();
+    let error = dataset.verify(Intensity::Auto, false).unwrap_err().to_string();
     assert!(error.contains("cat/9.png holds text"), "{error}");
     assert_eq!(dataset, before);
-    let skipped = dataset.verify(true).unwrap();
+    let skipped = dataset.verify(Intensity::Auto, true).unwrap();
     assert_eq!(skipped.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["cat/9.png", "dog/0.jpg"]);
     assert!(skipped[1].reason.contains("empty"));
     assert_eq!(dataset.records.len(), 6);
@@ -182,7 +182,7 @@ fn every_image_of_a_real_dataset_decodes() {
     let Some(root) = brain_mri() else { return };
     let mut dataset = Dataset::open(&root).unwrap();
     assert_eq!(dataset.classes, ["glioma", "meningioma", "notumor", "pituitary"]);
-    dataset.verify(false).unwrap();
+    dataset.verify(Intensity::Auto, false).unwrap();
     assert_eq!(dataset.class_counts(Some(Split::Test)).iter().sum::<usize>(), 1311);
     assert_eq!(dataset.class_counts(Some(Split::Train)), [500; 4]);
 }

@@ -1,8 +1,11 @@
 //! Batches depend on seed, epoch and index, and on nothing else.
 
 use crate::{png_bytes, write};
-use roentgen::data::{Augment, Batch, Dataset, Loader, LoaderOptions, Normalise, read_image};
-use std::time::{Duration, Instant};
+use roentgen::data::{Augment, Batch, Dataset, DiskCache, Intensity, Loader, LoaderOptions, Normalise, read_image};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 /// 25 images in two classes, one of them broken if asked for.
 fn folder(broken: bool) -> tempfile::TempDir {
@@ -55,6 +58,39 @@ fn workers_and_cache_change_nothing() {
 }
 
 #[test]
+fn a_cache_on_disk_changes_nothing_and_is_used() {
+    let (folder, kept) = (folder(false), tempfile::tempdir().unwrap());
+    let mut dataset = Dataset::open(folder.path()).unwrap();
+    dataset.verify(Intensity::Auto, false).unwrap();
+    let disk_cache = Some(DiskCache::open(&kept.path().join("cache")).unwrap());
+    let cached = |workers, size| {
+        let options = LoaderOptions { workers, size, disk_cache: disk_cache.clone(), ..options() };
+        epoch(&Loader::new(dataset.records.clone(), options), 0)
+    };
+    let plain = epoch(&loader(&folder, options()), 0);
+    assert_eq!(cached(4, 12), plain);
+    let files = || -> Vec<_> {
+        let parts = fs::read_dir(kept.path().join("cache")).unwrap().map(|part| part.unwrap().path());
+        parts.flat_map(|part| fs::read_dir(part).unwrap()).map(|file| file.unwrap().path()).collect()
+    };
+    assert_eq!(files().len(), 25);
+    // Another size is another image; one that was damaged is made again.
+    assert_ne!(cached(2, 13), plain);
+    assert_eq!(files().len(), 50);
+    for (i, file) in files().iter().enumerate() {
+        let mut bytes = fs::read(file).unwrap();
+        bytes[30] ^= 1;
+        fs::write(file, &bytes[..bytes.len() - i % 2 * 3]).unwrap();
+    }
+    assert_eq!(cached(2, 12), plain);
+    // The images themselves are not needed any more.
+    fs::remove_dir_all(folder.path().join("a")).unwrap();
+    for workers in [0, 1, 3] {
+        assert_eq!(cached(workers, 12), plain);
+    }
+}
+
+#[test]
 fn an_epoch_shows_every_image_once() {
     let folder = folder(false);
     let loader = loader(&folder, options());
@@ -99,7 +135,7 @@ fn without_variation_a_batch_holds_the_files_as_read() {
     for batch in epoch(&loader, 5) {
         for (image, &index) in batch.images.chunks_exact(12 * 12 * 3).zip(&batch.indices) {
             let path = folder.path().join(&loader.records()[index as usize].name);
-            assert_eq!(image, read_image(&path, 12, &Normalise::imagenet()).unwrap());
+            assert_eq!(image, read_image(&path, 12, Intensity::Auto, &Normalise::imagenet()).unwrap());
         }
     }
 }

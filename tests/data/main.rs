@@ -1,6 +1,9 @@
 //! The path from files to batches.
 
 mod datasets;
+mod formats;
+mod hostile;
+mod intensity;
 mod loader;
 mod parity;
 mod speed;

@@ -1,7 +1,7 @@
 //! Decoding, resizing and augmentation give what Pillow and torchvision give.
 
 use crate::{fixtures, pattern};
-use roentgen::data::{Gray, Normalise, Pixels, augment::Variation, decode, fit, read_image};
+use roentgen::data::{Gray, Intensity, Normalise, Pixels, augment::Variation, decode, fit, read_image};
 use serde_json::Value;
 use std::fs;
 
@@ -111,8 +111,8 @@ fn augmentation_is_that_of_torchvision() {
 #[test]
 fn an_image_is_read_as_three_normalised_channels() {
     let path = fixtures().join("gray16.png");
-    let raw = read_image(&path, 21, &Normalise::none()).unwrap();
-    let scaled = read_image(&path, 21, &Normalise::imagenet()).unwrap();
+    let raw = read_image(&path, 21, Intensity::Auto, &Normalise::none()).unwrap();
+    let scaled = read_image(&path, 21, Intensity::Auto, &Normalise::imagenet()).unwrap();
     assert_eq!(raw.len(), 21 * 21 * 3);
     let first = pattern(21, 13, 65536);
     for (i, pixel) in raw.chunks_exact(3).enumerate() {

@@ -1,7 +1,7 @@
 //! Splits are stratified, seeded, whole by group, and honest about leaks.
 
 use crate::{listed, png_bytes, small_folder, write};
-use roentgen::data::{Dataset, Fractions, Split, manifest, split};
+use roentgen::data::{Dataset, Fractions, Intensity, Split, manifest, split};
 use std::{collections::HashMap, fs};
 
 fn splits_of(dataset: &Dataset) -> Vec<Option<Split>> {
@@ -141,7 +141,7 @@ fn copies_and_groups_across_splits_are_reported() {
     let folder = small_folder();
     write(folder.path().join("dog/copy.png"), png_bytes(0));
     let mut dataset = Dataset::open(folder.path()).unwrap();
-    dataset.verify(false).unwrap();
+    dataset.verify(Intensity::Auto, false).unwrap();
     for (i, record) in dataset.records.iter_mut().enumerate() {
         record.split = Some(if record.name == "dog/copy.png" { Split::Test } else { Split::Train });
         record.group = Some(format!("group {}", i % 3));
@@ -165,7 +165,7 @@ fn a_manifest_brings_the_split_back() {
     let path = folder.path().join("manifest.csv");
     let open = || {
         let mut dataset = Dataset::open(folder.path()).unwrap();
-        dataset.verify(false).unwrap();
+        dataset.verify(Intensity::Auto, false).unwrap();
         dataset
     };
     let mut dataset = open();

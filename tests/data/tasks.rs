@@ -3,8 +3,10 @@
 use crate::{png_bytes, write};
 use roentgen::{
     data::{
-        Augment, Columns, Dataset, Fractions, Layout, Loader, LoaderOptions, Scaling, Split, Truth, decode,
+        Augment, Columns, Dataset, DiskCache, Fractions, Frame, Intensity, Layout, Loader, LoaderOptions, Record,
+        Scaling, Scan, Split, Truth,
         resize::{fit_mask, unfit_mask},
+        scan::{Color, Meaning, Samples},
         split,
     },
     task::Task,
@@ -109,7 +111,7 @@ fn masks_of_raters_agree_and_follow_the_image() {
     assert_eq!(batch.targets, [0., 0., 0., 0., 1., 1., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0.]);
     // A mask of another size is refused by name.
     write(path.join("left.png"), picture(2, &[1; 8]));
-    let error = drawn(1).unwrap().verify(false).unwrap_err().to_string();
+    let error = drawn(1).unwrap().verify(Intensity::Auto, false).unwrap_err().to_string();
     assert!(error.contains("left.png is 2 x 4, its image 4 x 2"), "{error}");
 }
 
@@ -125,11 +127,11 @@ fn folders_of_images_and_masks_are_pairs() {
     let open = || Dataset::open_for(Task::Segmentation, folder.path(), &Columns::default());
     let mut dataset = open().unwrap();
     assert_eq!((dataset.classes.len(), dataset.of(Some(Split::Test)).count(), dataset.records.len()), (1, 3, 6));
-    dataset.verify(false).unwrap();
+    dataset.verify(Intensity::Auto, false).unwrap();
     // The fingerprint has the masks in it.
     let before = dataset.records[0].fingerprint.unwrap().file;
     write(folder.path().join("test/masks/0.png"), png_bytes(77));
-    dataset.verify(false).unwrap();
+    dataset.verify(Intensity::Auto, false).unwrap();
     assert_ne!(dataset.records[0].fingerprint.unwrap().file, before);
     fs::remove_file(folder.path().join("test/masks/0.png")).unwrap();
     assert!(open().unwrap_err().to_string().contains("test/images/0.png has no mask"));
@@ -197,7 +199,7 @@ fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 fn open(layout: Layout, path: &Path) -> Dataset {
     let mut dataset = layout.open(path).unwrap();
-    dataset.verify(false).unwrap();
+    dataset.verify(Intensity::Auto, false).unwrap();
     dataset
 }
 
@@ -265,6 +267,45 @@ fn grazpedwri_groups_patients() {
 
 #[test]
 fn a_pixel_that_is_not_zero_is_marked() {
-    let image = decode(&picture(2, &[0, 1, 255, 0]), "mask").unwrap();
-    assert_eq!(image.marked(), [false, true, true, false]);
+    let marked = |frame: Frame| frame.marked();
+    let image = picture(2, &[0, 1, 255, 0]);
+    assert_eq!(marked(Scan::open(&image, "mask").unwrap().frame(0).unwrap()), [false, true, true, false]);
+    // The least value of a signed type is black, and 0 is not.
+    let samples = Samples::I16(vec![0, 1, -2, 0]);
+    let meaning = Meaning { range: [-32768.0, 32767.0], ..Meaning::picture(16) };
+    assert_eq!(marked(Frame { width: 2, height: 2, color: Color::Gray, samples, meaning }), [false, true, true, false]);
+}
+
+/// A volume of 2 x 1 pixels a slice.
+fn volume(values: &[i16]) -> Vec<u8> {
+    let header = format!(
+        "ObjectType = Image\nNDims = 3\nBinaryDataByteOrderMSB = False\nDimSize = 2 1 {}\nElementType = MET_SHORT\n\
+         ElementDataFile = LOCAL\n",
+        values.len() / 2
+    );
+    header.into_bytes().into_iter().chain(values.iter().flat_map(|v| v.to_le_bytes())).collect()
+}
+
+#[test]
+fn slices_of_volumes_have_the_masks_of_their_slices() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write(path.join("scan.mha"), volume(&[0, 10, 20, 30, 40, 50]));
+    write(path.join("mask.mha"), volume(&[0, 0, 0, 1, 1, 0]));
+    write(path.join("flat.png"), picture(2, &[1, 1]));
+    let rows = "path,slice,m\nscan.mha,0,mask.mha\nscan.mha,1,flat.png\nscan.mha,2,mask.mha\nscan.mha,,mask.mha#2\n";
+    write(path.join("list.csv"), rows);
+    let columns = Columns { masks: vec!["m".into()], ..Columns::default() };
+    let mut dataset = Dataset::open_for(Task::Segmentation, &path.join("list.csv"), &columns).unwrap();
+    dataset.verify(Intensity::Auto, false).unwrap();
+    let stems: Vec<_> = dataset.records.iter().map(Record::stem).collect();
+    assert_eq!(stems, ["scan", "scan-0", "scan-1", "scan-2"]);
+    // From the disk cache, the mask comes with its image all the same.
+    let disk_cache = Some(DiskCache::open(&path.join("cache")).unwrap());
+    let options = LoaderOptions { size: 2, workers: 0, disk_cache, ..LoaderOptions::default() };
+    for _ in 0..2 {
+        let batch = Loader::new(dataset.records.clone(), options.clone()).epoch(0, 0).next().unwrap().unwrap();
+        let rows: Vec<_> = batch.targets.chunks_exact(4).map(|mask| [mask[0] + mask[2], mask[1] + mask[3]]).collect();
+        assert_eq!(rows, [[1., 0.], [0., 0.], [1., 1.], [1., 0.]]);
+    }
 }
