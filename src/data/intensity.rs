@@ -179,7 +179,7 @@ impl Frame {
         };
         if chosen == Intensity::Stored && !meaning.inverted {
             match (&frame.samples, meaning.range) {
-                (Samples::U8(_), [_, 255.0]) | (Samples::U16(_), [_, 65535.0]) => return Ok(frame.as_stored()),
+                (Samples::U8(_), [_, 255.0]) | (Samples::U16(_), [_, 65535.0]) => return Ok(frame.into_stored()),
                 _ => {}
             }
         }
@@ -268,7 +268,7 @@ impl Frame {
         Frame { color: Color::Gray, samples, ..self }
     }
 
-    fn as_stored(self) -> Gray {
+    fn into_stored(self) -> Gray {
         let pixels = match self.samples {
             Samples::U8(values) => Pixels::U8(values),
             Samples::U16(values) => Pixels::U16(values),

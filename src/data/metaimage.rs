@@ -36,8 +36,11 @@ pub struct MetaImage<'a> {
     channels: usize,
 }
 
-/// The lines of the header as key and value, and the bytes behind it.
-fn split(bytes: &[u8]) -> Parsed<(Vec<(&str, &str)>, &[u8])> {
+/// Lines of a header as key and value.
+type Fields<'a> = Vec<(&'a str, &'a str)>;
+
+/// The lines of the header, and the bytes behind it.
+fn split(bytes: &[u8]) -> Parsed<(Fields<'_>, &[u8])> {
     let mut fields = Vec::new();
     let mut rest = bytes;
     loop {
