@@ -59,7 +59,7 @@ NETS = {
         build=torchvision.models.vgg16,
         gradients=["features.0.weight", "features.0.bias", "features.5.weight", "features.17.bias", "features.28.weight",
                    "classifier.0.weight", "classifier.3.bias", "classifier.6.weight"],
-        norms=[],
+        norms=[], modes=["eval"],  # without dropout both are the same
     ),
     "efficientnet_b3": dict(
         build=torchvision.models.efficientnet_b3, sizes=[(128, 128), (160, 96)],
@@ -411,7 +411,7 @@ def net_fixture(net):
         "format": FORMAT, "made_by": MADE_BY, "net": net, "num_classes": CLASSES, "norm_bias": NETS[net].get("norm_bias", 0.0), "hash_check": hash_check(),
         "parameters": sum(p.numel() for p in model.parameters()), "entries": len(state),
         "state_dict": [f"{k} {'x'.join(map(str, v.shape)) or 'scalar'}" for k, v in state.items()],
-        "cases": [case(net, mode, h, w) for h, w in NETS[net].get("sizes", SIZES) for mode in ("eval", "train")],
+        "cases": [case(net, mode, h, w) for h, w in NETS[net].get("sizes", SIZES) for mode in NETS[net].get("modes", ["eval", "train"])],
         "training": [training(net, kind) for kind in ("sgd", "adamw") if f"{kind}_rate" in NETS[net]],
     }
 
