@@ -61,7 +61,7 @@ pub fn scale(x: &Tensor, factor: f64) -> Tensor {
 }
 
 /// Cases of [`scale`].
-pub static SCALE_BY: Spec = Spec {
+pub static SCALING: Spec = Spec {
     name: "scale",
     cases: || {
         let case = |label, shape: &[usize]| Case::new(label, &[shape], |t| scale(&t[0], 0.4)).linear_in(&[0]);

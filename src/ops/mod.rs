@@ -24,7 +24,7 @@ use crate::tensor::Tensor;
 /// Every differentiable operation.
 pub static ALL: &[&Spec] = &[
     &elementwise::ADD,
-    &elementwise::SCALE_BY,
+    &elementwise::SCALING,
     &elementwise::ACTIVATE,
     &elementwise::SCALE_CHANNELS,
     &elementwise::CASTS,
