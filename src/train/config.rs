@@ -112,12 +112,14 @@ pub struct Config {
     pub weights: Option<PathBuf>,
     /// Start from its head too.
     pub copy_head: bool,
-    /// Fold its first convolution to three channels if it has another number.
+    /// Fold its first convolution to the channels of the images if it has another number.
     pub fold_stem: bool,
     /// Refuse it if it does not fill everything but the head.
     pub strict: bool,
     /// Side of the square images, in pixels.
     pub size: usize,
+    /// Channels of an image: 1, or 3 that are repeated from its gray values, as weights of color images want them.
+    pub channels: usize,
     /// Epochs at most.
     pub epochs: u32,
     /// Images in a step.
@@ -185,6 +187,7 @@ impl Default for Config {
             fold_stem: false,
             strict: false,
             size: 224,
+            channels: 3,
             epochs: 30,
             batch: 32,
             seed: 1,
@@ -261,6 +264,7 @@ impl Config {
         let Normalise { mean, std } = self.normalise;
         let rules = [
             ((1..=4096).contains(&self.size), "size", self.size.to_string(), "1 to 4096 pixels"),
+            ([1, 3].contains(&self.channels), "channels", self.channels.to_string(), "1 or 3"),
             (self.epochs >= 1, "epochs", self.epochs.to_string(), "at least 1"),
             // Batch normalisation needs a spread.
             ((2..=65536).contains(&self.batch), "batch", self.batch.to_string(), "2 to 65536 images"),
@@ -323,6 +327,12 @@ impl Config {
         }
         if weighted && matches!(resolved.task, Task::Regression | Task::Segmentation) {
             return refuse(format!("class_weights do not go with the task {}", resolved.task), "--class-weights none");
+        }
+        if self.channels == 1 && !self.normalise.is_gray() {
+            return refuse(
+                format!("{:?} does not go with images of one channel: its channels differ", self.normalise),
+                "--normalise none, or --channels 3",
+            );
         }
         if self.schedule == Course::OneCycle && self.warmup > 0.0 {
             return refuse(
