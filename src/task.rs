@@ -89,13 +89,10 @@ impl Monitor {
 }
 
 impl Task {
-    /// Outputs of a network whose classes, labels, numbers or structures are `names`.
+    /// Outputs of a network whose classes, labels, numbers or structures are `names`; of one that reconstructs images they are
+    /// the channels instead.
     pub fn outputs(self, names: &[String]) -> usize {
-        match self {
-            Task::Binary => 1,
-            Task::Reconstruction => 3,
-            _ => names.len(),
-        }
+        if self == Task::Binary { 1 } else { names.len() }
     }
 
     /// The losses that it can take.

@@ -165,17 +165,16 @@ fn u_nets_learn_to_reconstruct() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     make_images(&data, &["a", "b"], 16);
-    for (model, flags) in [("unet_reconstruction", ""), ("unet_mobilenet_v3_small", " --model unet_mobilenet_v3_small")]
-    {
+    for (model, most) in [("unet_reconstruction", 0.15), ("unet_mobilenet_v3_small", 0.35)] {
         let out = dir.path().join(model);
         let recipe = "pretrain --task reconstruction --size 32 --epochs 6 --batch 4 --lr 0.003 --threads 2 --data";
-        let args = recipe.split(' ').chain([text(&data), "--out", text(&out)]).chain(flags.split_whitespace());
+        let args = recipe.split(' ').chain([text(&data), "--out", text(&out)]).chain(["--model", model]);
         succeed(&mut roentgen(args));
         let history = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
         let mae =
             |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["validation_mae"].as_f64().unwrap();
         let (first, last) = (mae(history.lines().next().unwrap()), mae(history.lines().last().unwrap()));
-        assert!(last < 0.15 && last < 0.8 * first, "{model}: {first}, then {last}");
+        assert!(last < most && last < 0.8 * first, "{model}: {first}, then {last}");
         let predictions = fs::read_to_string(out.join("predictions.csv")).unwrap();
         assert!(predictions.starts_with("path,split,mae,rmse\n"), "{predictions}");
         let said = succeed(&mut roentgen(["predict", text(&out), text(&data.join("a/000.png"))])).stdout;

@@ -37,7 +37,7 @@ pub struct Recipe {
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     copy_head: bool,
-    /// Fold the first convolution of --weights to three channels if it has another number
+    /// Fold the first convolution of --weights to --channels if it has another number
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     fold_stem: bool,
@@ -48,6 +48,9 @@ pub struct Recipe {
     /// Side of the square images, in pixels [default: 224; 64 for the sample]
     #[arg(long, value_name = "PX")]
     size: Option<usize>,
+    /// Channels of an image: 1, or 3 that are repeated from its gray values [default: 3]
+    #[arg(long, value_name = "N")]
+    channels: Option<usize>,
     /// Epochs at most [default: 30; 12 for the sample]
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,

@@ -33,6 +33,8 @@ use std::{
 pub struct LoaderOptions {
     /// Side of the square images, in pixels.
     pub size: usize,
+    /// Channels of an image: 1, or 3 that are repeated from its gray values.
+    pub channels: usize,
     /// Images in a batch; the last of an epoch may have fewer.
     pub batch: usize,
     /// Seed of order and augmentation.
@@ -68,6 +70,7 @@ impl Default for LoaderOptions {
     fn default() -> Self {
         LoaderOptions {
             size: 224,
+            channels: 3,
             batch: 32,
             seed: 0,
             workers: 2,
@@ -89,7 +92,7 @@ impl Default for LoaderOptions {
 /// Images of one step and what is true of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// `[n, size, size, 3]`, normalised.
+    /// `[n, size, size, channels]`, normalised.
     pub images: Vec<f32>,
     /// Class of each image; 0 where the truth is none.
     pub labels: Vec<u32>,
@@ -121,10 +124,12 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A loader of `records` (say, those of one split). Panics if size or batch is 0.
+    /// A loader of `records` (say, those of one split). Panics if size or batch is 0, or if there
+    /// are to be neither 1 nor 3 channels.
     #[track_caller]
     pub fn new(records: Vec<Record>, options: LoaderOptions) -> Loader {
         assert!(options.size > 0 && options.batch > 0, "Loader::new: size and batch must be at least 1");
+        assert!([1, 3].contains(&options.channels), "Loader::new: {} channels are neither 1 nor 3", options.channels);
         assert!(u32::try_from(records.len()).is_ok(), "Loader::new: more than 2^32 records");
         let cache = Cache::new(records.len(), options.cache_bytes);
         let classes = records.iter().map(Record::label);
@@ -204,8 +209,8 @@ impl Shared {
 
     /// The batch of these records, or `None` once `stop` is set.
     fn batch(&self, turns: &[Turn], stop: &AtomicBool) -> Option<Result<Batch>> {
-        let size = self.options.size;
-        let area = 3 * size * size;
+        let LoaderOptions { size, channels, .. } = self.options;
+        let area = size * size * channels;
         let mut batch = Batch { images: vec![0.0; turns.len() * area], size, ..Batch::default() };
         for &turn in turns {
             let index = turn.record;
@@ -239,10 +244,14 @@ impl Shared {
     /// Writes the image of a turn as that turn varies it, and gives its mask, varied alike.
     fn write_image(&self, turn: Turn, out: &mut [f32]) -> Result<Vec<u8>> {
         let index = turn.record;
-        let LoaderOptions { size, seed, augment, normalise, .. } = &self.options;
+        let LoaderOptions { size, channels, seed, augment, normalise, .. } = &self.options;
         let fitted = self.cache.get(index as usize, || Fitted::read(&self.records[index as usize], &self.options))?;
         let variation = augment.draw(*seed, turn.pass, index);
-        normalise.apply(&variation.apply(&fitted.image.to_unit(), *size), out);
+        let varied = variation.apply(&fitted.image.to_unit(), *size);
+        match channels {
+            1 => normalise.apply::<1>(&varied, out),
+            _ => normalise.apply::<3>(&varied, out),
+        }
         match fitted.mask.len() / (size * size) {
             0 => Ok(vec![]),
             k => Ok(variation.apply_mask(&fitted.mask, *size, k)),

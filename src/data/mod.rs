@@ -64,6 +64,6 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<Gray> {
 pub fn read_image(path: &Path, size: usize, intensity: Intensity, normalise: &Normalise) -> Result<Vec<f32>> {
     let gray = Source::of_path(path).fitted(&path.display().to_string(), size, intensity)?;
     let mut image = vec![0.0; size * size * 3];
-    normalise.apply(&gray.to_unit(), &mut image);
+    normalise.apply::<3>(&gray.to_unit(), &mut image);
     Ok(image)
 }

@@ -237,7 +237,8 @@ fn list(
     for row in reader.records() {
         let row = row.map_err(malformed)?;
         // Each has to see every row.
-        if !conditions.iter_mut().fold(true, |used, condition| condition.holds(&row) && used) {
+        let unmet = conditions.iter_mut().map(|condition| condition.holds(&row)).filter(|holds| !holds).count();
+        if unmet > 0 {
             continue;
         }
         let start = row.position().map_or(0, csv::Position::byte) as usize;

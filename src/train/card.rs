@@ -26,7 +26,10 @@ impl Session {
         let facts = [
             ("network", format!("{}, {} parameters", config.model, self.model.params.parameter_count())),
             ("for", format!("the task {}, with {} outputs", config.task, self.model.classes)),
-            ("input", format!("{0} × {0} pixels, gray repeated to 3 channels, {scaling}", config.size)),
+            (
+                "input",
+                format!("{0} × {0} pixels, channels: {1} of the same gray, {scaling}", config.size, config.channels),
+            ),
             ("started from", start),
             (
                 "trained for",

@@ -112,12 +112,14 @@ pub struct Config {
     pub weights: Option<PathBuf>,
     /// Start from its head too.
     pub copy_head: bool,
-    /// Fold its first convolution to three channels if it has another number.
+    /// Fold its first convolution to the channels of the images if it has another number.
     pub fold_stem: bool,
     /// Refuse it if it does not fill everything but the head.
     pub strict: bool,
     /// Side of the square images, in pixels.
     pub size: usize,
+    /// Channels of an image: 1, or 3 that are repeated from its gray values, as weights of color images want them.
+    pub channels: usize,
     /// Epochs at most.
     pub epochs: u32,
     /// Steps in all, dealt to the epochs evenly whatever the size of the data; `None` for epochs that show all of them.
@@ -191,6 +193,7 @@ impl Default for Config {
             fold_stem: false,
             strict: false,
             size: 224,
+            channels: 3,
             epochs: 30,
             steps: None,
             batch: 32,
@@ -278,6 +281,7 @@ impl Config {
         let Normalise { mean, std } = self.normalise;
         let rules = [
             ((1..=4096).contains(&self.size), "size", self.size.to_string(), "1 to 4096 pixels"),
+            ([1, 3].contains(&self.channels), "channels", self.channels.to_string(), "1 or 3"),
             (self.epochs >= 1, "epochs", self.epochs.to_string(), "at least 1"),
             (self.steps != Some(0), "steps", "0".into(), "at least 1"),
             // Batch normalisation needs a spread.
@@ -363,6 +367,12 @@ impl Config {
             return refuse(
                 format!("balanced sampling does not go with the task {}", resolved.task),
                 "--sampling natural",
+            );
+        }
+        if self.channels == 1 && !self.normalise.is_gray() {
+            return refuse(
+                format!("{:?} does not go with images of one channel: its channels differ", self.normalise),
+                "--normalise none, or --channels 3",
             );
         }
         if self.schedule == Course::OneCycle && self.warmup > 0.0 {

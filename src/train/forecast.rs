@@ -5,7 +5,7 @@ use crate::{
     Result,
     data::Batch,
     device::dry::{Dry, Like},
-    models::{self, Model},
+    models::{self, Ends, Model},
     task::Loss,
 };
 
@@ -39,7 +39,8 @@ pub fn forecast(config: &Config, classes: usize, like: Like) -> Result<Forecast>
     let device = Dry::new(like);
     let precision = Precision::resolve(config.precision, &*device)?;
     let dtype = precision.dtype();
-    let mut model = Model::new(&config.model, classes, &device, dtype, config.seed)?;
+    let ends = Ends { channels: config.channels, inputs: config.columns.inputs.len(), classes };
+    let mut model = Model::between(&config.model, ends, &device, dtype, config.seed)?;
     model.check_size(config.size)?;
     let weights = device.memory().in_use;
     let optimiser = Optimiser::new(&mut model, config)?;

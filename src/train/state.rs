@@ -5,8 +5,9 @@ use crate::{
     Result,
     data::Scaling,
     device::{DType, Device},
-    models::Model,
+    models::{Ends, Model},
     report::Interim,
+    task::Task,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -103,8 +104,10 @@ impl RunState {
     /// # Errors
     /// An unknown backbone, or a failure of the device.
     pub fn network(&self, device: &Arc<dyn Device>, dtype: DType) -> Result<Model> {
-        let Config { task, model, columns, seed, .. } = &self.config;
-        Model::with_inputs(model, (task.outputs(&self.classes), columns.inputs.len()), device, dtype, *seed)
+        let Config { task, model, channels, columns, seed, .. } = &self.config;
+        let classes = if *task == Task::Reconstruction { *channels } else { task.outputs(&self.classes) };
+        let ends = Ends { channels: *channels, inputs: columns.inputs.len(), classes };
+        Model::between(model, ends, device, dtype, *seed)
     }
 
     /// Epochs since the best one.
