@@ -91,6 +91,23 @@ pub fn with_data(path: &Path, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     Ok(whole)
 }
 
+/// The file with its pixels plain, if they are packed and have at most `limit` bytes.
+pub fn unpacked(bytes: &[u8], limit: u64) -> Option<Vec<u8>> {
+    let (fields, rest) = is_metaimage(bytes).then(|| split(bytes).ok()).flatten()?;
+    let packed = field(&fields, &["CompressedData"])?.eq_ignore_ascii_case("true")
+        && field(&fields, &["HeaderSize"]).is_none_or(|skip| skip == "0");
+    let data = packed.then(|| volume::inflate_all(ZlibDecoder::new(rest), limit)).flatten()?;
+    Some([header(&fields, &[("CompressedData", "False")]).as_bytes(), &data].concat())
+}
+
+/// The text of a header with these fields, some of them changed, and data that follow it.
+fn header(fields: &Fields, changed: &[(&str, &str)]) -> String {
+    let obsolete = |key: &str| matches!(key, DATA_FILE | "CompressedDataSize" | "HeaderSize");
+    let kept = fields.iter().filter(|(key, _)| !obsolete(key) && !changed.iter().any(|(other, _)| other == key));
+    let lines = kept.chain(changed).map(|(key, value)| format!("{key} = {value}\n"));
+    lines.chain([format!("{DATA_FILE} = LOCAL\n")]).collect()
+}
+
 impl<'a> MetaImage<'a> {
     /// Reads the header.
     pub fn open(bytes: &'a [u8]) -> Parsed<(Facts, MetaImage<'a>)> {
@@ -98,9 +115,9 @@ impl<'a> MetaImage<'a> {
         let get = |names: &[&str]| field(&fields, names);
         let is_true = |names: &[&str]| get(names).is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let need = |name: &str| get(&[name]).ok_or_else(|| format!("its header has no {name}"));
-        let name = need(DATA_FILE)?;
+        need(DATA_FILE)?;
         if rest.is_empty() {
-            return Err(format!("its data are not in it, nor beside it as {name:?}"));
+            return Err("its data are not in it, nor in the file that it names".into());
         }
         let sizes: Vec<usize> = numbers(need("DimSize")?);
         let dims: usize = need("NDims")?.parse().map_err(|_| "its NDims is no number")?;

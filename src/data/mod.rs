@@ -9,6 +9,7 @@
 //! [`split::assign`] says which are trained on; [`Loader`] turns them into batches. Every step is a function of its
 //! inputs and a seed: order of the folder listing, number of workers and state of the cache change nothing.
 
+pub mod archive;
 pub mod augment;
 mod cache;
 pub mod decode;

@@ -39,6 +39,11 @@ fn has_magic(header: &[u8], at: usize) -> bool {
     matches!(header.get(at..at + 3), Some(b"n+1" | b"n+2" | b"ni1" | b"ni2"))
 }
 
+/// The plain file that is packed in `bytes`, if one of at most `limit` bytes is.
+pub fn unpacked(bytes: &[u8], limit: u64) -> Option<Vec<u8>> {
+    bytes.starts_with(GZIP).then(|| volume::inflate_all(MultiGzDecoder::new(bytes), limit)).flatten()
+}
+
 /// A NIfTI file whose header has been read.
 pub struct Nifti<'a> {
     bytes: &'a [u8],

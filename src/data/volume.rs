@@ -100,6 +100,24 @@ impl Element {
     }
 }
 
+/// Most bytes that a packed volume is unpacked to as a whole; slices of larger ones are unpacked one by one.
+const MAX_UNPACKED: u64 = 1 << 31;
+
+/// The bytes of a file with its packed pixels unpacked, so that reading every slice unpacks them once. Other files, and those
+/// that cannot be unpacked, come as they are.
+pub fn unpacked(bytes: Vec<u8>) -> Vec<u8> {
+    super::nifti::unpacked(&bytes, MAX_UNPACKED)
+        .or_else(|| super::metaimage::unpacked(&bytes, MAX_UNPACKED))
+        .unwrap_or(bytes)
+}
+
+/// All that `reader` unpacks, if it is whole and at most `limit` bytes.
+pub fn inflate_all(reader: impl Read, limit: u64) -> Option<Vec<u8>> {
+    let mut bytes = vec![];
+    reader.take(limit + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 <= limit).then_some(bytes)
+}
+
 /// Part `index` of data made of parts of `size` bytes.
 pub fn part(data: &[u8], index: usize, size: usize) -> Parsed<&[u8]> {
     let start = index.checked_mul(size);

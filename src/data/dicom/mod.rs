@@ -13,8 +13,8 @@ mod rle;
 
 use super::scan::{Color, Facts, Frame, Meaning, Samples, Table};
 use codec::{Codec, Layout};
-use dataset::{DOUBLE_PIXELS, DataSet, FLOAT_PIXELS, PIXEL_DATA, Tag, Value};
-pub use dataset::{Parsed, is_dicom};
+use dataset::{DOUBLE_PIXELS, FLOAT_PIXELS, PIXEL_DATA, Value};
+pub use dataset::{DataSet, Parsed, Tag, is_dicom};
 use std::{borrow::Cow, ops::Range};
 
 const EXTENDED_OFFSETS: Tag = 0x7fe0_0001;
@@ -35,6 +35,12 @@ pub struct Dicom<'a> {
     palette: Option<[Table; 3]>,
     /// Of each frame, or one for all.
     meanings: Vec<Meaning>,
+}
+
+/// What `read` finds in the data set of a file.
+pub fn header<T>(bytes: &[u8], read: impl FnOnce(&DataSet) -> T) -> Parsed<T> {
+    let dataset::File { encoding, body, .. } = dataset::open(bytes)?;
+    Ok(read(&DataSet::parse(&body, encoding)?))
 }
 
 /// Where the pixels are in the body.
