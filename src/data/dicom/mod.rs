@@ -264,8 +264,9 @@ fn floats(data: &[u8], bytes: usize, layout: &Layout, index: usize) -> Parsed<Sa
 
 /// Millimetres between columns, rows and frames.
 fn spacing(set: &DataSet) -> [f64; 3] {
-    let shared = set.items(SHARED).first().or(set.items(PER_FRAME).first());
-    let measures = shared.and_then(|item| item.items(PIXEL_MEASURES).first()).unwrap_or(set);
+    let groups = [SHARED, PER_FRAME].map(|tag| set.items(tag).first());
+    let mut measures = groups.into_iter().flatten().filter_map(|group| group.items(PIXEL_MEASURES).first());
+    let measures = measures.next().unwrap_or(set);
     let plane = [measures.decimals(0x0028_0030), set.decimals(0x0018_1164)];
     let between = measures.decimal(0x0018_0088).or(measures.decimal(0x0018_0050)).unwrap_or(0.0);
     match plane.iter().find(|pair| pair.len() == 2) {
