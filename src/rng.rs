@@ -38,6 +38,8 @@ pub enum Purpose {
     Depth = 8,
     /// Noise in the pixels of an augmented image.
     Noise = 9,
+    /// Places of crops.
+    Crop = 16,
 }
 
 /// A stream of random numbers, addressed by seed, purpose and two indices (say, epoch and sample).

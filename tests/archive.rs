@@ -4,7 +4,7 @@ mod common;
 
 use common::{fail, roentgen, stderr, succeed};
 use roentgen::{
-    data::{Gray, Intensity, Pixels, Scan, Source},
+    data::{Gray, Intensity, Pixels, Scan, Source, archive},
     rng::{Purpose, Rng},
 };
 use serde_json::Value;
@@ -99,7 +99,8 @@ fn the_manifest_holds_what_pydicom_reads_and_the_store_its_pixels() {
     let others: BTreeSet<&str> = of("").iter().map(|row| row["patient"].as_str()).collect();
     assert_eq!((of("").len(), others.len()), (5, 2));
     assert!(of("").iter().all(|row| row["patient"] == row["source"]));
-    let reasons: Vec<String> = table(&store.join("rejected.csv")).into_iter().map(|row| row["reason"].clone()).collect();
+    let reasons: Vec<String> =
+        table(&store.join("rejected.csv")).into_iter().map(|row| row["reason"].clone()).collect();
     for word in ["same bytes", "holds text", "bytes of pixels", "modality is SR", "No such file"] {
         assert_eq!(reasons.iter().filter(|reason| reason.contains(word)).count(), 1, "{word} in {reasons:?}");
     }
@@ -349,11 +350,56 @@ fn a_network_trains_on_the_manifest() {
     make_archive(&archive, 80);
     succeed(&mut convert(&archive, folder.path(), "--size 32 --bits 8"));
     let (manifest, run) = (folder.path().join("store/manifest.csv"), folder.path().join("run"));
-    let recipe = "--path path --target body_part --group patient --model mobilenet_v3_small --size 32 --epochs 1 --batch 8";
+    let recipe =
+        "--path path --target body_part --group patient --model mobilenet_v3_small --size 32 --epochs 1 --batch 8";
     let mut command = roentgen(["finetune", "--data", text(&manifest), "--out", text(&run)]);
     let said = stderr(&succeed(command.args(recipe.split(' '))));
     assert!(said.contains("ABDOMEN") && said.contains("CHEST"), "{said}");
     let splits = table(&run.join("manifest.csv")).into_iter().map(|row| (row["group"].clone(), row["split"].clone()));
     let splits: BTreeSet<(String, String)> = splits.collect();
     assert_eq!(splits.len(), 20, "a patient is in two splits: {splits:?}");
+}
+
+/// A measurement, not a test: `ARCHIVE=FOLDER cargo test --release --test archive -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement, not a test"]
+fn speed_beside_decoding() {
+    let Ok(root) = std::env::var("ARCHIVE") else { return };
+    let root = PathBuf::from(root);
+    let files: Vec<PathBuf> = tree(&root).into_keys().map(|name| root.join(name)).collect();
+    let decode = || {
+        let mut images = 0;
+        for path in &files {
+            let bytes = fs::read(path).unwrap();
+            let Ok(scan) = Scan::open(&bytes, "file") else { continue };
+            for k in 0..scan.facts().frames {
+                images += usize::from(scan.frame(k).and_then(|f| f.render(Intensity::Auto, "file")).is_ok());
+            }
+        }
+        images
+    };
+    for bits in [16, 8] {
+        let (mut decoding, mut converting, mut images) = (f64::INFINITY, f64::INFINITY, 0);
+        for _ in 0..3 {
+            let start = Instant::now();
+            images = decode();
+            decoding = decoding.min(start.elapsed().as_secs_f64());
+            let folder = tempfile::tempdir().unwrap();
+            let key = archive::Key::open_or_make(&folder.path().join("key")).unwrap();
+            let options = archive::Options { size: None, bits, intensity: Intensity::Auto, threads: 1 };
+            let (store, stop) = (folder.path().join("store"), Default::default());
+            let start = Instant::now();
+            let from = std::slice::from_ref(&root);
+            let totals = archive::convert(from, &store, &key, &options, &stop, &mut |_| ()).unwrap();
+            converting = converting.min(start.elapsed().as_secs_f64());
+            assert_eq!(totals.images, images);
+        }
+        let rate = |seconds: f64| images as f64 / seconds;
+        let share = 100.0 * decoding / converting;
+        println!(
+            "{bits} bit: decoding {:.0}, converting {:.0} images/s: {share:.0} %",
+            rate(decoding),
+            rate(converting)
+        );
+    }
 }

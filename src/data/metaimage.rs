@@ -7,9 +7,13 @@ use super::{
     scan::{Color, Facts, Frame, MAX_PIXELS, Meaning},
     volume::{self, Element},
 };
-use flate2::read::ZlibDecoder;
+use flate2::{
+    Compression,
+    read::{ZlibDecoder, ZlibEncoder},
+};
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Component, Path},
 };
 
@@ -100,6 +104,29 @@ pub fn unpacked(bytes: &[u8], limit: u64) -> Option<Vec<u8>> {
     Some([header(&fields, &[("CompressedData", "False")]).as_bytes(), &data].concat())
 }
 
+/// The file of a mask over all frames of the file `bytes`, in its space: its header, with `mask` as packed bytes.
+pub fn with_mask(bytes: &[u8], mask: &[u8]) -> Option<Vec<u8>> {
+    let (mut fields, _) = split(bytes).ok()?;
+    let of_values =
+        ["ElementNumberOfChannels", "ElementMin", "ElementMax", "BinaryDataByteOrderMSB", "ElementByteOrderMSB"];
+    fields.retain(|(key, _)| !of_values.contains(key));
+    let mut packed = vec![];
+    ZlibEncoder::new(mask, Compression::default()).read_to_end(&mut packed).ok()?;
+    let size = packed.len().to_string();
+    let changed = [("ElementType", "MET_UCHAR"), ("CompressedData", "True"), ("CompressedDataSize", size.as_str())];
+    Some([header(&fields, &changed).as_bytes(), &packed].concat())
+}
+
+/// The plain file `bytes` with frame `index` alone.
+pub fn with_frame(bytes: &[u8], index: usize) -> Option<Vec<u8>> {
+    let (fields, _) = split(bytes).ok()?;
+    let (_, image) = MetaImage::open(bytes).ok()?;
+    let data = volume::part(image.data, index, image.frame_bytes()).ok()?;
+    let kept: Fields = fields.into_iter().filter(|(key, _)| key.contains("Element") || key.contains("MSB")).collect();
+    let size = format!("{} {}", image.width, image.height);
+    Some([format!("NDims = 2\nDimSize = {size}\n").as_bytes(), header(&kept, &[]).as_bytes(), data].concat())
+}
+
 /// The text of a header with these fields, some of them changed, and data that follow it.
 fn header(fields: &Fields, changed: &[(&str, &str)]) -> String {
     let obsolete = |key: &str| matches!(key, DATA_FILE | "CompressedDataSize" | "HeaderSize");
@@ -160,9 +187,13 @@ impl<'a> MetaImage<'a> {
         Ok((facts, MetaImage { data, compressed, element, big_endian, width, height, channels }))
     }
 
+    fn frame_bytes(&self) -> usize {
+        self.width * self.height * self.channels * self.element.bytes()
+    }
+
     /// Decodes frame `index`, which exists.
     pub fn frame(&self, index: usize) -> Parsed<Frame> {
-        let size = self.width * self.height * self.channels * self.element.bytes();
+        let size = self.frame_bytes();
         let raw = match self.compressed {
             true => volume::inflate(ZlibDecoder::new(self.data), index as u64 * size as u64, size)?,
             false => volume::part(self.data, index, size)?.to_vec(),

@@ -18,6 +18,7 @@ mod folder;
 pub mod intensity;
 mod layouts;
 pub mod loader;
+mod luna;
 pub mod manifest;
 mod metaimage;
 mod nifti;
@@ -30,7 +31,7 @@ pub mod split;
 mod survey;
 mod table;
 mod verify;
-mod volume;
+pub mod volume;
 
 pub use augment::Augment;
 pub use cache::DiskCache;
@@ -45,7 +46,7 @@ pub use scaling::Scaling;
 pub use scan::{Facts, Frame, Scan};
 pub use source::{Dataset, Fingerprint, Raters, Record, Skipped, Source, Split, Truth};
 pub use split::Fractions;
-pub use survey::Survey;
+pub use survey::{Spread, Survey};
 pub use table::Columns;
 
 use crate::Result;

@@ -4,6 +4,7 @@ use super::{
     dicom::Parsed,
     scan::{Meaning, Samples},
 };
+use flate2::{Compression, read::GzEncoder};
 use std::io::{self, Read};
 
 /// The type of a stored number.
@@ -109,6 +110,32 @@ pub fn unpacked(bytes: Vec<u8>) -> Vec<u8> {
     super::nifti::unpacked(&bytes, MAX_UNPACKED)
         .or_else(|| super::metaimage::unpacked(&bytes, MAX_UNPACKED))
         .unwrap_or(bytes)
+}
+
+/// Whether `bytes` are a volume whose masks are volumes: NIfTI or MetaImage.
+pub fn is_volume(bytes: &[u8]) -> bool {
+    super::nifti::is_nifti(bytes) || super::metaimage::is_metaimage(bytes)
+}
+
+/// The file of a mask `[frames, height, width]` of 0 and 1, in the space of the volume `bytes` (after [`unpacked`]), and its
+/// suffix; `None` if that is no NIfTI or MetaImage.
+pub fn mask_like(bytes: &[u8], mask: &[u8]) -> Option<(Vec<u8>, &'static str)> {
+    if super::nifti::is_nifti(bytes) {
+        let file = super::nifti::with_mask(bytes, mask)?;
+        let mut packed = vec![];
+        GzEncoder::new(&file[..], Compression::default()).read_to_end(&mut packed).ok()?;
+        return Some((packed, "nii.gz"));
+    }
+    let file = super::metaimage::is_metaimage(bytes).then(|| super::metaimage::with_mask(bytes, mask)).flatten()?;
+    Some((file, "mha"))
+}
+
+/// A file with frame `index` of the volume `bytes` (after [`unpacked`]) alone; `None` if that is no NIfTI or MetaImage.
+pub fn frame_alone(bytes: &[u8], index: usize) -> Option<Vec<u8>> {
+    if super::nifti::is_nifti(bytes) {
+        return super::nifti::with_frame(bytes, index);
+    }
+    super::metaimage::is_metaimage(bytes).then(|| super::metaimage::with_frame(bytes, index)).flatten()
 }
 
 /// All that `reader` unpacks, if it is whole and at most `limit` bytes.

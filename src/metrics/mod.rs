@@ -14,6 +14,7 @@ mod predictions;
 mod ranking;
 mod table;
 
+pub(crate) use bootstrap::quantile;
 pub use bootstrap::{Interval, Intervals};
 pub use classes::{ClassSummary, Confusion, Scores, Summary};
 pub use labels::{LabelMetrics, LabelScores, LabelSummary};

@@ -240,6 +240,9 @@ impl Config {
         if let Some(layout) = self.layout {
             self.task = layout.task();
             self.columns.inputs = layout.inputs();
+            if self.intensity == Intensity::Auto {
+                self.intensity = layout.intensity();
+            }
         }
         let loss = self.task.choose("loss", self.loss, self.task.losses())?;
         Ok(Config { loss: Some(loss), monitor: Some(self.monitor()?), ..self })

@@ -202,7 +202,11 @@ impl Prepared {
     }
 }
 
-fn open(config: &Config, path: &Path) -> Result<Dataset> {
+/// Lists the data at `path` as `config` says what they are.
+///
+/// # Errors
+/// Data that cannot be used.
+pub fn open(config: &Config, path: &Path) -> Result<Dataset> {
     match config.layout {
         Some(layout) => layout.open(path),
         None => Dataset::open_for(config.task, path, &config.columns),

@@ -22,8 +22,8 @@ use super::{
     volume,
 };
 use crate::{Error, Result};
-use journal::{Entry, Image, Journal, Recipe, Stamps};
 pub use journal::Totals;
+use journal::{Entry, Image, Journal, Recipe, Stamps};
 pub use key::Key;
 use std::{
     fs, io,
@@ -93,10 +93,7 @@ pub fn convert(
     let halt = AtomicBool::new(false);
     let stopped = || stop.load(Ordering::Relaxed) || halt.load(Ordering::Relaxed);
     let store_itself = store.canonicalize().map_err(|e| Error::io("find", store, e))?;
-    let (walk, workers) = (
-        Walk { known, store: store_itself, key, stopped: &stopped },
-        Worker { store, key, options },
-    );
+    let (walk, workers) = (Walk { known, store: store_itself, key, stopped: &stopped }, Worker { store, key, options });
     let (found, files) = sync_channel::<Found>(AHEAD);
     let files = Arc::new(Mutex::new(files));
     let (done, results) = channel::<Done>();
