@@ -80,6 +80,8 @@ pub fn convert(
     stop: &AtomicBool,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Totals> {
+    let absolute = |path: &PathBuf| path.canonicalize().map_err(|e| Error::io("open", path, e));
+    let roots = from.iter().map(absolute).collect::<Result<Vec<_>>>()?;
     let recipe = Recipe {
         version: VERSION,
         size: options.size,
@@ -100,10 +102,8 @@ pub fn convert(
     let ended = thread::scope(|scope| {
         let walked = done.clone();
         scope.spawn(move || {
-            for root in from {
-                if let Err(e) = walk.all(root, &found, &walked) {
-                    let _ = walked.send(Err(e));
-                }
+            for root in roots {
+                walk.all(root, &found, &walked);
             }
         });
         for number in 0..options.threads.max(1) {
@@ -141,8 +141,7 @@ pub fn convert(
         }
         Ok(())
     });
-    ended?;
-    journal.finish()
+    ended.and_then(|()| journal.finish())
 }
 
 /// A file that is to be converted.
@@ -165,12 +164,11 @@ struct Walk<'a, S> {
 
 impl<S: Fn() -> bool> Walk<'_, S> {
     /// Sends every visible file below `root` that is not known. Links to folders are not followed: they can form a loop.
-    fn all(&self, root: &Path, found: &SyncSender<Found>, done: &Sender<Done>) -> Result<()> {
-        let root = root.canonicalize().map_err(|e| Error::io("open", root, e))?;
+    fn all(&self, root: PathBuf, found: &SyncSender<Found>, done: &Sender<Done>) {
         let mut pending = vec![root.clone()];
         while let Some(path) = pending.pop() {
             if (self.stopped)() {
-                return Ok(());
+                return;
             }
             let source = self.key.hash("source", path.as_os_str().as_encoded_bytes());
             let mut sent = true;
@@ -194,10 +192,9 @@ impl<S: Fn() -> bool> Walk<'_, S> {
             }
             // Sending fails once the workers have ended.
             if !sent {
-                return Ok(());
+                return;
             }
         }
-        Ok(())
     }
 }
 
