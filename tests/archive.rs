@@ -358,6 +358,9 @@ fn a_network_trains_on_the_manifest() {
     let splits = table(&run.join("manifest.csv")).into_iter().map(|row| (row["group"].clone(), row["split"].clone()));
     let splits: BTreeSet<(String, String)> = splits.collect();
     assert_eq!(splits.len(), 20, "a patient is in two splits: {splits:?}");
+    let pretrained = folder.path().join("pretrained");
+    let mut command = roentgen(["pretrain", "--data", text(&manifest), "--out", text(&pretrained), "--modalities", "CT"]);
+    succeed(command.args(recipe.split(' ')));
 }
 
 /// A measurement, not a test: `ARCHIVE=FOLDER cargo test --release --test archive -- --ignored --nocapture`

@@ -13,7 +13,7 @@ use crate::{
         fatbin::{ARCHS, FATBINS, KERNELS_HASH, NVCC, code_for},
     },
     task::Task,
-    train,
+    train::{self, Config},
 };
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
@@ -36,7 +36,7 @@ fn line(key: &str, value: String) -> Result<()> {
 
 /// Prints a table of what was found. Fails only if the device that was asked for, or all of the data, cannot be used.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let config = args.recipe.unchecked(args.config.as_deref())?.resolved()?;
+    let config = args.recipe.unchecked(args.config.as_deref(), |_| Ok(Config::default()))?.resolved()?;
     if let Some(data) = &config.data {
         args.machine.threads()?;
         let mut dataset = train::open(&config, data)?;
@@ -130,7 +130,7 @@ fn describe(dataset: &Dataset, survey: &Survey, size: usize) -> Result<ExitCode>
             };
             lines(noun, survey.areas.iter().map(covered))?;
         }
-        Task::MultiClass | Task::Binary | Task::MultiLabel => {
+        Task::MultiClass | Task::Binary | Task::MultiLabel | Task::Reconstruction => {
             let all = dataset.class_counts(None);
             let counts: Vec<(Split, Vec<usize>)> =
                 splits.iter().map(|&split| (split, dataset.class_counts(Some(split)))).collect();

@@ -11,6 +11,7 @@ mod machine;
 mod options;
 mod output;
 mod predict;
+mod pretrain;
 mod progress;
 mod signals;
 mod weights;
@@ -38,6 +39,8 @@ struct Cli {
 enum Command {
     /// Train a network on a folder or table of images, or go on with an interrupted run
     Finetune(Box<finetune::Args>),
+    /// Train a network to start others from, by the study's recipes: balanced (pseudo-)classes, or reconstruction
+    Pretrain(Box<pretrain::Args>),
     /// Measure a trained network on labelled images
     Evaluate(evaluate::Args),
     /// Score images with a trained network
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Finetune(args) => finetune::run(*args),
+        Command::Pretrain(args) => pretrain::run(*args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Convert(args) => convert::run(args),

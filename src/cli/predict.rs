@@ -66,7 +66,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let state = &checkpoint.state;
     let mut records = vec![];
     let unknown = match state.config.task {
-        Task::MultiClass | Task::Binary => Truth::Class(0),
+        Task::MultiClass | Task::Binary | Task::Reconstruction => Truth::Class(0),
         Task::MultiLabel | Task::Regression => Truth::Numbers(vec![0.0; state.classes.len()]),
         Task::Segmentation => Truth::Masks(vec![]),
     };

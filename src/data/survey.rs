@@ -152,7 +152,7 @@ impl Survey {
                 let column = |i: usize| areas.iter().map(|row| row[i]).filter(|&area| area > 0.0).collect();
                 self.areas = dataset.classes.iter().enumerate().map(|(i, name)| Spread::of(name, column(i))).collect();
             }
-            Task::MultiClass | Task::Binary | Task::MultiLabel => {}
+            Task::MultiClass | Task::Binary | Task::MultiLabel | Task::Reconstruction => {}
         }
         let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
         dataset

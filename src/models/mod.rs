@@ -96,6 +96,11 @@ pub fn is_dense(name: &str) -> Option<bool> {
     Some(!matches!(Plan::find(name)?, Plan::Classifier(_)))
 }
 
+/// Whether the outputs of network `name` are intensities from 0 to 1.
+pub fn ends_in_sigmoid(name: &str) -> bool {
+    name == RECONSTRUCTION
+}
+
 /// The error of a network that there is not.
 pub fn unknown(name: &str) -> Error {
     let all: Vec<_> = names().collect();

@@ -2,13 +2,13 @@
 
 use super::{Checkpoint, Config, Head, Session, step};
 use crate::{
-    Result,
+    Error, Result,
     data::{Loader, Record, Split},
     files::write_atomic,
     metrics::{Measures, Predictions},
     report::{self, Evaluation, Picture, Report, WorstCase},
 };
-use std::{path::Path, sync::atomic::AtomicBool};
+use std::{fs, path::Path, sync::atomic::AtomicBool};
 
 /// Worst cases shown for each split.
 const WORST: usize = 12;
@@ -29,8 +29,8 @@ struct Scored {
 }
 
 impl Session {
-    /// Loads the best weights, evaluates them on the test and validation splits, and writes `predictions.csv` and
-    /// `report.html`, whose head and foot are `facts` and `environment`. `None` if interrupted.
+    /// Loads the best weights, evaluates them on the test and validation splits, and writes `predictions.csv`,
+    /// `model-card.md` and `report.html`, whose head and foot are `facts` and `environment`. `None` if interrupted.
     ///
     /// # Errors
     /// A checkpoint or image that cannot be read, a file that cannot be written, a failure of the device.
@@ -56,6 +56,8 @@ impl Session {
         let summaries: Vec<_> = scored.iter().map(summary).collect();
         let page = self.report(&scored, &summaries, facts, environment)?;
         write_atomic(&self.folder.file("report.html"), page.as_bytes())?;
+        let weights = fs::read(self.folder.best()).map_err(|e| Error::io("read", &self.folder.best(), e))?;
+        write_atomic(&self.folder.file("model-card.md"), self.card(&weights, &summaries).as_bytes())?;
         Ok(Some(Finished { summaries }))
     }
 
@@ -74,7 +76,7 @@ impl Session {
         });
         let evaluations = evaluations.collect::<Result<_>>()?;
         let steps = self.steps() as u64;
-        let done = u64::from(self.state.epoch) * steps;
+        let done = self.state.step;
         let point = |t: u64| (t as f64 / steps as f64, self.schedule().at(t));
         Ok(report::render(&Report {
             title: format!("{} on {}", config.model, self.prepared.dataset.origin),
