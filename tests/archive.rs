@@ -359,7 +359,8 @@ fn a_network_trains_on_the_manifest() {
     let splits: BTreeSet<(String, String)> = splits.collect();
     assert_eq!(splits.len(), 20, "a patient is in two splits: {splits:?}");
     let pretrained = folder.path().join("pretrained");
-    let mut command = roentgen(["pretrain", "--data", text(&manifest), "--out", text(&pretrained), "--modalities", "CT"]);
+    let mut command =
+        roentgen(["pretrain", "--data", text(&manifest), "--out", text(&pretrained), "--modalities", "CT"]);
     succeed(command.args(recipe.split(' ')));
 }
 

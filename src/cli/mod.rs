@@ -54,7 +54,7 @@ enum Command {
     /// Time training steps on random data
     Bench(bench::Args),
     /// Tell what there is to compute on, and why not a GPU
-    Doctor(doctor::Args),
+    Doctor(Box<doctor::Args>),
 }
 
 /// Runs the program on its arguments. Errors go to stderr, exit code 1; wrong usage exits with 2, an interruption with 130.
@@ -79,6 +79,6 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Inspect(args) => inspect::run(args),
         Command::Weights(args) => weights::run(args),
         Command::Bench(args) => bench::run(args),
-        Command::Doctor(args) => doctor::run(args),
+        Command::Doctor(args) => doctor::run(*args),
     }
 }

@@ -28,8 +28,8 @@ pub struct Args {
     /// Checkpoint, or the folder of a run
     #[arg(value_name = "CHECKPOINT")]
     checkpoint: PathBuf,
-    /// Images (FILE#N for frame N of a volume, else its middle one, and for masks all of them), or folders of images at any
-    /// depth
+    /// Images (FILE#N for frame N of a volume, else its middle one, and for masks all of them), or folders of images
+    /// at any depth
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Leave unreadable images out instead of stopping
@@ -38,8 +38,8 @@ pub struct Args {
     /// Where the table goes [default: stdout]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Folder for the masks that a segmenting network predicts: for a volume one of its shape and place, for other images PNGs
-    /// of their size, 255 where marked
+    /// Folder for the masks that a segmenting network predicts: for a volume one of its shape and place, for other
+    /// images PNGs of their size, 255 where marked
     #[arg(long, value_name = "DIR")]
     masks: Option<PathBuf>,
     /// Side of the squares that images are fitted into before a segmenting network sees them; for one trained on crops,

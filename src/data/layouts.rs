@@ -19,13 +19,13 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
-    /// RSNA bone age 2017: tables of id, age in months and sex with folders of `<id>.png`, the official ones or those of the
-    /// study; regression with `male` as input.
+    /// RSNA bone age 2017: tables of id, age in months and sex with folders of `<id>.png`, the official ones or those
+    /// of the study; regression with `male` as input.
     RsnaBoneAge,
     /// COVID-19 Radiography: `Normal/images` and `COVID/images`, other classes unused; binary, COVID is positive.
     CovidRadiography,
-    /// LUNA16: volumes `<series>.mhd` at any depth with `annotations.csv`, or `masks/<series>.mhd`; segmentation of crops of 64
-    /// pixels around the nodules in each slice that shows them, series kept together; -1000 to 1000 HU.
+    /// LUNA16: volumes `<series>.mhd` at any depth with `annotations.csv`, or `masks/<series>.mhd`; segmentation of
+    /// crops of 64 pixels around the nodules in each slice that shows them, series kept together; -1000 to 1000 HU.
     Luna16,
     /// The same, and as many crops without a nodule.
     #[value(name = "luna16-empty")]
@@ -118,8 +118,8 @@ const BONE_AGE_COLUMNS: [&[&str]; 3] = [
     &["male", "Sex"],
 ];
 
-/// The split is that which the path of a table names; one for training alone, as officially published, leaves the rest to
-/// be drawn.
+/// The split is that which the path of a table names; one for training alone, as officially published, leaves the
+/// rest to be drawn.
 fn bone_age(root: &Path) -> Result<Vec<Listed>> {
     let mut images: BTreeMap<(Option<Split>, String), PathBuf> = BTreeMap::new();
     for path in files(root, "png")? {

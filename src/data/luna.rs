@@ -1,7 +1,8 @@
 //! LUNA16: CT volumes, nodules given by centre and diameter, and crops of slices around them.
 //!
-//! Each volume is read once, when the dataset is opened; what is kept of it are its crops, as small images of Hounsfield units in
-//! memory. So training costs no volume, and what a set needs is bounded by its nodules: 12 KB a crop.
+//! Each volume is read once, when the dataset is opened; what is kept of it are its crops, as small images of
+//! Hounsfield units in memory. So training costs no volume, and what a set needs is bounded by its nodules: 12 KB a
+//! crop.
 
 use super::{
     folder::{relative_name, stem, visible_entries},
@@ -43,12 +44,14 @@ struct Nodule {
     diameter: f64,
 }
 
-/// Every crop of the set in the folder `root`: in each slice of a nodule one around it, and with `empty` as many without any.
-/// Volumes are `<series>.mhd` or `.mha` at any depth. The nodules of a series are what `masks/<series>.mhd` (or `.mha`,
+/// Every crop of the set in the folder `root`: in each slice of a nodule one around it, and with `empty` as many
+/// without any. Volumes are `<series>.mhd` or `.mha` at any depth. The nodules of a series are what
+/// `masks/<series>.mhd` (or `.mha`,
 /// `.nii`, `.nii.gz`) marks, or else the spheres of `annotations.csv`. A series is a group.
 ///
 /// # Errors
-/// Neither masks nor annotations; none for the volumes there are; what cannot be read, by name; a nodule outside of its volume.
+/// Neither masks nor annotations; none for the volumes there are; what cannot be read, by name; a nodule outside of
+/// its volume.
 pub fn list(root: &Path, empty: bool) -> Result<Vec<Listed>> {
     let mut masks = HashMap::new();
     let is_mask_folder = |path: &Path| path.file_name().is_some_and(|name| name.eq_ignore_ascii_case("masks"));
@@ -124,8 +127,14 @@ struct Volume {
     spacing: [f64; 3],
 }
 
-/// Where the marked pixels of a slice are: `height * width` of 0 and 1.
-type Marks = BTreeMap<usize, Vec<u8>>;
+/// The nodules of a volume.
+#[derive(Default)]
+struct Nodules {
+    /// Which pixels of a slice they mark: `height * width` of 0 and 1, of slices in which there are any.
+    marks: BTreeMap<usize, Vec<u8>>,
+    /// Slice, row and column of the middle of each in each of its slices.
+    centres: Vec<(usize, usize, usize)>,
+}
 
 impl Volume {
     fn open(path: &Path) -> Result<Volume> {
@@ -137,7 +146,7 @@ impl Volume {
     }
 
     fn crops(&self, series: &str, nodules: &[Nodule], mask: Option<&PathBuf>, empty: bool) -> Result<Vec<Crop>> {
-        let (marks, mut centres) = match mask {
+        let Nodules { marks, mut centres } = match mask {
             Some(path) => self.drawn(path)?,
             None => self.spheres(nodules)?,
         };
@@ -200,8 +209,8 @@ impl Volume {
     }
 
     /// The pixels whose centres lie within the spheres, and the middle of each nodule in each of its slices.
-    fn spheres(&self, nodules: &[Nodule]) -> Result<(Marks, Vec<(usize, usize, usize)>)> {
-        let (mut marks, mut centres) = (Marks::new(), vec![]);
+    fn spheres(&self, nodules: &[Nodule]) -> Result<Nodules> {
+        let Nodules { mut marks, mut centres } = Nodules::default();
         let [width, height, slices] = self.size;
         for nodule in nodules {
             let outside = || {
@@ -262,18 +271,18 @@ impl Volume {
                 centres.push((k, row, column));
             }
         }
-        Ok((marks, centres))
+        Ok(Nodules { marks, centres })
     }
 
     /// What a volume of masks marks, and the middle of each connected part in each slice.
-    fn drawn(&self, path: &Path) -> Result<(Marks, Vec<(usize, usize, usize)>)> {
+    fn drawn(&self, path: &Path) -> Result<Nodules> {
         let mask = Volume::open(path)?;
         if mask.size != self.size {
             let problem = format!("{} has the size {:?}, and its volume {:?}", mask.name, mask.size, self.size);
             return Err(Error::unusable(problem, "masks of the size of their volumes"));
         }
         let scan = Scan::open(&mask.bytes, &mask.name)?;
-        let (mut marks, mut centres) = (Marks::new(), vec![]);
+        let Nodules { mut marks, mut centres } = Nodules::default();
         for k in 0..self.size[2] {
             let marked: Vec<u8> = scan.frame(k)?.marked().into_iter().map(u8::from).collect();
             if marked.contains(&1) {
@@ -281,7 +290,7 @@ impl Volume {
                 marks.insert(k, marked);
             }
         }
-        Ok((marks, centres))
+        Ok(Nodules { marks, centres })
     }
 }
 

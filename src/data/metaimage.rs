@@ -70,8 +70,8 @@ fn numbers<T: std::str::FromStr>(text: &str) -> Vec<T> {
     text.split_whitespace().map_while(|word| word.parse().ok()).collect()
 }
 
-/// The bytes of the file at `path` if it is a MetaImage, with the data of the file that it names behind its header. Other
-/// files come as they are.
+/// The bytes of the file at `path` if it is a MetaImage, with the data of the file that it names behind its header.
+/// Other files come as they are.
 pub fn with_data(path: &Path, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     if !is_metaimage(&bytes) {
         return Ok(bytes);

@@ -1,7 +1,7 @@
 //! NIfTI-1 and NIfTI-2 (`.nii`, `.nii.gz`): a binary header, then samples.
 //!
-//! The slices along the third axis, and along any further one, are the frames; a column is a step along the first axis, a
-//! row one along the second, as stored.
+//! The slices along the third axis, and along any further one, are the frames; a column is a step along the first
+//! axis, a row one along the second, as stored.
 
 use super::{
     dicom::Parsed,
@@ -56,7 +56,8 @@ pub fn with_frame(bytes: &[u8], index: usize) -> Option<Vec<u8>> {
     rewritten(bytes, None, Some(2), volume::part(data, index, nifti.frame_bytes()).ok()?)
 }
 
-/// The header of `bytes` before other data: of the type `code` unscaled, and of so many dimensions, where they are given.
+/// The header of `bytes` before other data: of the type `code` unscaled, and of so many dimensions, where they are
+/// given.
 fn rewritten(bytes: &[u8], code: Option<i16>, rank: Option<i64>, data: &[u8]) -> Option<Vec<u8>> {
     let (version, big_endian) = version(bytes)?;
     // Behind the header, four bytes say that there are no extensions.

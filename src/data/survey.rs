@@ -79,8 +79,8 @@ impl Spread {
 }
 
 impl Survey {
-    /// Reads every record of `dataset` as training at `size` with `intensity` would; the unreadable are taken out of it, and
-    /// the splits drawn, with `fractions` and `seed`, that it does not give.
+    /// Reads every record of `dataset` as training at `size` with `intensity` would; the unreadable are taken out of
+    /// it, and the splits drawn, with `fractions` and `seed`, that it does not give.
     pub fn of(dataset: &mut Dataset, intensity: Intensity, size: usize, fractions: &Fractions, seed: u64) -> Survey {
         let unreadable = dataset.verify(intensity, true).expect("what fails is left out");
         let mut survey = Survey { unreadable, ..Survey::default() };

@@ -104,8 +104,8 @@ impl Element {
 /// Most bytes that a packed volume is unpacked to as a whole; slices of larger ones are unpacked one by one.
 const MAX_UNPACKED: u64 = 1 << 31;
 
-/// The bytes of a file with its packed pixels unpacked, so that reading every slice unpacks them once. Other files, and those
-/// that cannot be unpacked, come as they are.
+/// The bytes of a file with its packed pixels unpacked, so that reading every slice unpacks them once. Other files,
+/// and those that cannot be unpacked, come as they are.
 pub fn unpacked(bytes: Vec<u8>) -> Vec<u8> {
     super::nifti::unpacked(&bytes, MAX_UNPACKED)
         .or_else(|| super::metaimage::unpacked(&bytes, MAX_UNPACKED))
@@ -117,8 +117,8 @@ pub fn is_volume(bytes: &[u8]) -> bool {
     super::nifti::is_nifti(bytes) || super::metaimage::is_metaimage(bytes)
 }
 
-/// The file of a mask `[frames, height, width]` of 0 and 1, in the space of the volume `bytes` (after [`unpacked`]), and its
-/// suffix; `None` if that is no NIfTI or MetaImage.
+/// The file of a mask `[frames, height, width]` of 0 and 1, in the space of the volume `bytes` (after [`unpacked`]),
+/// and its suffix; `None` if that is no NIfTI or MetaImage.
 pub fn mask_like(bytes: &[u8], mask: &[u8]) -> Option<(Vec<u8>, &'static str)> {
     if super::nifti::is_nifti(bytes) {
         let file = super::nifti::with_mask(bytes, mask)?;

@@ -17,7 +17,8 @@ use std::{
 /// Images that are predicted together, where they are files of their own.
 const TOGETHER: usize = 64;
 
-/// Predicts the masks of `records`, of a file with several frames all of them, and writes them to `folder`, if there is one.
+/// Predicts the masks of `records`, of a file with several frames all of them, and writes them to `folder`, if there
+/// is one.
 ///
 /// # Errors
 /// What cannot be read or written; two images whose masks would have one name.
@@ -77,7 +78,7 @@ fn frames(record: &Record) -> Result<Option<Frames>> {
 /// Predicts all slices of the volume `bytes`, and writes a volume for each structure.
 fn whole_volume(
     network: &mut Network,
-    volume: &Record,
+    whole: &Record,
     slices: Vec<Record>,
     bytes: &[u8],
     names: &mut Names,
@@ -86,7 +87,7 @@ fn whole_volume(
     let structures = network.state.classes.clone();
     let (k, size) = (structures.len(), network.state.config.size);
     let (width, height) = {
-        let scan = Scan::open(bytes, &volume.name)?;
+        let scan = Scan::open(bytes, &whole.name)?;
         (scan.facts().width, scan.facts().height)
     };
     let area = width * height;
@@ -95,19 +96,21 @@ fn whole_volume(
         let at = places.iter().position(|name| *name == slice.name).expect("it is a slice of the volume");
         if names.folder.is_some() {
             let mask = unfit_mask(&Head::mask(outputs), (width, height), k, size);
-            for (c, whole) in masks.iter_mut().enumerate() {
+            for (c, drawn) in masks.iter_mut().enumerate() {
                 let marked = mask.iter().skip(c).step_by(k);
-                whole[at * area..(at + 1) * area].iter_mut().zip(marked).for_each(|(to, &marked)| *to = marked);
+                drawn[at * area..(at + 1) * area].iter_mut().zip(marked).for_each(|(to, &marked)| *to = marked);
             }
         }
         Ok(())
     })?;
+    if names.folder.is_none() {
+        return Ok(());
+    }
     for (c, mask) in masks.iter().enumerate() {
-        let (file, suffix) = match names.folder {
-            Some(_) => volume::mask_like(bytes, mask).expect("the header has been read"),
-            None => return Ok(()),
-        };
-        write_atomic(&names.of(volume, &structures, c, suffix)?, &file)?;
+        let (file, suffix) = volume::mask_like(bytes, mask).ok_or_else(|| {
+            Error::unusable(format!("{} is too large to be unpacked as a whole", whole.name), "unpack it before")
+        })?;
+        write_atomic(&names.of(whole, &structures, c, suffix)?, &file)?;
     }
     Ok(())
 }

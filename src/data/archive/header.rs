@@ -1,7 +1,8 @@
 //! What a manifest says of a file: facts and tags that name nobody, and hashes of those that do.
 //!
-//! Only the tags listed here leave the archive: coded words and numbers that the basic profile of PS3.15 E lets stay, and sex
-//! and age, an age above 89 as 90. Descriptions and comments, which people write names into, are not among them.
+//! Only the tags listed here leave the archive: coded words and numbers that the basic profile of PS3.15 E lets stay,
+//! and sex and age, an age above 89 as 90. Descriptions and comments, which people write names into, are not among
+//! them.
 
 use super::key::Key;
 use crate::data::{
@@ -87,7 +88,8 @@ pub fn columns() -> impl Iterator<Item = &'static str> {
     COLUMNS.iter().map(|(name, _)| *name)
 }
 
-/// The cells of the columns for the file of these bytes, of which `facts` are known. `source` is the hash of where it is.
+/// The cells of the columns for the file of these bytes, of which `facts` are known. `source` is the hash of where it
+/// is.
 pub fn cells(bytes: &[u8], facts: &Facts, source: &str, key: &Key) -> Vec<String> {
     let read = |set: &DataSet| COLUMNS.map(|(_, cell)| cell(&File { set, facts, source, key })).to_vec();
     let of_dicom = facts.format.starts_with("DICOM").then(|| dicom::header(bytes, read).ok()).flatten();

@@ -1,7 +1,7 @@
 //! What has been done, a line a file: where a conversion goes on, and what its manifest is made from.
 //!
-//! A line is written once all images of its file are in the store. One that is cut off, by a kill or a full disk, counts as not
-//! written; a later line of the same file takes the place of an earlier one.
+//! A line is written once all images of its file are in the store. One that is cut off, by a kill or a full disk,
+//! counts as not written; a later line of the same file takes the place of an earlier one.
 
 use super::header;
 use crate::{Error, Result, files::write_atomic_with};
@@ -155,7 +155,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes `manifest.csv` and `rejected.csv`. Of files with the same bytes the manifest has the one whose hash comes first.
+    /// Writes `manifest.csv` and `rejected.csv`. Of files with the same bytes the manifest has the one whose hash
+    /// comes first.
     ///
     /// # Errors
     /// A store that cannot be written to.

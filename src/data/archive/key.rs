@@ -56,8 +56,8 @@ impl Key {
         Ok(Key(text.into_bytes()))
     }
 
-    /// HMAC-SHA-256 (RFC 2104) of `what` and the value, cut to 128 bits, in hex; `what` keeps a patient from having the hash of
-    /// a study of the same number.
+    /// HMAC-SHA-256 (RFC 2104) of `what` and the value, cut to 128 bits, in hex; `what` keeps a patient from having
+    /// the hash of a study of the same number.
     pub fn hash(&self, what: &str, value: &[u8]) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("a key of any length will do");
         mac.update(what.as_bytes());

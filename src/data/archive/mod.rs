@@ -67,8 +67,8 @@ pub enum Event<'a> {
     Known,
 }
 
-/// Converts all files in the folders (or files) `from` that the store does not have yet. `store` is made if it is not there;
-/// so much as a file is finished or will be done again, whenever the process ends. `stop` ends it in good order.
+/// Converts all files in the folders (or files) `from` that the store does not have yet. `store` is made if it is not
+/// there; so much as a file is finished or will be done again, whenever the process ends. `stop` ends it in good order.
 ///
 /// # Errors
 /// A folder that cannot be listed, a store that cannot be written to or was begun with another recipe or key.
@@ -163,7 +163,8 @@ struct Walk<'a, S> {
 }
 
 impl<S: Fn() -> bool> Walk<'_, S> {
-    /// Sends every visible file below `root` that is not known. Links to folders are not followed: they can form a loop.
+    /// Sends every visible file below `root` that is not known. Links to folders are not followed: they can form a
+    /// loop.
     fn all(&self, root: PathBuf, found: &SyncSender<Found>, done: &Sender<Done>) {
         let mut pending = vec![root.clone()];
         while let Some(path) = pending.pop() {
