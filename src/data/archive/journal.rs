@@ -50,10 +50,10 @@ pub struct Image {
 }
 
 impl Entry {
-    /// Where an image is within the store: in one of 65536 folders, so that none grows long.
+    /// Where an image is within the store: in one of 4096 folders, so that none grows long.
     pub fn path(&self, image: &Image) -> String {
         let (content, frame) = (&self.content, image.frame);
-        format!("images/{}/{}/{}-{frame}.png", &content[..2], &content[2..4], &content[4..])
+        format!("images/{}/{}-{frame}.png", &content[..3], &content[3..])
     }
 }
 
