@@ -46,8 +46,8 @@ struct Nodule {
 
 /// Every crop of the set in the folder `root`: in each slice of a nodule one around it, and with `empty` as many
 /// without any. Volumes are `<series>.mhd` or `.mha` at any depth. The nodules of a series are what
-/// `masks/<series>.mhd` (or `.mha`,
-/// `.nii`, `.nii.gz`) marks, or else the spheres of `annotations.csv`. A series is a group.
+/// `masks/<series>.mhd` (or `.mha`, `.nii`, `.nii.gz`) marks, or else the spheres of `annotations.csv`. A series is a
+/// group.
 ///
 /// # Errors
 /// Neither masks nor annotations; none for the volumes there are; what cannot be read, by name; a nodule outside of
@@ -80,7 +80,8 @@ pub fn list(root: &Path, empty: bool) -> Result<Vec<Listed>> {
             "volumes called <series>.mhd as the seriesuid of annotations.csv, or as masks/<series>.mhd",
         ));
     }
-    let volumes: Vec<(String, PathBuf)> = volumes.into_iter().collect();
+    // Of a series without a nodule there is nothing to read, unless crops without one are wanted.
+    let volumes: Vec<(String, PathBuf)> = volumes.into_iter().filter(|(series, _)| empty || known(series)).collect();
     let mut listed = vec![];
     for some in volumes.chunks(AT_ONCE) {
         let read = |(series, path): &(String, PathBuf)| {
