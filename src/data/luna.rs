@@ -358,7 +358,7 @@ impl Crop {
         };
         let masks = mask.map(|mask| file("MET_UCHAR", mask)).into_iter().collect();
         Listed {
-            name: format!("{volume}#{slice}@{row},{column}"),
+            name: format!("{volume}#{slice}@{row}x{column}"),
             truth: ListedTruth::Masks(vec![Raters { masks, agree: 1 }]),
             inputs: vec![],
             group: Some(series.into()),

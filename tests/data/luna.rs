@@ -32,7 +32,7 @@ fn copied(without: &str) -> tempfile::TempDir {
 /// Series, slice, row and column that a record's name tells.
 fn place(record: &Record) -> (String, usize, usize, usize) {
     let (volume, rest) = record.name.split_once('#').unwrap();
-    let mut numbers = rest.split(['@', ',']).map(|n| n.parse().unwrap());
+    let mut numbers = rest.split(['@', 'x']).map(|n| n.parse().unwrap());
     let series = volume.rsplit_once('/').unwrap().1.rsplit_once('.').unwrap().0;
     let mut next = || numbers.next().unwrap();
     (series.into(), next(), next(), next())
