@@ -14,7 +14,8 @@ mod predictions;
 mod ranking;
 mod table;
 
-pub use bootstrap::{Interval, Intervals};
+pub use crate::statistics::Interval;
+pub use bootstrap::Intervals;
 pub use classes::{ClassSummary, Confusion, Scores, Summary};
 pub use labels::{LabelMetrics, LabelScores, LabelSummary};
 pub use masks::{MaskCase, MaskScores, MaskSummary, StructureMetrics};
