@@ -57,6 +57,9 @@ pub struct Recipe {
     /// Seed of everything random [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
+    /// Seed of the drawn splits, to share them between several seeds [default: that of --seed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    split_seed: Option<u64>,
     /// Type of images and activations [default: bf16 on a GPU, f32 on the CPU]
     #[arg(long, value_name = "NAME")]
     precision: Option<Precision>,
@@ -106,6 +109,13 @@ pub struct Recipe {
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     drop_copies: bool,
+    /// Classes to use, say 'ct-*'; images of others are left out; may be given several times [default: all]
+    #[arg(long, value_name = "GLOB")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    classes: Vec<String>,
+    /// Share of the training images to use, the same of every class, groups whole [default: 1]
+    #[arg(long, value_name = "SHARE")]
+    train_fraction: Option<f64>,
     #[command(flatten)]
     #[serde(skip)]
     columns: ColumnFlags,

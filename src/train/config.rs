@@ -124,6 +124,8 @@ pub struct Config {
     pub batch: usize,
     /// Seed of everything random: initial weights, split, order, augmentation, dropout, intervals.
     pub seed: u64,
+    /// Seed of the split instead, so that several seeds can share one; `None` for the same.
+    pub split_seed: Option<u64>,
     /// Type of images and activations; `None` for the device's best, which the run then keeps.
     pub precision: Option<Precision>,
     /// Optimiser.
@@ -158,6 +160,10 @@ pub struct Config {
     pub skip_bad: bool,
     /// Take images out of training whose picture is also in validation or test.
     pub drop_copies: bool,
+    /// Patterns of the classes in use; images of others are left out. None for all.
+    pub classes: Vec<String>,
+    /// Share of the training images that is used; see [`crate::data::split::keep_fraction`].
+    pub train_fraction: f64,
     /// Which columns of a table say what.
     pub columns: Columns,
     /// Shares of the splits that are drawn.
@@ -188,6 +194,7 @@ impl Default for Config {
             epochs: 30,
             batch: 32,
             seed: 1,
+            split_seed: None,
             precision: None,
             optimizer: Optimizer::AdamW,
             lr: 1e-3,
@@ -205,6 +212,8 @@ impl Default for Config {
             freeze: vec![],
             skip_bad: false,
             drop_copies: false,
+            classes: vec![],
+            train_fraction: 1.0,
             columns: Columns::default(),
             split: Fractions::default(),
             intensity: Intensity::Auto,
@@ -268,6 +277,12 @@ impl Config {
             (not_negative(self.lr_min), "lr_min", self.lr_min.to_string(), "a number of at least 0"),
             (not_negative(self.warmup), "warmup", self.warmup.to_string(), "a number of epochs, at least 0"),
             (not_negative(self.weight_decay), "weight_decay", self.weight_decay.to_string(), "a number of at least 0"),
+            (
+                self.train_fraction > 0.0 && self.train_fraction <= 1.0,
+                "train_fraction",
+                self.train_fraction.to_string(),
+                "a share above 0, up to 1",
+            ),
             (self.clip_norm.is_none_or(positive), "clip_norm", format!("{:?}", self.clip_norm), "a number above 0"),
             (
                 (0.0..1.0).contains(&self.label_smoothing),
@@ -323,6 +338,9 @@ impl Config {
         }
         if weighted && matches!(resolved.task, Task::Regression | Task::Segmentation) {
             return refuse(format!("class_weights do not go with the task {}", resolved.task), "--class-weights none");
+        }
+        if !self.classes.is_empty() && !resolved.task.has_classes() {
+            return refuse(format!("classes do not go with the task {}", resolved.task), "no --classes");
         }
         if self.schedule == Course::OneCycle && self.warmup > 0.0 {
             return refuse(

@@ -8,7 +8,6 @@ mod config;
 mod finish;
 mod folder;
 mod forecast;
-pub mod glob;
 mod head;
 mod objective;
 mod optimiser;

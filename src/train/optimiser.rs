@@ -1,9 +1,10 @@
 //! Which parameters are trained, how fast, with what decay; and the optimiser's memory of each.
 
-use super::{config::Config, glob};
+use super::config::Config;
 use crate::{
     Error, Result,
     device::{Block, DType},
+    glob,
     models::Model,
     nn::{Id, Kind, Pass},
     ops::optim::{self, Limits, Progress, Rule, Scalars, Update},

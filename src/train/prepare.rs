@@ -17,7 +17,7 @@ use std::path::Path;
 pub struct Prepared {
     /// The records in use.
     pub dataset: Dataset,
-    /// The same before copies were taken out of training: what a manifest records.
+    /// The same before copies were taken out of training, and a fraction of it: what a manifest records.
     pub assigned: Dataset,
     /// The files left out because they cannot be read.
     pub skipped: Vec<Skipped>,
@@ -41,10 +41,11 @@ impl Prepared {
             }
             None => sample::dataset()?,
         };
+        dataset.keep_classes(&config.classes)?;
         let skipped = dataset.verify(config.intensity, config.skip_bad)?;
         match recorded {
             Some(manifest) => manifest::apply(&mut dataset, manifest)?,
-            None => split::assign(&mut dataset, &config.split, config.seed)?,
+            None => split::assign(&mut dataset, &config.split, config.split_seed.unwrap_or(config.seed))?,
         }
         let assigned = dataset.clone();
         let mut warnings = vec![];
@@ -54,6 +55,9 @@ impl Prepared {
                 warnings.push(format!("training images left out as copies of held-out ones: {}", dropped.len()));
             }
             split::check_training_classes(&dataset)?;
+        }
+        if config.train_fraction < 1.0 {
+            split::keep_fraction(&mut dataset, config.train_fraction, config.seed)?;
         }
         Ok(Prepared { assigned, skipped, warnings, ..Prepared::plain(dataset) }.warned())
     }
