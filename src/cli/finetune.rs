@@ -1,7 +1,7 @@
 //! `roentgen finetune`.
 
 use super::{
-    INTERRUPTED,
+    INTERRUPTED, catch_signals,
     machine::{self, Machine},
     options::Recipe,
     output::{print, say},
@@ -16,10 +16,7 @@ use crate::{
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 
 /// Arguments of `finetune`.
@@ -162,17 +159,4 @@ fn environment(device: &str) -> Vec<(String, String)> {
     ]
     .map(|(name, value)| (name.to_string(), value))
     .into()
-}
-
-/// The first signal asks for an orderly end, the second ends the program at once.
-fn catch_signals(interrupt: &Arc<AtomicBool>) -> Result<()> {
-    let flag = interrupt.clone();
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        say("\nfinishing the step; once more to stop at once");
-    };
-    ctrlc::set_handler(handler)
-        .map_err(|e| Error::unusable(format!("cannot listen for signals: {e}"), "another system"))
 }

@@ -197,15 +197,8 @@ impl Recipe {
     /// # Errors
     /// A file that cannot be read or has an unknown key, or a value that cannot be used.
     pub fn resolve(&self, file: Option<&Path>) -> Result<Config> {
-        let mut chosen = match file {
-            Some(path) => read(path)?,
-            None => Table::new(),
-        };
-        overlay(&mut chosen, self.table()?);
-        let base = if chosen.contains_key("data") { Config::default() } else { Config::for_sample() };
-        let mut table = Table::try_from(base).expect("a recipe is plain data");
-        overlay(&mut table, chosen);
-        let config: Config = table.try_into().expect("file and flags have been checked");
+        let file = file.map(read).transpose()?;
+        let config = Config::layered(file.into_iter().chain([self.table()?]));
         config.check()?;
         Ok(config)
     }
@@ -255,16 +248,4 @@ fn read(path: &Path) -> Result<Table> {
     // Read as a whole recipe first: that names unknown keys and wrong types with their line.
     toml::from_str::<Config>(&text).map_err(unusable)?;
     toml::from_str(&text).map_err(unusable)
-}
-
-/// Puts `upper` over `lower`, table by table.
-fn overlay(lower: &mut Table, upper: Table) {
-    for (key, value) in upper {
-        match (lower.get_mut(&key), value) {
-            (Some(Value::Table(lower)), Value::Table(upper)) => overlay(lower, upper),
-            (_, value) => {
-                lower.insert(key, value);
-            }
-        }
-    }
 }

@@ -7,6 +7,7 @@ use crate::{
     metrics::Measures,
     report::EpochRecord,
     task::{Monitor, Task},
+    train::Config,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -173,13 +174,41 @@ pub fn measures(of: &Measures) -> BTreeMap<String, f64> {
 const FILE: &str = "outcome.json";
 
 impl Outcome {
-    /// Adds what the test split said: the run is done.
-    pub fn tested(mut self, summaries: &[(Split, Measures)]) -> Outcome {
+    /// One of which no more is known than the recipe and its name; the names of task and arm are to be filled in.
+    pub fn blank(config: &Config, hash: &str, status: Status) -> Outcome {
+        let task = config.layout.map_or(config.task, |layout| layout.task());
+        Outcome {
+            hash: hash.into(),
+            task: String::new(),
+            arm: String::new(),
+            model: config.model.clone(),
+            fraction: config.train_fraction,
+            seed: config.seed,
+            lr: config.lr,
+            status,
+            metric: Metric::of(task),
+            value: None,
+            measures: BTreeMap::new(),
+            selected_by: None,
+            best_epoch: None,
+            curve: Curve::default(),
+            train_images: 0,
+            test_images: 0,
+            seconds: 0.0,
+            pretraining_seconds: None,
+            data: String::new(),
+            start: None,
+            predictions: None,
+        }
+    }
+
+    /// Adds what the test split said: the run, whose folder below that of the study is `place`, is done.
+    pub fn tested(mut self, summaries: &[(Split, Measures)], place: &Path) -> Outcome {
         if let Some((_, test)) = summaries.iter().find(|(split, _)| *split == Split::Test) {
             self.measures = measures(test);
         }
         self.value = self.measures.get(&self.metric.name).copied();
-        self.predictions = Some(Outcome::folder(&self.hash).join("predictions.csv"));
+        self.predictions = Some(place.join("predictions.csv"));
         self.status = Status::Done;
         self
     }
@@ -189,21 +218,21 @@ impl Outcome {
         Path::new("runs").join(hash)
     }
 
-    /// Writes it into the folder of its run, below that of the study.
+    /// Writes it into `folder`, that of its run.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn write(&self, study: &Path) -> Result<()> {
+    pub fn write(&self, folder: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self).expect("an outcome is plain data");
-        write_atomic(&study.join(Outcome::folder(&self.hash)).join(FILE), text.as_bytes())
+        write_atomic(&folder.join(FILE), text.as_bytes())
     }
 
-    /// Reads that of the run `hash`; `None` if it has none yet.
+    /// Reads that of the run in `folder`; `None` if it has none yet.
     ///
     /// # Errors
     /// A file that cannot be read or is damaged.
-    pub fn read(study: &Path, hash: &str) -> Result<Option<Outcome>> {
-        let path = study.join(Outcome::folder(hash)).join(FILE);
+    pub fn read(folder: &Path) -> Result<Option<Outcome>> {
+        let path = folder.join(FILE);
         match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| {
                 let problem = format!("{} is no outcome of a run: {e}", path.display());
@@ -212,5 +241,14 @@ impl Outcome {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("read", &path, e)),
         }
+    }
+
+    /// Forgets that of the run in `folder`.
+    ///
+    /// # Errors
+    /// A file that cannot be removed.
+    pub fn remove(folder: &Path) -> Result<()> {
+        let path = folder.join(FILE);
+        fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))
     }
 }
