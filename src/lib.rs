@@ -10,7 +10,6 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod files;
-pub mod glob;
 pub mod metrics;
 pub mod models;
 pub mod nn;

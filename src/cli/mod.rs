@@ -10,6 +10,7 @@ mod machine;
 mod options;
 mod output;
 mod predict;
+mod pretrain;
 mod progress;
 mod sweep;
 mod weights;
@@ -43,6 +44,8 @@ struct Cli {
 enum Command {
     /// Train a network on a folder or table of images, or go on with an interrupted run
     Finetune(Box<finetune::Args>),
+    /// Train a network to start others from, by the study's recipes: balanced (pseudo-)classes, or reconstruction
+    Pretrain(Box<pretrain::Args>),
     /// Compare starts, say random and pretrained weights, over tasks, networks, training fractions and seeds
     Sweep(sweep::Args),
     /// Measure a trained network on labelled images
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Finetune(args) => finetune::run(*args),
+        Command::Pretrain(args) => pretrain::run(*args),
         Command::Sweep(args) => sweep::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Predict(args) => predict::run(args),

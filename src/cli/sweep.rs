@@ -15,6 +15,7 @@ use crate::{
     train::StepProgress,
 };
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
@@ -91,7 +92,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     say(format!("folder  {}", study.folder.display()));
     say(format!("runs    {}, and {} pretrainings", study.runs(), study.all_pretrainings().len()));
     let trainer = Trainer::new(device, usize::from(args.workers));
-    let mut teller = Teller::new(&study)?;
+    let mut teller = Teller::new(&study);
     let (shard, stale) = (args.shard.unwrap_or(Shard::WHOLE), Duration::from_secs(args.stale));
     let mut worker = Worker::new(&study, shard, stale, trainer, &mut teller, &interrupt)?;
     if args.retry {
@@ -149,8 +150,9 @@ fn tell(study: &Study, results: Results, all: bool) -> Result<ExitCode> {
 
 /// Tells one line a run, and one a minute within long runs.
 struct Teller {
-    done: usize,
-    of: usize,
+    /// What has come to its end, by name: a candidate that is chosen does so twice.
+    done: HashSet<String>,
+    of: u64,
     epochs: u32,
     started: Instant,
     last_line: Instant,
@@ -160,10 +162,10 @@ struct Teller {
 const INTERVAL: Duration = Duration::from_secs(60);
 
 impl Teller {
-    fn new(study: &Study) -> Result<Teller> {
+    fn new(study: &Study) -> Teller {
         let now = Instant::now();
-        let of = study.runs() as usize + study.all_pretrainings().len();
-        Ok(Teller { done: 0, of, epochs: 0, started: now, last_line: now })
+        let of = study.runs() + study.all_pretrainings().len() as u64;
+        Teller { done: HashSet::new(), of, epochs: 0, started: now, last_line: now }
     }
 
     fn begin(&mut self, epochs: u32) {
@@ -194,7 +196,7 @@ impl Watch for Teller {
     }
 
     fn ended(&mut self, outcome: &Outcome) {
-        self.done += 1;
+        self.done.insert(outcome.hash.clone());
         let Outcome { task, model, arm, fraction, seed, lr, metric, .. } = outcome;
         let came_to = match (&outcome.status, outcome.value, outcome.selected_by) {
             (Status::Failed(reason), ..) => format!("failed: {}", reason.lines().next().unwrap_or_default()),
@@ -205,7 +207,7 @@ impl Watch for Teller {
         let seconds = self.started.elapsed().as_secs_f64();
         say(format!(
             "{:>5} of {}  {task}  {model}  {}  {arm}  lr {lr}  seed {seed}  {came_to}  {seconds:.1} s",
-            self.done,
+            self.done.len(),
             self.of,
             share(*fraction)
         ));

@@ -9,9 +9,9 @@ use crate::{
     Error, Result,
     device::{DType, cpu::Cpu},
     files::write_atomic,
-    glob,
     metrics::decimals,
     models::Model,
+    train::glob,
     weights::{self, Archive, Dtype, Listing, Tensors, Transfer},
 };
 use std::{

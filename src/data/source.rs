@@ -10,7 +10,7 @@ use super::{
     table,
     table::Columns,
 };
-use crate::{Error, Result, glob::matches, task::Task};
+use crate::{Error, Result, task::Task};
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
@@ -351,9 +351,14 @@ impl Dataset {
         Dataset::from_listing(listing, columns)
     }
 
-    /// A dataset inside the program: `csv` as in [`Dataset::open`], with paths that name entries of `files`.
-    pub fn embedded(csv: &str, files: &'static [(&'static str, &'static [u8])]) -> Result<Dataset> {
-        Dataset::from_listing(table::list_embedded(csv, files)?, &Columns::default())
+    /// A dataset inside the program: `csv` as in [`Dataset::open_for`], with paths that name entries of `files`.
+    pub fn embedded(
+        csv: &str,
+        files: &'static [(&'static str, &'static [u8])],
+        task: Task,
+        columns: &Columns,
+    ) -> Result<Dataset> {
+        Dataset::from_listing(table::list_embedded(csv, files, task, columns)?, columns)
     }
 
     pub(super) fn from_listing(listing: Listing, columns: &Columns) -> Result<Dataset> {
@@ -370,7 +375,7 @@ impl Dataset {
                 ListedTruth::Numbers(_) | ListedTruth::Masks(_) => {}
             }
         }
-        if matches!(task, Task::MultiClass | Task::Binary | Task::MultiLabel) {
+        if task.counts_classes() || task == Task::MultiLabel {
             classes.sort();
             classes.dedup();
         }
@@ -404,29 +409,6 @@ impl Dataset {
         };
         let records = listed.into_iter().map(record).collect();
         Ok(Dataset { origin, task, classes, inputs: columns.inputs.clone(), records, ignored })
-    }
-
-    /// Leaves out the records of classes that match none of `patterns`, and these classes; no pattern leaves all in.
-    ///
-    /// # Errors
-    /// A pattern that no class matches; fewer classes left than the task needs.
-    pub fn keep_classes(&mut self, patterns: &[String]) -> Result<()> {
-        if patterns.is_empty() {
-            return Ok(());
-        }
-        if let Some(pattern) = patterns.iter().find(|p| !self.classes.iter().any(|class| matches(p, class))) {
-            let problem = format!("{} has no class that matches {pattern:?}", self.origin);
-            return Err(Error::unusable(problem, format!("one of: {}", self.classes.join(", "))));
-        }
-        let kept = |class: &String| patterns.iter().any(|pattern| matches(pattern, class));
-        let all = std::mem::take(&mut self.classes);
-        self.records.retain(|record| kept(&all[record.label() as usize]));
-        self.classes = all.iter().filter(|class| kept(class)).cloned().collect();
-        for record in &mut self.records {
-            let place = self.classes.iter().position(|class| *class == all[record.label() as usize]);
-            record.truth = Truth::Class(place.expect("its class is kept") as u32);
-        }
-        check_classes(self.task, &self.origin, &self.classes)
     }
 
     /// The records of one split, in order.

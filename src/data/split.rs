@@ -122,7 +122,7 @@ struct Unit {
 /// What the shares of every split are to be right in: the classes, or the labels and all images, or all images.
 fn strata(dataset: &Dataset) -> usize {
     match dataset.task {
-        Task::MultiClass | Task::Binary => dataset.classes.len(),
+        Task::MultiClass | Task::Binary | Task::Reconstruction => dataset.classes.len(),
         Task::MultiLabel => dataset.classes.len() + 1,
         Task::Regression | Task::Segmentation => 1,
     }

@@ -289,7 +289,8 @@ impl Study {
     pub fn pretraining(&self, pretraining: usize, backbone: usize) -> Config {
         let Named { name, recipe } = &self.backbones[backbone];
         let given = Table::from_iter([("model".to_string(), name.clone().into())]);
-        Config::layered([self.recipe.clone(), recipe.clone(), self.pretrainings[pretraining].recipe.clone(), given])
+        let layers = [self.recipe.clone(), recipe.clone(), self.pretrainings[pretraining].recipe.clone(), given];
+        Config::layered(layers, Config::pretraining_defaults).expect("the task of a checked recipe")
     }
 
     /// The recipe of a task, backbone and arm under what the grid gives, paths as the file has them.
@@ -304,7 +305,7 @@ impl Study {
         let strict = Table::from_iter([("strict".to_string(), (arm.start != Start::Random).into())]);
         let layers =
             [strict, self.recipe.clone(), backbone.recipe.clone(), task.recipe.clone(), arm.recipe.clone(), given];
-        Config::layered(layers)
+        Config::layered(layers, Config::finetuning_defaults).expect("these defaults always are")
     }
 
     /// The place that a path of the file means.

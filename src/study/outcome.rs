@@ -160,6 +160,9 @@ pub fn measures(of: &Measures) -> BTreeMap<String, f64> {
             ("r2", mean(&s.numbers, |number| number.r2.value)),
             ("bias", mean(&s.numbers, |number| number.bias)),
         ],
+        Measures::Images(s) => {
+            vec![("mae", Some(s.mae.value)), ("rmse", Some(s.rmse.value)), ("psnr", Some(s.psnr.value))]
+        }
         Measures::Masks(s) => vec![
             ("dice", Some(s.dice())),
             ("iou", mean(&s.structures, |structure| structure.iou.value)),

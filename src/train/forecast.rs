@@ -8,7 +8,7 @@ use crate::{
         Device,
         dry::{Dry, Like},
     },
-    models::{self, Model},
+    models::{self, Ends, Model},
     task::Loss,
 };
 use std::{sync::Arc, time::Instant};
@@ -64,7 +64,7 @@ pub fn forecast(config: &Config, classes: usize, like: Like) -> Result<Forecast>
 /// A recipe that cannot work; a failure of the device.
 pub fn speed(config: &Config, classes: usize, device: &Arc<dyn Device>) -> Result<f64> {
     let mut trial = Trial::new(config, classes, device)?;
-    trial.batch.images = vec![0.0; config.batch * config.size * config.size * 3];
+    trial.batch.images = vec![0.0; config.batch * config.size * config.size * config.channels];
     trial.step(0)?;
     let start = Instant::now();
     trial.step(1)?;
@@ -88,7 +88,8 @@ impl Trial<'_> {
     fn new<'a>(config: &'a Config, classes: usize, device: &Arc<dyn Device>) -> Result<Trial<'a>> {
         config.check()?;
         let precision = Precision::resolve(config.precision, &**device)?;
-        let mut model = Model::new(&config.model, classes, device, precision.dtype(), config.seed)?;
+        let ends = Ends { channels: config.channels, inputs: config.columns.inputs.len(), classes };
+        let mut model = Model::between(&config.model, ends, device, precision.dtype(), config.seed)?;
         model.check_size(config.size)?;
         let weights = device.memory().in_use;
         let optimiser = Optimiser::new(&mut model, config)?;

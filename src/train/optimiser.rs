@@ -1,10 +1,9 @@
 //! Which parameters are trained, how fast, with what decay; and the optimiser's memory of each.
 
-use super::config::Config;
+use super::{config::Config, glob};
 use crate::{
     Error, Result,
     device::{Block, DType},
-    glob,
     models::Model,
     nn::{Id, Kind, Pass},
     ops::optim::{self, Limits, Progress, Rule, Scalars, Update},

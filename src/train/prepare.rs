@@ -11,7 +11,7 @@ use crate::{
     task::Task,
 };
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 /// A dataset with splits, and what is to be said about it.
 pub struct Prepared {
@@ -41,16 +41,14 @@ impl Verified {
     /// # Errors
     /// Data that cannot be listed, or do not have what the task needs.
     pub fn list(config: &Config) -> Result<Dataset> {
-        let mut dataset = match &config.data {
+        Ok(match &config.data {
             Some(path) => open(config, path)?,
-            None if config.task != Task::MultiClass => {
+            None if !config.task.counts_classes() || config.task == Task::Binary => {
                 let problem = format!("the sample inside the program has no data for the task {}", config.task);
                 return Err(Error::unusable(problem, "--data"));
             }
-            None => sample::dataset()?,
-        };
-        dataset.keep_classes(&config.classes)?;
-        Ok(dataset)
+            None => sample::dataset_for(config.task, &config.columns)?,
+        })
     }
 
     /// Lists and reads the data of `config`.
@@ -65,8 +63,8 @@ impl Verified {
 
     /// All that what is read depends on.
     pub fn key(config: &Config) -> String {
-        let Config { data, layout, task, columns, classes, intensity, skip_bad, .. } = config;
-        format!("{data:?} {layout:?} {task} {columns:?} {classes:?} {intensity} {skip_bad}")
+        let Config { data, layout, task, columns, intensity, skip_bad, .. } = config;
+        format!("{data:?} {layout:?} {task} {columns:?} {intensity} {skip_bad}")
     }
 }
 
@@ -195,6 +193,16 @@ impl Prepared {
         self.warnings.iter().for_each(|warning| say(format!("warning: {warning}")));
     }
 
+    /// What keeps splits apart, in a sentence.
+    pub fn split_rule(&self) -> String {
+        let groups: BTreeSet<_> = self.dataset.records.iter().filter_map(|record| record.group.as_ref()).collect();
+        match groups.len() {
+            0 => "by image: nothing says which images belong together, so those of one exam can be in several splits"
+                .into(),
+            n => format!("by group: {n} groups, say exams or patients, each with all its images in one split"),
+        }
+    }
+
     /// A loader of the training split.
     pub fn training_loader(&self, state: &RunState, workers: usize) -> Loader {
         let records = self.dataset.subset(Split::Train);
@@ -202,7 +210,8 @@ impl Prepared {
         let options = LoaderOptions {
             batch,
             augment: state.config.augment,
-            shuffle: true,
+            sampling: Some(state.config.sampling),
+            batches: state.config.epoch_steps(),
             // A batch of one or two would make batch normalisation erratic; the order changes, so nothing is left out for good.
             drop_last: true,
             ..options(state, workers)
@@ -238,10 +247,10 @@ impl Prepared {
     pub fn counts(&self) -> SplitCounts {
         let Dataset { task, classes, .. } = &self.dataset;
         let labels = match task {
-            Task::MultiClass | Task::Binary | Task::MultiLabel => &classes[..],
+            Task::MultiClass | Task::Binary | Task::MultiLabel | Task::Reconstruction => &classes[..],
             Task::Regression | Task::Segmentation => &[],
         };
-        let all = (!task.has_classes()).then(|| "images".to_string());
+        let all = (!task.counts_classes()).then(|| "images".to_string());
         let counts = |split| {
             let all = all.iter().map(|_| self.dataset.of(Some(split)).count());
             all.chain(self.dataset.class_counts(Some(split)).into_iter().take(labels.len())).collect()
@@ -257,7 +266,8 @@ impl Prepared {
 
 fn open(config: &Config, path: &Path) -> Result<Dataset> {
     match config.layout {
-        Some(layout) => layout.open(path),
+        Some(layout) if config.columns.only.is_empty() => layout.open(path),
+        Some(_) => Err(Error::unusable("a published layout is used whole", "leave --where out")),
         None => Dataset::open_for(config.task, path, &config.columns),
     }
 }
@@ -266,6 +276,7 @@ fn options(state: &RunState, workers: usize) -> LoaderOptions {
     let config = &state.config;
     LoaderOptions {
         size: config.size,
+        channels: config.channels,
         batch: config.batch,
         seed: config.seed,
         workers,

@@ -276,17 +276,3 @@ fn fractions_keep_groups_whole() {
         }
     }
 }
-
-#[test]
-fn classes_are_left_out_by_name() {
-    let mut dataset = listed((0..40).map(|i| (i % 4, None)));
-    let [first, second, third, _] = &dataset.classes.clone()[..] else { panic!("four classes") };
-    dataset.keep_classes(&[third.clone(), second.clone()]).unwrap();
-    assert_eq!(dataset.classes, [second.clone(), third.clone()]);
-    assert_eq!(dataset.class_counts(None), [10, 10]);
-    assert!(dataset.records.iter().all(|r| dataset.describe(r) == *second || dataset.describe(r) == *third));
-    let unknown = dataset.clone().keep_classes(&[second.clone(), first.clone()]).unwrap_err().to_string();
-    assert!(unknown.contains("no class that matches"), "{unknown}");
-    let one = dataset.keep_classes(&[second.clone()]).unwrap_err().to_string();
-    assert!(one.contains("only one class"), "{one}");
-}
