@@ -29,6 +29,7 @@ from PIL import Image
 
 OUT = Path(__file__).resolve().parent.parent / "sample"
 LONGEST = 104  # pixels of an image's longer side
+MODALITIES = {"ct": "CT", "mr": "MR", "xray": "MG"}  # DICOM's names, by the first word of a class
 
 # file name, how to get it, SHA-256 of what every run must start from
 PACKAGES = [
@@ -259,9 +260,9 @@ def main():
             image.save(buffer, "png", optimize=True)
             (OUT / path).write_bytes(buffer.getvalue())
             size += buffer.tell()
-            rows.append((path, label, group, split))
+            rows.append((path, label, group, split, MODALITIES[label.split("-")[0]]))
     with open(OUT / "index.csv", "w", newline="") as f:
-        csv.writer(f, lineterminator="\n").writerows([("path", "label", "group", "split"), *rows])
+        csv.writer(f, lineterminator="\n").writerows([("path", "label", "group", "split", "modality"), *rows])
     print(f"{len(rows)} images, {size / 1e6:.2f} MB")
     for label in sorted(images):
         print(label, {s: sum(r[1] == label and r[3] == s for r in rows) for s in ("train", "val", "test")})

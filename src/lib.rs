@@ -3,7 +3,8 @@
 //! From the machine upwards: [`device`] is memory and named kernels; [`tensor`], [`tape`] and [`ops`] compute and
 //! differentiate; [`nn`] and [`models`] are networks over named parameters, which [`trace`] looks into; [`data`] turns
 //! files into batches;
-//! [`metrics`] and [`report`] say how well it went, [`statistics`] what of it is chance.
+//! [`metrics`] and [`report`] say how well it went; [`study`] compares many runs, and [`statistics`] tells what of their
+//! differences is chance.
 
 pub mod cli;
 pub mod data;
@@ -19,6 +20,7 @@ pub mod rng;
 pub mod sample;
 pub mod shape;
 pub mod statistics;
+pub mod study;
 pub mod tape;
 pub mod task;
 pub mod tensor;

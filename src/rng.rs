@@ -38,6 +38,10 @@ pub enum Purpose {
     Depth = 8,
     /// Noise in the pixels of an augmented image.
     Noise = 9,
+    /// Order of the classes in a round of balanced sampling.
+    Round = 10,
+    /// Which of the training images a fraction keeps.
+    Fraction = 11,
 }
 
 /// A stream of random numbers, addressed by seed, purpose and two indices (say, epoch and sample).

@@ -23,6 +23,8 @@ pub enum Task {
     Regression,
     /// One or more structures: a logit for each at every pixel, sigmoid.
     Segmentation,
+    /// The image that is given: a number for each of its channels at every pixel.
+    Reconstruction,
 }
 
 /// A loss by name; see [`crate::train::Objective`] for what it is.
@@ -59,7 +61,7 @@ pub enum Monitor {
     Loss,
     /// The highest area under the ROC curve, a mean over the labels.
     Auc,
-    /// The lowest mean absolute error, a mean over the numbers.
+    /// The lowest mean absolute error, a mean over the numbers or pixels.
     Mae,
     /// The highest Dice, a mean over cases and structures.
     Dice,
@@ -87,7 +89,8 @@ impl Monitor {
 }
 
 impl Task {
-    /// Outputs of a network whose classes, labels, numbers or structures are `names`.
+    /// Outputs of a network whose classes, labels, numbers or structures are `names`; of one that reconstructs images they are
+    /// the channels instead.
     pub fn outputs(self, names: &[String]) -> usize {
         if self == Task::Binary { 1 } else { names.len() }
     }
@@ -99,6 +102,7 @@ impl Task {
             Task::Binary | Task::MultiLabel => &[Loss::Bce, Loss::Focal],
             Task::Regression => &[Loss::Mse, Loss::L1, Loss::Huber],
             Task::Segmentation => &[Loss::DiceBce, Loss::Dice, Loss::DiceMissed, Loss::Bce, Loss::Focal],
+            Task::Reconstruction => &[Loss::Mse, Loss::L1],
         }
     }
 
@@ -107,7 +111,7 @@ impl Task {
         match self {
             Task::MultiClass => &[Monitor::MacroF1, Monitor::Loss],
             Task::Binary | Task::MultiLabel => &[Monitor::Auc, Monitor::Loss],
-            Task::Regression => &[Monitor::Mae, Monitor::Loss],
+            Task::Regression | Task::Reconstruction => &[Monitor::Mae, Monitor::Loss],
             Task::Segmentation => &[Monitor::Dice, Monitor::Loss],
         }
     }
@@ -117,10 +121,20 @@ impl Task {
         matches!(self, Task::MultiClass | Task::Binary)
     }
 
+    /// Whether each image has a class, be it only to be counted and balanced by.
+    pub fn counts_classes(self) -> bool {
+        self.has_classes() || self == Task::Reconstruction
+    }
+
+    /// Whether a network for it has outputs at every pixel.
+    pub fn is_dense(self) -> bool {
+        matches!(self, Task::Segmentation | Task::Reconstruction)
+    }
+
     /// What its names stand for.
     pub fn noun(self) -> &'static str {
         match self {
-            Task::MultiClass | Task::Binary => "classes",
+            Task::MultiClass | Task::Binary | Task::Reconstruction => "classes",
             Task::MultiLabel => "labels",
             Task::Regression => "numbers",
             Task::Segmentation => "structures",

@@ -126,6 +126,29 @@ fn scans_are_surveyed_trained_on_and_predicted_by_the_same_rule() {
 }
 
 #[test]
+fn images_of_one_channel_are_trained_on_from_folded_weights() {
+    let dir = tempfile::tempdir().unwrap();
+    let [data, color, gray, onnx] = ["data", "color", "gray", "gray.onnx"].map(|name| dir.path().join(name));
+    make_images(&data, &["left", "right"], 10);
+    let begin = |run: &Path, more: &[&str]| {
+        let args: Vec<String> =
+            quick(text(&data), text(run)).into_iter().chain(more.iter().copied()).map(String::from).collect();
+        stderr(&succeed(&mut roentgen(args.iter().map(String::as_str))))
+    };
+    begin(&color, &["--epochs", "1"]);
+    let weights = color.join("best.safetensors");
+    let said = begin(&gray, &["--epochs", "1", "--channels", "1", "--weights", text(&weights), "--fold-stem"]);
+    assert!(said.contains("(folded from 3 to 1 channels)"), "{said}");
+    let output = succeed(&mut roentgen(["inspect", text(&gray)]));
+    let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(listed.contains("16 x 1 x 3 x 3"), "{listed}");
+    let image = data.join("left/003.png");
+    let output = succeed(&mut roentgen(["predict", text(&gray), text(&image)]));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 2);
+    succeed(&mut roentgen(["weights", "export", text(&gray), text(&onnx)]));
+}
+
+#[test]
 fn without_data_the_sample_is_used_and_said_so() {
     let dir = tempfile::tempdir().unwrap();
     let args = ["finetune", "--model", "mobilenet_v3_small", "--size", "32", "--epochs", "1", "--out"];
@@ -223,6 +246,8 @@ fn bad_settings_get_one_clear_error() {
     with(&["--optimizer", "adamax"], 2, &["adamax", "sgd"]);
     with(&["--lr", "nan"], 1, &["lr"]);
     with(&["--validation", "0.6", "--test", "0.5"], 1, &["0.6", "0.5"]);
+    with(&["--channels", "2"], 1, &["channels cannot be 2", "1 or 3"]);
+    with(&["--channels", "1", "--normalise", "imagenet"], 1, &["one channel", "--normalise none"]);
     with(&["--size", "8"], 1, &["8 px", "--size 32"]);
     with(&["--freeze", "layer9.*"], 1, &["layer9.*", "inspect"]);
     with(&["--freeze", "*"], 1, &["everything is frozen"]);

@@ -5,7 +5,7 @@ mod common;
 use roentgen::{
     data::Batch,
     device::{DType, Device, cpu::Cpu},
-    models::Model,
+    models::{Ends, Model},
     rng::{Purpose, Rng},
     task::Loss,
     train::{Config, Objective, Optimiser, Optimizer, step::Steps},
@@ -48,7 +48,7 @@ fn train_for(
     dtype: DType,
 ) -> (Vec<f64>, Model) {
     let config = Config { model: net.into(), optimizer: Optimizer::Sgd, ..Config::default() };
-    let mut model = Model::with_inputs(net, (CLASSES, inputs), device, dtype, 1).unwrap();
+    let mut model = Model::between(net, Ends { channels: 3, inputs, classes: CLASSES }, device, dtype, 1).unwrap();
     let optimiser = Optimiser::new(&mut model, &config).unwrap();
     let mut run = Steps::new(objective, 1);
     let batch = |step, size| Batch { inputs: vec![step as f32; IMAGES * inputs], ..batch(step, size) };

@@ -3,7 +3,7 @@
 use roentgen::{
     data::Batch,
     device::{DType, cpu::Cpu},
-    models::{self, Model},
+    models::{self, Ends, Model},
     nn::Mode,
     rng::{Purpose, Rng},
     train::{Config, Objective, Optimiser, Optimizer, step::Steps},
@@ -91,7 +91,7 @@ fn unets_score_every_pixel_of_images_of_any_size() {
 fn networks_take_images_of_one_channel() {
     let device = Cpu::new(4 << 30);
     for name in models::names().filter(|name| *name != "vgg16").chain(["unet_vgg16", "unet_reconstruction"]) {
-        let model = Model::with_channels(name, (1, 2), &device, DType::F32, 0).unwrap();
+        let model = Model::between(name, Ends { channels: 1, inputs: 0, classes: 2 }, &device, DType::F32, 0).unwrap();
         let side = model.least_size;
         let pass = model.pass(Mode::Eval);
         let scores = model.forward(&pass, &pass.images([1, side, side, 1], &vec![0.5; side * side]));

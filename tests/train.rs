@@ -2,27 +2,25 @@
 
 mod common;
 
-use common::{make_images, quick, roentgen, succeed};
+use common::{
+    make_images, quick, roentgen,
+    runs::{ALL, Stop, begin, go_on, recipe, resume, same},
+    succeed,
+};
 use roentgen::{
     data::Augment,
     device::{DType, cpu::Cpu},
     metrics::Measures,
     models::Model,
-    report::EpochRecord,
     train::{
-        Checkpoint, ClassWeights, Config, LrFactor, Objective, Observer, Optimiser, Optimizer, Outcome, RunFolder,
-        Session, StepProgress,
+        Checkpoint, ClassWeights, Config, LrFactor, Objective, Optimiser, Optimizer, Outcome,
         schedule::{Course, Schedule},
         step::Steps,
     },
     weights,
 };
 use serde_json::Value;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::{fs, path::Path, sync::atomic::AtomicBool};
 
 #[test]
 fn schedules_equal_pytorch() {
@@ -54,75 +52,6 @@ fn schedules_are_finite_at_every_length() {
             let schedule = Schedule { course, rate: 1.0, least: 0.0, total, warmup: 0 };
             assert!((0..total + 5).all(|t| (0.0..=1.0).contains(&schedule.at(t))), "{course:?} over {total} steps");
         }
-    }
-}
-
-/// Raises a flag after a number of steps, or when it sees validation begin.
-struct Stop<'a> {
-    after: usize,
-    flag: &'a AtomicBool,
-}
-
-impl Observer for Stop<'_> {
-    fn step(&mut self, _: &StepProgress) {
-        self.after -= 1;
-        self.flag.store(self.after == 0, Ordering::Relaxed);
-    }
-    fn epoch(&mut self, _: &EpochRecord, _: bool) {}
-    fn note(&mut self, _: &str) {}
-}
-
-fn recipe(data: &Path) -> Config {
-    Config {
-        data: Some(data.into()),
-        model: "mobilenet_v3_small".into(),
-        size: 32,
-        epochs: 2,
-        batch: 8,
-        ..Config::default()
-    }
-}
-
-fn begin(config: &Config, out: &Path, workers: usize) -> Session {
-    let folder = RunFolder::create(out, false).unwrap();
-    Session::begin(config.clone(), folder, &Cpu::new(1 << 30), workers).unwrap().0
-}
-
-/// Trains until `steps` steps are done, or to the end and through the final evaluation.
-fn go_on(mut session: Session, steps: usize) -> Outcome {
-    let flag = AtomicBool::new(false);
-    let outcome = session.train(&mut Stop { after: steps, flag: &flag }, &flag).unwrap();
-    if outcome == Outcome::Complete {
-        session.finish(&[], &[], &flag).unwrap().unwrap();
-    }
-    outcome
-}
-
-fn resume(out: &Path, workers: usize) -> Session {
-    let folder = RunFolder::resume(out).unwrap();
-    Session::resume(&Checkpoint::open(&folder.last()).unwrap(), folder, &Cpu::new(1 << 30), workers).unwrap()
-}
-
-const ALL: usize = usize::MAX;
-
-/// What a run must reproduce to the byte: all but wall times and the report, which shows them.
-fn result(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut result: Vec<_> = ["best.safetensors", "last.safetensors", "predictions.csv", "manifest.csv", "config.toml"]
-        .map(|name| (name.into(), fs::read(out.join(name)).unwrap()))
-        .into();
-    let history = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
-    let timeless = history.lines().map(|line| {
-        let record: EpochRecord = serde_json::from_str(line).unwrap();
-        format!("{:?}\n", EpochRecord { seconds: 0.0, images_per_second: 0.0, ..record })
-    });
-    result.push(("metrics.jsonl".into(), timeless.collect::<String>().into_bytes()));
-    result
-}
-
-#[track_caller]
-fn same(a: &Path, b: &Path, what: &str) {
-    for ((name, a), (_, b)) in result(a).into_iter().zip(result(b)) {
-        assert!(a == b, "{what}: {} differs", name.display());
     }
 }
 

@@ -1,7 +1,7 @@
 //! `roentgen finetune`.
 
 use super::{
-    INTERRUPTED,
+    INTERRUPTED, catch_signals,
     machine::{self, Machine},
     options::Recipe,
     output::{print, say},
@@ -10,23 +10,21 @@ use super::{
 use crate::{
     Error, Result,
     device::Device,
-    train::{Checkpoint, Outcome, RunFolder, Session},
+    train::{Checkpoint, Config, Outcome, RunFolder, Session},
     weights::Matched,
 };
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
+use toml::Table;
 
 /// Arguments of `finetune`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    recipe: Recipe,
+    pub recipe: Recipe,
     /// TOML file with any of the recipe's keys; flags override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -48,14 +46,19 @@ pub struct Args {
 
 /// Trains, and tells on stderr how it goes.
 pub fn run(args: Args) -> Result<ExitCode> {
+    train(&args, "finetune", Config::finetuning_defaults)
+}
+
+/// The same for `command`, with the defaults that it has beside what is chosen.
+pub fn train(args: &Args, command: &str, defaults: impl FnOnce(&Table) -> Result<Config>) -> Result<ExitCode> {
     let interrupt = Arc::new(AtomicBool::new(false));
     let mut session = match &args.resume {
-        Some(folder) => resume(&args, folder)?,
-        None => begin(&args)?,
+        Some(folder) => resume(args, folder)?,
+        None => begin(args, defaults)?,
     };
     let folder = session.folder.path().display().to_string();
     catch_signals(&interrupt)?;
-    let mut progress = Progress::new(session.state.config.epochs, session.steps(), session.state.step);
+    let mut progress = Progress::new(session.state.config.epochs, session.schedule().total, session.state.step);
     let outcome = session.train(&mut progress, &interrupt);
     progress.close();
     let finished = match outcome? {
@@ -65,7 +68,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Outcome::Interrupted => None,
     };
     let Some(finished) = finished else {
-        say(format!("interrupted; everything is saved. To go on:\n  roentgen finetune --resume {folder}"));
+        say(format!("interrupted; everything is saved. To go on:\n  roentgen {command} --resume {folder}"));
         return Ok(ExitCode::from(INTERRUPTED));
     };
     for (split, summary) in &finished.summaries {
@@ -75,8 +78,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn begin(args: &Args) -> Result<Session> {
-    let config = args.recipe.resolve(args.config.as_deref())?;
+fn begin(args: &Args, defaults: impl FnOnce(&Table) -> Result<Config>) -> Result<Session> {
+    let config = args.recipe.resolve(args.config.as_deref(), defaults)?;
     let device = args.machine.device()?;
     let path = args.out.clone().unwrap_or_else(|| RunFolder::next(&config.model));
     let folder = RunFolder::create(&path, args.force)?;
@@ -125,6 +128,7 @@ fn introduce(session: &Session, device: &Arc<dyn Device>) {
     ));
     say(format!("data    {}", session.prepared.dataset.origin));
     session.prepared.tell(&mut |line| say(line));
+    say(format!("split   {}", session.prepared.split_rule()));
     say(format!("run     {}", session.folder.path().display()));
 }
 
@@ -162,17 +166,4 @@ fn environment(device: &str) -> Vec<(String, String)> {
     ]
     .map(|(name, value)| (name.to_string(), value))
     .into()
-}
-
-/// The first signal asks for an orderly end, the second ends the program at once.
-fn catch_signals(interrupt: &Arc<AtomicBool>) -> Result<()> {
-    let flag = interrupt.clone();
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        say("\nfinishing the step; once more to stop at once");
-    };
-    ctrlc::set_handler(handler)
-        .map_err(|e| Error::unusable(format!("cannot listen for signals: {e}"), "another system"))
 }

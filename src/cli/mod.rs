@@ -10,13 +10,21 @@ mod machine;
 mod options;
 mod output;
 mod predict;
+mod pretrain;
 mod progress;
+mod sweep;
 mod weights;
 
-use crate::Result;
+use crate::{Error, Result};
 use clap::{Parser, Subcommand};
 use output::say;
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// Fine-tune convolutional networks on radiology images.
 #[derive(Parser)]
@@ -36,6 +44,10 @@ struct Cli {
 enum Command {
     /// Train a network on a folder or table of images, or go on with an interrupted run
     Finetune(Box<finetune::Args>),
+    /// Train a network to start others from, by the study's recipes: balanced (pseudo-)classes, or reconstruction
+    Pretrain(Box<pretrain::Args>),
+    /// Compare starts, say random and pretrained weights, over tasks, networks, training fractions and seeds
+    Sweep(sweep::Args),
     /// Measure a trained network on labelled images
     Evaluate(evaluate::Args),
     /// Score images with a trained network
@@ -68,6 +80,8 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Finetune(args) => finetune::run(*args),
+        Command::Pretrain(args) => pretrain::run(*args),
+        Command::Sweep(args) => sweep::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Inspect(args) => inspect::run(args),
@@ -75,4 +89,17 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(args) => bench::run(args),
         Command::Doctor(args) => doctor::run(args),
     }
+}
+
+/// The first signal asks for an orderly end, the second ends the program at once.
+fn catch_signals(interrupt: &Arc<AtomicBool>) -> Result<()> {
+    let flag = interrupt.clone();
+    let handler = move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        say("\nfinishing the step; once more to stop at once");
+    };
+    ctrlc::set_handler(handler)
+        .map_err(|e| Error::unusable(format!("cannot listen for signals: {e}"), "another system"))
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    data::{Augment, Intensity, Layout, Normalise},
+    data::{Augment, Intensity, Layout, Normalise, Sampling},
     task::{Loss, Monitor, Task},
     train::{ClassWeights, Config, Optimizer, Precision, schedule::Course},
 };
@@ -37,7 +37,7 @@ pub struct Recipe {
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     copy_head: bool,
-    /// Fold the first convolution of --weights to three channels if it has another number
+    /// Fold the first convolution of --weights to --channels if it has another number
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     fold_stem: bool,
@@ -48,15 +48,27 @@ pub struct Recipe {
     /// Side of the square images, in pixels [default: 224; 64 for the sample]
     #[arg(long, value_name = "PX")]
     size: Option<usize>,
+    /// Channels of an image: 1, or 3 that are repeated from its gray values [default: 3]
+    #[arg(long, value_name = "N")]
+    channels: Option<usize>,
     /// Epochs at most [default: 30; 12 for the sample]
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
     /// Images in a step [default: 32; 16 for the sample]
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    /// Steps in all, dealt to the epochs evenly whatever the size of the data [default: epochs show all images]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=i64::MAX as u64))]
+    steps: Option<u64>,
+    /// How often images come: once an epoch, or every class as often as the largest [default: natural]
+    #[arg(long, value_name = "NAME")]
+    sampling: Option<Sampling>,
     /// Seed of everything random [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
+    /// Seed of the drawn splits, to share them between several seeds [default: that of --seed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    split_seed: Option<u64>,
     /// Type of images and activations [default: bf16 on a GPU, f32 on the CPU]
     #[arg(long, value_name = "NAME")]
     precision: Option<Precision>,
@@ -94,6 +106,9 @@ pub struct Recipe {
     /// Stop after this many epochs without improvement; 0 for never [default: 0]
     #[arg(long, value_name = "EPOCHS")]
     patience: Option<u32>,
+    /// Look at the validation split, and keep the best weights, after this share of an epoch [default: 1]
+    #[arg(long, value_name = "SHARE")]
+    validate_every: Option<f64>,
     /// Leave parameters as they are whose names match, say 'layer1.*'; may be given several times
     #[arg(long, value_name = "GLOB")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -106,6 +121,9 @@ pub struct Recipe {
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     drop_copies: bool,
+    /// Share of the training images to use, the same of every class, groups whole [default: 1]
+    #[arg(long, value_name = "SHARE")]
+    train_fraction: Option<f64>,
     #[command(flatten)]
     #[serde(skip)]
     columns: ColumnFlags,
@@ -163,6 +181,10 @@ struct ColumnFlags {
     /// Raters who must have marked a pixel [default: 1]
     #[arg(long, value_name = "N")]
     agree: Option<usize>,
+    /// Use only rows with one of these values in a column, say 'modality=CT,MR'; may be given several times
+    #[arg(long = "where", value_name = "COLUMN=VALUE,...")]
+    #[serde(rename = "where", skip_serializing_if = "Vec::is_empty")]
+    only: Vec<String>,
     /// The class whose probability a binary network gives [default: the last by name]
     #[arg(long, value_name = "CLASS")]
     positive: Option<String>,
@@ -182,20 +204,18 @@ fn normalise(name: &str) -> std::result::Result<Normalise, String> {
 }
 
 impl Recipe {
-    /// The configuration: defaults (those for the sample if no data are named), overlaid by `file`, overlaid by the flags.
+    /// Uses only rows for which `condition` holds too.
+    pub fn narrow(&mut self, condition: String) {
+        self.columns.only.push(condition);
+    }
+
+    /// The configuration: the defaults for what is chosen, overlaid by `file`, overlaid by the flags.
     ///
     /// # Errors
     /// A file that cannot be read or has an unknown key, or a value that cannot be used.
-    pub fn resolve(&self, file: Option<&Path>) -> Result<Config> {
-        let mut chosen = match file {
-            Some(path) => read(path)?,
-            None => Table::new(),
-        };
-        overlay(&mut chosen, self.table()?);
-        let base = if chosen.contains_key("data") { Config::default() } else { Config::for_sample() };
-        let mut table = Table::try_from(base).expect("a recipe is plain data");
-        overlay(&mut table, chosen);
-        let config: Config = table.try_into().expect("file and flags have been checked");
+    pub fn resolve(&self, file: Option<&Path>, defaults: impl FnOnce(&Table) -> Result<Config>) -> Result<Config> {
+        let file = file.map(read).transpose()?;
+        let config = Config::layered(file.into_iter().chain([self.table()?]), defaults)?;
         config.check()?;
         Ok(config)
     }
@@ -245,16 +265,4 @@ fn read(path: &Path) -> Result<Table> {
     // Read as a whole recipe first: that names unknown keys and wrong types with their line.
     toml::from_str::<Config>(&text).map_err(unusable)?;
     toml::from_str(&text).map_err(unusable)
-}
-
-/// Puts `upper` over `lower`, table by table.
-fn overlay(lower: &mut Table, upper: Table) {
-    for (key, value) in upper {
-        match (lower.get_mut(&key), value) {
-            (Some(Value::Table(lower)), Value::Table(upper)) => overlay(lower, upper),
-            (_, value) => {
-                lower.insert(key, value);
-            }
-        }
-    }
 }

@@ -54,7 +54,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     check(&args, state)?;
     let mut records = vec![];
     let unknown = match state.config.task {
-        Task::MultiClass | Task::Binary => Truth::Class(0),
+        Task::MultiClass | Task::Binary | Task::Reconstruction => Truth::Class(0),
         Task::MultiLabel | Task::Regression => Truth::Numbers(vec![0.0; state.classes.len()]),
         Task::Segmentation => Truth::Masks(vec![]),
     };

@@ -25,10 +25,10 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For a run of `epochs` epochs of `steps` steps, of which `done` are done.
-    pub fn new(epochs: u32, steps: usize, done: u64) -> Progress {
+    /// For a run of `epochs` epochs and `steps` steps in all, of which `done` are done.
+    pub fn new(epochs: u32, steps: u64, done: u64) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(u64::from(epochs) * steps as u64).with_position(done);
+            let bar = ProgressBar::new(steps).with_position(done);
             let style =
                 ProgressStyle::with_template("{msg}  {wide_bar}  {percent} %  ETA {eta}").expect("a fixed text");
             bar.with_style(style)
@@ -72,20 +72,19 @@ impl Observer for Progress {
         }
     }
 
+    fn interim(&mut self, (step, steps): (usize, usize), record: &EpochRecord, best: bool) {
+        let place = format!("epoch {:>2}/{}  step {step}/{steps}", record.epoch, self.epochs);
+        self.line(&format!("{place}{}{}", validation(record), if best { "  best" } else { "" }));
+        self.rate = Rate::default();
+    }
+
     fn epoch(&mut self, record: &EpochRecord, best: bool) {
-        let validation = match record.validation_loss {
-            Some(loss) => {
-                let measured = record.measured();
-                let measured = measured.iter().map(|(name, value)| format!(", {name} {value}"));
-                format!("  validation loss {loss:.4}{}", measured.collect::<String>())
-            }
-            None => String::new(),
-        };
         let text = format!(
-            "epoch {:>2}/{}  loss {:.4}{validation}  {:.1} images/s  {:.1} s{}",
+            "epoch {:>2}/{}  loss {:.4}{}  {:.1} images/s  {:.1} s{}",
             record.epoch,
             self.epochs,
             record.train_loss,
+            validation(record),
             record.images_per_second,
             record.seconds,
             if best { "  best" } else { "" }
@@ -98,6 +97,13 @@ impl Observer for Progress {
     fn note(&mut self, text: &str) {
         self.line(text);
     }
+}
+
+/// What the validation split said, if there is one.
+fn validation(record: &EpochRecord) -> String {
+    let Some(loss) = record.validation_loss else { return String::new() };
+    let measured = record.measured().into_iter().map(|(name, value)| format!(", {name} {value}"));
+    format!("  validation loss {loss:.4}{}", measured.collect::<String>())
 }
 
 /// Images a second, smoothed over about ten steps.

@@ -29,9 +29,12 @@ pub fn list(task: Task, root: &Path, columns: &Columns) -> Result<Listing> {
     if folders.is_empty() {
         return Err(found.no_class_folders());
     }
-    if matches!(task, Task::MultiLabel | Task::Regression) || !columns.inputs.is_empty() {
+    let beyond = [(&columns.inputs, "numbers beside"), (&columns.only, "other columns of")];
+    let beyond = beyond.into_iter().find_map(|(asked, what)| (!asked.is_empty()).then_some(what));
+    let numbers = matches!(task, Task::MultiLabel | Task::Regression).then(|| format!("{} of", task.noun()));
+    if let Some(what) = numbers.or(beyond.map(str::to_string)) {
         return Err(Error::unusable(
-            format!("the folder {} cannot say the {} of an image", root.display(), task.noun()),
+            format!("the folder {} cannot say the {what} an image", root.display()),
             "a CSV that names the images and holds the numbers",
         ));
     }

@@ -12,13 +12,11 @@ use super::{
     intensity::Intensity,
     normalise::Normalise,
     resize::fit_mask,
+    sampling::{Sampling, Sequence, Turn},
     scaling::Scaling,
     source::{Record, Skipped, Truth},
 };
-use crate::{
-    Result,
-    rng::{Purpose, Rng},
-};
+use crate::Result;
 use std::{
     collections::BTreeMap,
     ops::Range,
@@ -35,6 +33,8 @@ use std::{
 pub struct LoaderOptions {
     /// Side of the square images, in pixels.
     pub size: usize,
+    /// Channels of an image: 1, or 3 that are repeated from its gray values.
+    pub channels: usize,
     /// Images in a batch; the last of an epoch may have fewer.
     pub batch: usize,
     /// Seed of order and augmentation.
@@ -51,8 +51,10 @@ pub struct LoaderOptions {
     pub targets: Scaling,
     /// Scaling of the numbers beside an image.
     pub inputs: Scaling,
-    /// A new order in every epoch; otherwise that of the records.
-    pub shuffle: bool,
+    /// Records as they are drawn for training; otherwise all of them in their own order.
+    pub sampling: Option<Sampling>,
+    /// Batches in an epoch of drawn records; else so many that every record comes.
+    pub batches: Option<usize>,
     /// Leave unreadable files out of their batch and note them in [`Loader::skipped`], instead of failing.
     pub skip_bad: bool,
     /// Leave out a last batch that is not full.
@@ -68,6 +70,7 @@ impl Default for LoaderOptions {
     fn default() -> Self {
         LoaderOptions {
             size: 224,
+            channels: 3,
             batch: 32,
             seed: 0,
             workers: 2,
@@ -76,7 +79,8 @@ impl Default for LoaderOptions {
             normalise: Normalise::none(),
             targets: Scaling::default(),
             inputs: Scaling::default(),
-            shuffle: false,
+            sampling: None,
+            batches: None,
             skip_bad: false,
             drop_last: false,
             cache_bytes: 1 << 30,
@@ -88,7 +92,7 @@ impl Default for LoaderOptions {
 /// Images of one step and what is true of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// `[n, size, size, 3]`, normalised.
+    /// `[n, size, size, channels]`, normalised.
     pub images: Vec<f32>,
     /// Class of each image; 0 where the truth is none.
     pub labels: Vec<u32>,
@@ -120,13 +124,17 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A loader of `records` (say, those of one split). Panics if size or batch is 0.
+    /// A loader of `records` (say, those of one split). Panics if size or batch is 0, or if there
+    /// are to be neither 1 nor 3 channels.
     #[track_caller]
     pub fn new(records: Vec<Record>, options: LoaderOptions) -> Loader {
         assert!(options.size > 0 && options.batch > 0, "Loader::new: size and batch must be at least 1");
+        assert!([1, 3].contains(&options.channels), "Loader::new: {} channels are neither 1 nor 3", options.channels);
         assert!(u32::try_from(records.len()).is_ok(), "Loader::new: more than 2^32 records");
         let cache = Cache::new(records.len(), options.cache_bytes);
-        Loader { shared: Arc::new(Shared { records, options, cache, skipped: Mutex::default() }) }
+        let classes = records.iter().map(Record::label);
+        let sequence = options.sampling.map(|sampling| Sequence::new(classes, sampling, options.seed));
+        Loader { shared: Arc::new(Shared { records, sequence, options, cache, skipped: Mutex::default() }) }
     }
 
     /// The records, as [`Batch::indices`] count them.
@@ -164,42 +172,53 @@ impl Loader {
 /// What all workers read.
 struct Shared {
     records: Vec<Record>,
+    sequence: Option<Sequence>,
     options: LoaderOptions,
     cache: Cache,
     skipped: Mutex<BTreeMap<u32, String>>,
 }
 
 impl Shared {
+    /// Records in an epoch, before a last batch is dropped.
+    fn turns(&self) -> usize {
+        match (&self.sequence, self.options.batches) {
+            (None, _) => self.records.len(),
+            (Some(sequence), None) => sequence.whole(),
+            (Some(_), Some(batches)) => batches * self.options.batch,
+        }
+    }
+
     fn batches(&self) -> usize {
-        let (n, batch) = (self.records.len(), self.options.batch);
+        let (n, batch) = (self.turns(), self.options.batch);
         if self.options.drop_last { n / batch } else { n.div_ceil(batch) }
     }
 
-    fn order(&self, epoch: u32) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.records.len() as u32).collect();
-        if self.options.shuffle {
-            Rng::new(self.options.seed, Purpose::Order, epoch, 0).shuffle(&mut order);
+    fn order(&self, epoch: u32) -> Vec<Turn> {
+        let (turns, epoch) = (self.turns() as u64, u64::from(epoch));
+        match &self.sequence {
+            Some(sequence) => sequence.at(epoch * turns..(epoch + 1) * turns),
+            None => (0..turns as u32).map(|record| Turn { record, pass: 0 }).collect(),
         }
-        order
     }
 
     /// The positions of batch `b` in the epoch's order.
     fn span(&self, b: usize) -> Range<usize> {
         let start = b * self.options.batch;
-        start..(start + self.options.batch).min(self.records.len())
+        start..(start + self.options.batch).min(self.turns())
     }
 
     /// The batch of these records, or `None` once `stop` is set.
-    fn batch(&self, epoch: u32, indices: &[u32], stop: &AtomicBool) -> Option<Result<Batch>> {
-        let size = self.options.size;
-        let area = 3 * size * size;
-        let mut batch = Batch { images: vec![0.0; indices.len() * area], size, ..Batch::default() };
-        for &index in indices {
+    fn batch(&self, turns: &[Turn], stop: &AtomicBool) -> Option<Result<Batch>> {
+        let LoaderOptions { size, channels, .. } = self.options;
+        let area = size * size * channels;
+        let mut batch = Batch { images: vec![0.0; turns.len() * area], size, ..Batch::default() };
+        for &turn in turns {
+            let index = turn.record;
             if stop.load(Ordering::Relaxed) {
                 return None;
             }
             let start = batch.len() * area;
-            match self.write_image(epoch, index, &mut batch.images[start..start + area]) {
+            match self.write_image(turn, &mut batch.images[start..start + area]) {
                 Ok(mask) => {
                     let record = &self.records[index as usize];
                     match &record.truth {
@@ -222,12 +241,17 @@ impl Shared {
         Some(Ok(batch))
     }
 
-    /// Writes image `index` as epoch `epoch` varies it, and gives its mask, varied alike.
-    fn write_image(&self, epoch: u32, index: u32, out: &mut [f32]) -> Result<Vec<u8>> {
-        let LoaderOptions { size, seed, augment, normalise, .. } = &self.options;
+    /// Writes the image of a turn as that turn varies it, and gives its mask, varied alike.
+    fn write_image(&self, turn: Turn, out: &mut [f32]) -> Result<Vec<u8>> {
+        let index = turn.record;
+        let LoaderOptions { size, channels, seed, augment, normalise, .. } = &self.options;
         let fitted = self.cache.get(index as usize, || Fitted::read(&self.records[index as usize], &self.options))?;
-        let variation = augment.draw(*seed, epoch, index);
-        normalise.apply(&variation.apply(&fitted.image.to_unit(), *size), out);
+        let variation = augment.draw(*seed, turn.pass, index);
+        let varied = variation.apply(&fitted.image.to_unit(), *size);
+        match channels {
+            1 => normalise.apply::<1>(&varied, out),
+            _ => normalise.apply::<3>(&varied, out),
+        }
         match fitted.mask.len() / (size * size) {
             0 => Ok(vec![]),
             k => Ok(variation.apply_mask(&fitted.mask, *size, k)),
@@ -294,8 +318,7 @@ impl Cache {
 /// The batches of one epoch, in order.
 pub struct Epoch {
     shared: Arc<Shared>,
-    epoch: u32,
-    order: Arc<Vec<u32>>,
+    order: Arc<Vec<Turn>>,
     /// Batch that the first worker began with.
     first: usize,
     next: usize,
@@ -320,7 +343,7 @@ impl Epoch {
             let (sender, batches) = sync_channel(1);
             let make = move || {
                 for b in (from_batch + w..end).step_by(count) {
-                    let Some(batch) = shared.batch(epoch, &order[shared.span(b)], &stop) else { return };
+                    let Some(batch) = shared.batch(&order[shared.span(b)], &stop) else { return };
                     // Sending fails once the epoch has been dropped.
                     if sender.send(batch).is_err() {
                         return;
@@ -331,14 +354,14 @@ impl Epoch {
             Worker { batches, thread: thread.expect("the system starts a thread") }
         };
         let workers = (0..count).map(worker).collect();
-        Epoch { shared, epoch, order, first: from_batch, next: from_batch, end, stop, workers }
+        Epoch { shared, order, first: from_batch, next: from_batch, end, stop, workers }
     }
 
     /// Batch `next`, from the worker whose turn it is.
     fn produce(&mut self) -> Result<Batch> {
         if self.workers.is_empty() {
-            let indices = &self.order[self.shared.span(self.next)];
-            return self.shared.batch(self.epoch, indices, &self.stop).expect("only Drop sets stop");
+            let turns = &self.order[self.shared.span(self.next)];
+            return self.shared.batch(turns, &self.stop).expect("only Drop sets stop");
         }
         let turn = (self.next - self.first) % self.workers.len();
         match self.workers[turn].batches.recv() {

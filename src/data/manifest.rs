@@ -86,6 +86,7 @@ fn read(path: &Path) -> Result<HashMap<String, Row>> {
     Ok(rows)
 }
 
-fn hex(digest: &[u8; 32]) -> String {
+/// A digest as text.
+pub(crate) fn hex(digest: &[u8; 32]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -22,6 +22,7 @@ mod metaimage;
 mod nifti;
 pub mod normalise;
 pub mod resize;
+pub mod sampling;
 mod scaling;
 pub mod scan;
 pub mod source;
@@ -40,6 +41,7 @@ pub use layouts::Layout;
 pub use loader::{Batch, Epoch, Loader, LoaderOptions};
 pub use normalise::Normalise;
 pub use resize::{fit, fit_plain};
+pub use sampling::Sampling;
 pub use scaling::Scaling;
 pub use scan::{Facts, Frame, Scan};
 pub use source::{Dataset, Fingerprint, Raters, Record, Skipped, Source, Split, Truth};
@@ -62,6 +64,6 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<Gray> {
 pub fn read_image(path: &Path, size: usize, intensity: Intensity, normalise: &Normalise) -> Result<Vec<f32>> {
     let gray = Source::of_path(path).fitted(&path.display().to_string(), size, intensity)?;
     let mut image = vec![0.0; size * size * 3];
-    normalise.apply(&gray.to_unit(), &mut image);
+    normalise.apply::<3>(&gray.to_unit(), &mut image);
     Ok(image)
 }

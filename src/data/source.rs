@@ -351,9 +351,14 @@ impl Dataset {
         Dataset::from_listing(listing, columns)
     }
 
-    /// A dataset inside the program: `csv` as in [`Dataset::open`], with paths that name entries of `files`.
-    pub fn embedded(csv: &str, files: &'static [(&'static str, &'static [u8])]) -> Result<Dataset> {
-        Dataset::from_listing(table::list_embedded(csv, files)?, &Columns::default())
+    /// A dataset inside the program: `csv` as in [`Dataset::open_for`], with paths that name entries of `files`.
+    pub fn embedded(
+        csv: &str,
+        files: &'static [(&'static str, &'static [u8])],
+        task: Task,
+        columns: &Columns,
+    ) -> Result<Dataset> {
+        Dataset::from_listing(table::list_embedded(csv, files, task, columns)?, columns)
     }
 
     pub(super) fn from_listing(listing: Listing, columns: &Columns) -> Result<Dataset> {
@@ -370,7 +375,7 @@ impl Dataset {
                 ListedTruth::Numbers(_) | ListedTruth::Masks(_) => {}
             }
         }
-        if matches!(task, Task::MultiClass | Task::Binary | Task::MultiLabel) {
+        if task.counts_classes() || task == Task::MultiLabel {
             classes.sort();
             classes.dedup();
         }

@@ -3,7 +3,14 @@
 use super::source::{Listed, ListedTruth, Listing, Raters, Source, Split};
 use crate::{Error, Result, task::Task};
 use serde::{Deserialize, Serialize};
-use std::{collections::HashMap, fs, path::Path};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs,
+    path::Path,
+};
+
+/// The class of images that have none, where none is needed.
+const UNLABELLED: &str = "image";
 
 /// Which columns of a table say what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +30,9 @@ pub struct Columns {
     pub masks: Vec<String>,
     /// How many raters must have marked a pixel.
     pub agree: usize,
+    /// Which rows are used: `COLUMN=VALUE,...`, one of these values in that column; all of these if there are several.
+    #[serde(rename = "where", skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     /// The class that a binary network gives the probability of; `None` for the last in byte order.
     pub positive: Option<String>,
 }
@@ -38,6 +48,7 @@ impl Default for Columns {
             inputs: vec![],
             masks: vec![],
             agree: 1,
+            only: vec![],
             positive: None,
         }
     }
@@ -80,10 +91,15 @@ pub fn list_file(task: Task, path: &Path, columns: &Columns) -> Result<Listing> 
 }
 
 /// The records of a CSV text whose paths name entries of `files`.
-pub fn list_embedded(csv: &str, files: &'static [(&'static str, &'static [u8])]) -> Result<Listing> {
+pub fn list_embedded(
+    csv: &str,
+    files: &'static [(&'static str, &'static [u8])],
+    task: Task,
+    columns: &Columns,
+) -> Result<Listing> {
     let files: HashMap<&str, &'static [u8]> = files.iter().copied().collect();
     let find = |name: &str| files.get(name).copied().map(Source::Embedded);
-    let listing = list(csv, Task::MultiClass, &Columns::default(), "the embedded table", find)?;
+    let listing = list(csv, task, columns, "the embedded table", find)?;
     Ok(Listing { origin: "embedded sample".into(), ..listing })
 }
 
@@ -117,6 +133,46 @@ impl<'a> Header<'a> {
     }
 }
 
+/// The values that rows must have in a column to be used.
+struct Condition<'a> {
+    column: &'a str,
+    place: usize,
+    values: Vec<&'a str>,
+    /// What rows have there.
+    found: BTreeSet<String>,
+}
+
+impl<'a> Condition<'a> {
+    /// That of a text `COLUMN=VALUE,...`.
+    fn parse(text: &'a str, header: &Header) -> Result<Condition<'a>> {
+        let (column, values) = text.split_once('=').ok_or_else(|| {
+            Error::unusable(format!("{text:?} does not say which rows to use"), "--where COLUMN=VALUE,...")
+        })?;
+        let values = values.split(',').map(str::trim).collect();
+        Ok(Condition { column, place: header.need(column)?, values, found: BTreeSet::new() })
+    }
+
+    fn holds(&mut self, row: &csv::StringRecord) -> bool {
+        let value = &row[self.place];
+        if !self.found.contains(value) {
+            self.found.insert(value.into());
+        }
+        self.values.contains(&value)
+    }
+
+    /// An error if a value is in no row.
+    fn check(&self, table: &str) -> Result<()> {
+        let Some(missing) = self.values.iter().find(|value| !self.found.contains(**value)) else { return Ok(()) };
+        let found: Vec<&str> = self.found.iter().take(MOST_FOUND).map(String::as_str).collect();
+        let more = if self.found.len() > MOST_FOUND { ", ..." } else { "" };
+        let problem = format!("no row of {table} has {missing:?} in the column {:?}", self.column);
+        Err(Error::unusable(problem, format!("one of: {}{more}", found.join(", "))))
+    }
+}
+
+/// Values of a column that an error lists.
+const MOST_FOUND: usize = 20;
+
 /// Positions of the columns in a row.
 struct Places {
     path: usize,
@@ -143,7 +199,7 @@ impl Places {
                 columns.check_raters(raters.len())?;
                 masks.push(raters.into_iter().map(|name| header.need(name)).collect::<Result<_>>()?);
             }
-        } else {
+        } else if task != Task::Reconstruction || columns.target.iter().any(|name| header.find(name).is_some()) {
             target = all(&columns.target)?;
         }
         Ok(Places {
@@ -171,11 +227,20 @@ fn list(
     }
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let malformed = |e: csv::Error| Error::unusable(format!("{table} is no valid CSV: {e}"), "mend that line");
-    let places = Places::find(&Header::new(reader.headers().map_err(malformed)?, table), task, columns)?;
+    let names = reader.headers().map_err(malformed)?.clone();
+    let header = Header::new(&names, table);
+    let places = Places::find(&header, task, columns)?;
+    let conditions = columns.only.iter().map(|text| Condition::parse(text, &header));
+    let mut conditions = conditions.collect::<Result<Vec<_>>>()?;
     let mut first_at = HashMap::new();
     let mut listed = Vec::new();
     for row in reader.records() {
         let row = row.map_err(malformed)?;
+        // Each has to see every row.
+        let unmet = conditions.iter_mut().map(|condition| condition.holds(&row)).filter(|holds| !holds).count();
+        if unmet > 0 {
+            continue;
+        }
         let start = row.position().map_or(0, csv::Position::byte) as usize;
         let refused = |(problem, remedy): (String, &str)| {
             Error::unusable(format!("{table}, line {}: {problem}", line_at(text, start)), remedy)
@@ -187,8 +252,9 @@ fn list(
         }
         listed.push(record);
     }
+    conditions.iter().try_for_each(|condition| condition.check(table))?;
     let names = match task {
-        Task::MultiClass | Task::Binary => vec![],
+        Task::MultiClass | Task::Binary | Task::Reconstruction => vec![],
         Task::MultiLabel if columns.target.len() == 1 => vec![],
         Task::MultiLabel | Task::Regression => columns.target.clone(),
         Task::Segmentation => columns.structures().map(|(name, _)| name.to_string()).collect(),
@@ -239,6 +305,7 @@ fn read_row(
         places.iter().zip(names).map(read).collect::<std::result::Result<Vec<f32>, Refusal>>()
     };
     let truth = match task {
+        Task::Reconstruction => ListedTruth::Class(filled(places.target.first().copied()).unwrap_or(UNLABELLED).into()),
         Task::MultiClass | Task::Binary => {
             let Some(label) = filled(places.target.first().copied()) else {
                 return Err((format!("the label of {name:?} is empty"), "fill it in, or remove the line"));

@@ -2,11 +2,12 @@
 //!
 //! Each task has its scores and its summary: [`Scores`] and [`Summary`] of one class of several, [`LabelScores`] and
 //! [`LabelSummary`] of yes-or-no answers, [`NumberScores`] and [`NumberSummary`] of regression, [`MaskScores`] and
-//! [`MaskSummary`] of segmentation. [`Predictions`] and [`Measures`] are whichever it is.
+//! [`MaskSummary`] of segmentation, [`ImageScores`] and [`ImageSummary`] of reconstruction. [`Predictions`] and [`Measures`] are whichever it is.
 
 mod bootstrap;
 pub mod calibration;
 mod classes;
+mod images;
 mod labels;
 pub mod masks;
 mod numbers;
@@ -17,6 +18,7 @@ mod table;
 pub use crate::statistics::Interval;
 pub use bootstrap::Intervals;
 pub use classes::{ClassSummary, Confusion, Scores, Summary};
+pub use images::{ImageScores, ImageSummary};
 pub use labels::{LabelMetrics, LabelScores, LabelSummary};
 pub use masks::{MaskCase, MaskScores, MaskSummary, StructureMetrics};
 pub use numbers::{Measured, NumberMetrics, NumberScores, NumberSummary};

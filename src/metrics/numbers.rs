@@ -105,7 +105,7 @@ impl NumberSummary {
 }
 
 /// How often a sample counts.
-type Weight<'a> = dyn Fn(usize) -> f64 + 'a;
+pub(super) type Weight<'a> = dyn Fn(usize) -> f64 + 'a;
 
 fn number(scores: &NumberScores, k: usize, seed: Option<u64>) -> NumberMetrics {
     let n = scores.len();

@@ -1,7 +1,8 @@
 //! Scores and metrics of whichever task a network is for.
 
 use super::{
-    LabelScores, LabelSummary, MaskCase, MaskScores, MaskSummary, NumberScores, NumberSummary, Scores, Summary,
+    ImageScores, ImageSummary, LabelScores, LabelSummary, MaskCase, MaskScores, MaskSummary, NumberScores,
+    NumberSummary, Scores, Summary,
 };
 use std::fmt;
 
@@ -16,6 +17,8 @@ pub enum Predictions {
     Numbers(NumberScores),
     /// Masks.
     Masks(MaskScores),
+    /// Images that were given.
+    Images(ImageScores),
 }
 
 /// All metrics of one evaluation. Printing them gives the tables for a terminal.
@@ -29,6 +32,8 @@ pub enum Measures {
     Numbers(NumberSummary),
     /// Of masks.
     Masks(MaskSummary),
+    /// Of reconstructed images.
+    Images(ImageSummary),
 }
 
 impl Predictions {
@@ -39,6 +44,7 @@ impl Predictions {
             Predictions::Labels(scores) => scores.len(),
             Predictions::Numbers(scores) => scores.len(),
             Predictions::Masks(scores) => scores.len(),
+            Predictions::Images(scores) => scores.len(),
         }
     }
 
@@ -54,6 +60,7 @@ impl Predictions {
             Predictions::Labels(scores) => scores.worst(k),
             Predictions::Numbers(scores) => scores.worst(k),
             Predictions::Masks(scores) => scores.worst(k),
+            Predictions::Images(scores) => scores.worst(k),
         }
     }
 
@@ -66,6 +73,7 @@ impl Predictions {
             (Predictions::Labels(scores), seed) => Measures::Labels(LabelSummary::new(scores, seed)),
             (Predictions::Numbers(scores), seed) => Measures::Numbers(NumberSummary::new(scores, seed)),
             (Predictions::Masks(scores), seed) => Measures::Masks(MaskSummary::new(scores, seed)),
+            (Predictions::Images(scores), seed) => Measures::Images(ImageSummary::new(scores, seed)),
         }
     }
 
@@ -88,6 +96,7 @@ impl Predictions {
             Predictions::Masks(MaskScores { names, .. }) => {
                 each(names, &["pixels_", "dice_", "iou_", "hd95_"], &["predicted_"])
             }
+            Predictions::Images(_) => ["mae", "rmse"].map(String::from).into(),
         }
     }
 
@@ -127,6 +136,7 @@ impl Predictions {
                 };
                 scores.case(i).iter().flat_map(cells).collect()
             }
+            Predictions::Images(scores) => [scores.mae[i], scores.mse[i].sqrt()].map(|x| (x as f32).to_string()).into(),
         }
     }
 }
@@ -138,6 +148,7 @@ impl fmt::Display for Measures {
             Measures::Labels(summary) => summary.fmt(f),
             Measures::Numbers(summary) => summary.fmt(f),
             Measures::Masks(summary) => summary.fmt(f),
+            Measures::Images(summary) => summary.fmt(f),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{Interval, LabelSummary, MaskSummary, Measured, NumberSummary, classes::Summary};
+use super::{ImageSummary, Interval, LabelSummary, MaskSummary, Measured, NumberSummary, classes::Summary};
 
 /// Stands for a value that does not exist.
 pub const DASH: &str = "–";
@@ -142,6 +142,17 @@ impl fmt::Display for MaskSummary {
                 s.without_hd95.to_string(),
             ]
         }));
+        aligned(f, &rows)
+    }
+}
+
+impl fmt::Display for ImageSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "over {}; in brackets 95 % intervals; in the units of the network's input", images(self.samples))?;
+        let rows = [
+            row(["MAE", "RMSE", "PSNR (dB)"]),
+            row([&with_range(&self.mae, 4), &with_range(&self.rmse, 4), &with_range(&self.psnr, 2)]),
+        ];
         aligned(f, &rows)
     }
 }

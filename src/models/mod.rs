@@ -96,6 +96,11 @@ pub fn is_dense(name: &str) -> Option<bool> {
     Some(!matches!(Plan::find(name)?, Plan::Classifier(_)))
 }
 
+/// Whether the outputs of network `name` are intensities from 0 to 1.
+pub fn ends_in_sigmoid(name: &str) -> bool {
+    name == RECONSTRUCTION
+}
+
 /// The error of a network that there is not.
 pub fn unknown(name: &str) -> Error {
     let all: Vec<_> = names().collect();
@@ -161,6 +166,19 @@ impl Network for Classifier {
     }
 }
 
+/// What goes into a network and what comes out.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// Channels of an image.
+    pub channels: usize,
+    /// Numbers around 0 that are given beside an image. They enter the last linear layer together with the features; that
+    /// layer is linear in both, so their part of it is a layer of its own, `inputs.weight` and `inputs.bias`, whose result
+    /// is added to the outputs, and the backbone stays as it is.
+    pub inputs: usize,
+    /// Number of classes, or of other outputs.
+    pub classes: usize,
+}
+
 /// A network with its parameters on a device.
 pub struct Model {
     /// Its name.
@@ -186,46 +204,15 @@ impl Model {
     /// # Errors
     /// An unknown name, or a failure of the device.
     pub fn new(name: &str, classes: usize, device: &Arc<dyn Device>, dtype: DType, seed: u64) -> Result<Model> {
-        Model::with_channels(name, (3, classes), device, dtype, seed)
+        Model::between(name, Ends { channels: 3, inputs: 0, classes }, device, dtype, seed)
     }
 
-    /// The same for images of any number of channels, given with the number of outputs.
+    /// The same between any `ends`.
     ///
     /// # Errors
     /// As [`Model::new`].
-    pub fn with_channels(
-        name: &str,
-        (channels, classes): (usize, usize),
-        device: &Arc<dyn Device>,
-        dtype: DType,
-        seed: u64,
-    ) -> Result<Model> {
-        Model::make(name, (channels, classes, 0), device, dtype, seed)
-    }
-
-    /// The same, given so many `inputs` beside each image of three channels: numbers around 0 that enter the last linear
-    /// layer together with the features. That layer is linear in both, so their part of it is a layer of its own,
-    /// `inputs.weight` and `inputs.bias`, whose result is added to the outputs, and the backbone stays as it is.
-    ///
-    /// # Errors
-    /// As [`Model::new`].
-    pub fn with_inputs(
-        name: &str,
-        (classes, inputs): (usize, usize),
-        device: &Arc<dyn Device>,
-        dtype: DType,
-        seed: u64,
-    ) -> Result<Model> {
-        Model::make(name, (3, classes, inputs), device, dtype, seed)
-    }
-
-    fn make(
-        name: &str,
-        (channels, classes, inputs): (usize, usize, usize),
-        device: &Arc<dyn Device>,
-        dtype: DType,
-        seed: u64,
-    ) -> Result<Model> {
+    pub fn between(name: &str, ends: Ends, device: &Arc<dyn Device>, dtype: DType, seed: u64) -> Result<Model> {
+        let Ends { channels, inputs, classes } = ends;
         let plan = Plan::find(name).ok_or_else(|| unknown(name))?;
         let mut builder = Builder::default();
         let network = plan.declare(&mut builder, channels, classes);

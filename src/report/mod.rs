@@ -1,6 +1,7 @@
 //! The report of a run: one self-contained HTML page, with no script and nothing to load.
 
 mod classes;
+mod images;
 mod labels;
 mod masks;
 mod numbers;
@@ -71,12 +72,27 @@ pub struct EpochRecord {
     /// Mean Dice on the validation split.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_dice: Option<f64>,
+    /// Looks at the validation split before the end of the epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interim: Vec<Interim>,
     /// Learning rate of the epoch's last step.
     pub learning_rate: f64,
     /// Wall time of training and validation together.
     pub seconds: f64,
     /// Training images a second, validation not counted.
     pub images_per_second: f64,
+}
+
+/// A look at the validation split within an epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Interim {
+    /// Steps done in the epoch.
+    pub step: usize,
+    /// Loss, as [`EpochRecord::validation_loss`].
+    #[serde(with = "nan_as_null")]
+    pub loss: f64,
+    /// What tells the best epoch.
+    pub monitored: Option<f64>,
 }
 
 impl EpochRecord {
@@ -95,6 +111,7 @@ impl EpochRecord {
             }
             Measures::Numbers(summary) => self.validation_mae = Some(summary.mae()),
             Measures::Masks(summary) => self.validation_dice = Some(summary.dice()),
+            Measures::Images(summary) => self.validation_mae = Some(summary.mae.value),
         }
     }
 
@@ -104,7 +121,7 @@ impl EpochRecord {
             ("accuracy", self.validation_accuracy.map(percent)),
             ("macro F1", self.validation_macro_f1.map(|v| decimals(v, 3))),
             ("AUC", self.validation_auc.map(|v| decimals(v, 3))),
-            ("MAE", self.validation_mae.map(|v| decimals(v, 3))),
+            ("MAE", self.validation_mae.map(|v| decimals(v, if v < 0.1 { 4 } else { 3 }))),
             ("Dice", self.validation_dice.map(|v| decimals(v, 3))),
         ];
         values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -195,6 +212,10 @@ fn case_lines(predictions: &Predictions, i: usize) -> Vec<CaseLine> {
                 CaseLine { role: "predicted", right: false, text: scores.names[k].clone(), value, share: 0.0 }
             };
             (0..scores.names.len()).map(line).collect()
+        }
+        Predictions::Images(scores) => {
+            let (text, value) = ("mean absolute error".into(), decimals(scores.mae[i], 4));
+            vec![CaseLine { role: "off by", right: false, text, value, share: 0.0 }]
         }
         Predictions::Masks(scores) => {
             let line = |(name, case): (&String, &crate::metrics::MaskCase)| {

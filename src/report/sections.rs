@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::svg::{Axis, Chart, Line};
-use super::{EpochRecord, Evaluation, Report, SplitCounts, WorstCase, classes, labels, masks, numbers};
+use super::{EpochRecord, Evaluation, Report, SplitCounts, WorstCase, classes, images, labels, masks, numbers};
 use crate::metrics::{Measures, decimals};
 
 /// More skipped files than this are counted, not listed.
@@ -55,6 +55,7 @@ pub fn large(evaluation: &Evaluation) -> Markup {
         Measures::Labels(summary) => labels::large(split, summary),
         Measures::Numbers(summary) => numbers::large(split, summary),
         Measures::Masks(summary) => masks::large(split, summary),
+        Measures::Images(summary) => images::large(split, summary),
     }
 }
 
@@ -220,6 +221,9 @@ pub fn evaluation(evaluation: &Evaluation) -> Markup {
         }
         Measures::Numbers(summary) => {
             (numbers::full(summary), "The images with the largest errors, worst first, as the network saw them.")
+        }
+        Measures::Images(_) => {
+            (images::full(), "The images with the largest absolute errors, worst first, as they were given.")
         }
         Measures::Masks(summary) => (
             masks::full(summary),

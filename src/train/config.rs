@@ -3,7 +3,7 @@
 use super::schedule::Course;
 use crate::{
     Error, Result,
-    data::{Augment, Columns, Fractions, Intensity, Layout, Normalise},
+    data::{Augment, Columns, Fractions, Intensity, Layout, Normalise, Sampling},
     device::{DType, Device},
     models,
     ops::optim::Rule,
@@ -112,18 +112,26 @@ pub struct Config {
     pub weights: Option<PathBuf>,
     /// Start from its head too.
     pub copy_head: bool,
-    /// Fold its first convolution to three channels if it has another number.
+    /// Fold its first convolution to the channels of the images if it has another number.
     pub fold_stem: bool,
     /// Refuse it if it does not fill everything but the head.
     pub strict: bool,
     /// Side of the square images, in pixels.
     pub size: usize,
+    /// Channels of an image: 1, or 3 that are repeated from its gray values, as weights of color images want them.
+    pub channels: usize,
     /// Epochs at most.
     pub epochs: u32,
+    /// Steps in all, dealt to the epochs evenly whatever the size of the data; `None` for epochs that show all of them.
+    pub steps: Option<u64>,
     /// Images in a step.
     pub batch: usize,
+    /// How often images come.
+    pub sampling: Sampling,
     /// Seed of everything random: initial weights, split, order, augmentation, dropout, intervals.
     pub seed: u64,
+    /// Seed of the split instead, so that several seeds can share one; `None` for the same.
+    pub split_seed: Option<u64>,
     /// Type of images and activations; `None` for the device's best, which the run then keeps.
     pub precision: Option<Precision>,
     /// Optimiser.
@@ -152,12 +160,16 @@ pub struct Config {
     pub monitor: Option<Monitor>,
     /// Epochs without improvement after which training stops; 0 for never.
     pub patience: u32,
+    /// Share of an epoch after which the validation split is looked at, and the best weights kept; 1 for once an epoch.
+    pub validate_every: f64,
     /// Patterns of the parameters that stay as they are.
     pub freeze: Vec<String>,
     /// Leave unreadable images out, and say so, instead of refusing the data.
     pub skip_bad: bool,
     /// Take images out of training whose picture is also in validation or test.
     pub drop_copies: bool,
+    /// Share of the training images that is used; see [`crate::data::split::keep_fraction`].
+    pub train_fraction: f64,
     /// Which columns of a table say what.
     pub columns: Columns,
     /// Shares of the splits that are drawn.
@@ -185,9 +197,13 @@ impl Default for Config {
             fold_stem: false,
             strict: false,
             size: 224,
+            channels: 3,
             epochs: 30,
+            steps: None,
             batch: 32,
+            sampling: Sampling::Natural,
             seed: 1,
+            split_seed: None,
             precision: None,
             optimizer: Optimizer::AdamW,
             lr: 1e-3,
@@ -202,9 +218,11 @@ impl Default for Config {
             class_weights: ClassWeights::None,
             monitor: None,
             patience: 0,
+            validate_every: 1.0,
             freeze: vec![],
             skip_bad: false,
             drop_copies: false,
+            train_fraction: 1.0,
             columns: Columns::default(),
             split: Fractions::default(),
             intensity: Intensity::Auto,
@@ -238,8 +256,16 @@ impl Config {
             self.task = layout.task();
             self.columns.inputs = layout.inputs();
         }
+        if let (Some(steps), Some(epoch)) = (self.steps, self.epoch_steps()) {
+            self.epochs = steps.div_ceil(epoch as u64) as u32;
+        }
         let loss = self.task.choose("loss", self.loss, self.task.losses())?;
         Ok(Config { loss: Some(loss), monitor: Some(self.monitor()?), ..self })
+    }
+
+    /// Steps in an epoch, where the steps are given; the last epoch may have fewer.
+    pub fn epoch_steps(&self) -> Option<usize> {
+        Some(self.steps?.div_ceil(u64::from(self.epochs)) as usize)
     }
 
     /// How to start from `weights`.
@@ -261,13 +287,27 @@ impl Config {
         let Normalise { mean, std } = self.normalise;
         let rules = [
             ((1..=4096).contains(&self.size), "size", self.size.to_string(), "1 to 4096 pixels"),
+            ([1, 3].contains(&self.channels), "channels", self.channels.to_string(), "1 or 3"),
             (self.epochs >= 1, "epochs", self.epochs.to_string(), "at least 1"),
+            (self.steps != Some(0), "steps", "0".into(), "at least 1"),
             // Batch normalisation needs a spread.
             ((2..=65536).contains(&self.batch), "batch", self.batch.to_string(), "2 to 65536 images"),
             (positive(self.lr), "lr", self.lr.to_string(), "a number above 0, say 1e-3"),
             (not_negative(self.lr_min), "lr_min", self.lr_min.to_string(), "a number of at least 0"),
             (not_negative(self.warmup), "warmup", self.warmup.to_string(), "a number of epochs, at least 0"),
             (not_negative(self.weight_decay), "weight_decay", self.weight_decay.to_string(), "a number of at least 0"),
+            (
+                self.train_fraction > 0.0 && self.train_fraction <= 1.0,
+                "train_fraction",
+                self.train_fraction.to_string(),
+                "a share above 0, up to 1",
+            ),
+            (
+                self.validate_every > 0.0 && self.validate_every <= 1.0,
+                "validate_every",
+                self.validate_every.to_string(),
+                "a share of an epoch above 0, up to 1",
+            ),
             (self.clip_norm.is_none_or(positive), "clip_norm", format!("{:?}", self.clip_norm), "a number above 0"),
             (
                 (0.0..1.0).contains(&self.label_smoothing),
@@ -302,9 +342,10 @@ impl Config {
         }
         let dense = models::is_dense(&self.model).ok_or_else(|| models::unknown(&self.model))?;
         let resolved = self.clone().resolved()?;
-        match (dense, resolved.task == Task::Segmentation) {
+        match (dense, resolved.task.is_dense()) {
             (false, true) => {
-                return refuse(format!("{} draws no masks", self.model), &format!("--model unet_{}", self.model));
+                let what = if resolved.task == Task::Segmentation { "masks" } else { "images" };
+                return refuse(format!("{} draws no {what}", self.model), &format!("--model unet_{}", self.model));
             }
             (true, false) => {
                 return refuse(
@@ -314,6 +355,16 @@ impl Config {
             }
             _ => {}
         }
+        if models::ends_in_sigmoid(&self.model) {
+            let reason = match resolved.task {
+                Task::Reconstruction if self.normalise == Normalise::none() => None,
+                Task::Reconstruction => Some("gives intensities from 0 to 1, not normalised ones"),
+                _ => Some("reconstructs images and draws no masks"),
+            };
+            if let Some(reason) = reason {
+                return refuse(format!("{} {reason}", self.model), "a U-Net over a backbone, say unet_resnet18");
+            }
+        }
         let weighted = self.class_weights != ClassWeights::None;
         if self.label_smoothing > 0.0 && resolved.task != Task::MultiClass {
             return refuse(
@@ -321,8 +372,20 @@ impl Config {
                 "--label-smoothing 0",
             );
         }
-        if weighted && matches!(resolved.task, Task::Regression | Task::Segmentation) {
+        if weighted && !matches!(resolved.task, Task::MultiClass | Task::Binary | Task::MultiLabel) {
             return refuse(format!("class_weights do not go with the task {}", resolved.task), "--class-weights none");
+        }
+        if self.sampling == Sampling::Balanced && !resolved.task.counts_classes() {
+            return refuse(
+                format!("balanced sampling does not go with the task {}", resolved.task),
+                "--sampling natural",
+            );
+        }
+        if self.channels == 1 && !self.normalise.is_gray() {
+            return refuse(
+                format!("{:?} does not go with images of one channel: its channels differ", self.normalise),
+                "--normalise none, or --channels 3",
+            );
         }
         if self.schedule == Course::OneCycle && self.warmup > 0.0 {
             return refuse(

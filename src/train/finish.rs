@@ -2,13 +2,13 @@
 
 use super::{Checkpoint, Config, Head, Session, step};
 use crate::{
-    Result,
+    Error, Result,
     data::{Loader, Record, Split},
     files::write_atomic,
     metrics::{Measures, Predictions},
     report::{self, Evaluation, Picture, Report, WorstCase},
 };
-use std::{path::Path, sync::atomic::AtomicBool};
+use std::{fs, path::Path, sync::atomic::AtomicBool};
 
 /// Worst cases shown for each split.
 const WORST: usize = 12;
@@ -29,8 +29,8 @@ struct Scored {
 }
 
 impl Session {
-    /// Loads the best weights, evaluates them on the test and validation splits, and writes `predictions.csv` and
-    /// `report.html`, whose head and foot are `facts` and `environment`. `None` if interrupted.
+    /// Loads the best weights, evaluates them on the test and validation splits, and writes `predictions.csv`,
+    /// `model-card.md` and `report.html`, whose head and foot are `facts` and `environment`. `None` if interrupted.
     ///
     /// # Errors
     /// A checkpoint or image that cannot be read, a file that cannot be written, a failure of the device.
@@ -56,6 +56,8 @@ impl Session {
         let summaries: Vec<_> = scored.iter().map(summary).collect();
         let page = self.report(&scored, &summaries, facts, environment)?;
         write_atomic(&self.folder.file("report.html"), page.as_bytes())?;
+        let weights = fs::read(self.folder.best()).map_err(|e| Error::io("read", &self.folder.best(), e))?;
+        write_atomic(&self.folder.file("model-card.md"), self.card(&weights, &summaries).as_bytes())?;
         Ok(Some(Finished { summaries }))
     }
 
@@ -74,7 +76,7 @@ impl Session {
         });
         let evaluations = evaluations.collect::<Result<_>>()?;
         let steps = self.steps() as u64;
-        let done = u64::from(self.state.epoch) * steps;
+        let done = self.state.step;
         let point = |t: u64| (t as f64 / steps as f64, self.schedule().at(t));
         Ok(report::render(&Report {
             title: format!("{} on {}", config.model, self.prepared.dataset.origin),
@@ -119,8 +121,8 @@ impl Session {
     }
 }
 
-/// Writes `path,split` and, for each image of `splits`, what is true and what is predicted, to `path`; the columns are those
-/// of [`Predictions::columns`].
+/// Writes `path,split`, `group` if any image of `splits` has one, and for each what is true and what is predicted, to `path`; the
+/// columns are those of [`Predictions::columns`].
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -128,11 +130,15 @@ pub fn write_predictions(path: &Path, splits: &[(Split, &[Record], &Predictions)
     let mut table = csv::Writer::from_writer(vec![]);
     let in_memory = "a Vec can be written to";
     let columns = splits.first().map_or(vec![], |(_, _, predictions)| predictions.columns(true));
-    table.write_record(["path", "split"].map(String::from).into_iter().chain(columns)).expect(in_memory);
+    let grouped = splits.iter().any(|(_, records, _)| records.iter().any(|record| record.group.is_some()));
+    let group = |text: &str| grouped.then(|| text.to_string());
+    let head = ["path", "split"].map(String::from).into_iter().chain(group("group"));
+    table.write_record(head.chain(columns)).expect(in_memory);
     for (split, records, predictions) in splits {
         for (i, record) in records.iter().enumerate() {
             let facts = [record.name.clone(), split.name().into()];
-            table.write_record(facts.into_iter().chain(predictions.cells(i, true))).expect(in_memory);
+            let facts = facts.into_iter().chain(group(record.group.as_deref().unwrap_or_default()));
+            table.write_record(facts.chain(predictions.cells(i, true))).expect(in_memory);
         }
     }
     write_atomic(path, &table.into_inner().expect(in_memory))

@@ -17,7 +17,7 @@ use std::{
 pub struct RunFolder(PathBuf);
 
 /// Every file that a run writes.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "config.toml",
     "manifest.csv",
     "metrics.jsonl",
@@ -27,6 +27,7 @@ const FILES: [&str; 9] = [
     "last.json",
     "predictions.csv",
     "report.html",
+    "model-card.md",
 ];
 
 impl RunFolder {

@@ -3,7 +3,7 @@
 use super::{state::RunState, step::softmax};
 use crate::{
     data::{Batch, Record, Scaling, Truth},
-    metrics::{LabelScores, MaskCase, MaskScores, NumberScores, Predictions, Scores},
+    metrics::{ImageScores, LabelScores, MaskCase, MaskScores, NumberScores, Predictions, Scores},
     task::Task,
 };
 
@@ -50,6 +50,7 @@ impl Head {
                 Predictions::Numbers(NumberScores { names, spreads, ..NumberScores::default() })
             }
             Task::Segmentation => Predictions::Masks(MaskScores { names, ..MaskScores::default() }),
+            Task::Reconstruction => Predictions::Images(ImageScores::default()),
         }
     }
 
@@ -77,6 +78,11 @@ impl Head {
                     let Truth::Numbers(numbers) = truth else { unreachable!("regression is of numbers") };
                     scores.truths.extend(numbers.iter().copied().map(f64::from));
                 }
+            }
+            Predictions::Images(scores) => {
+                let area = outputs.len() / batch.len();
+                let pairs = batch.images.chunks_exact(area).zip(outputs.chunks_exact(area));
+                pairs.for_each(|(image, outputs)| scores.push(image, outputs));
             }
             Predictions::Masks(scores) => {
                 let k = self.names.len();

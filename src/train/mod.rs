@@ -3,6 +3,7 @@
 //! [`Session`] is a run in memory. It is begun from a [`Config`] or taken up from a checkpoint, [`Session::train`] takes it
 //! epoch by epoch to the end or to an interruption, and [`Session::finish`] evaluates what it kept.
 
+mod card;
 pub mod checkpoint;
 mod config;
 mod finish;
@@ -10,9 +11,11 @@ mod folder;
 mod forecast;
 pub mod glob;
 mod head;
+mod layers;
 mod objective;
 mod optimiser;
 mod prepare;
+mod pretraining;
 pub mod schedule;
 mod state;
 pub mod step;
@@ -21,11 +24,11 @@ pub use checkpoint::Checkpoint;
 pub use config::{ClassWeights, Config, LrFactor, Optimizer, Precision};
 pub use finish::{Finished, write_predictions};
 pub use folder::RunFolder;
-pub use forecast::{Forecast, forecast};
+pub use forecast::{Forecast, forecast, speed};
 pub use head::Head;
 pub use objective::Objective;
 pub use optimiser::Optimiser;
-pub use prepare::Prepared;
+pub use prepare::{Prepared, Verified};
 pub use state::{Best, Partial, RunState};
 
 use crate::{
@@ -34,7 +37,7 @@ use crate::{
     device::Device,
     metrics::{Measures, Predictions},
     models::Model,
-    report::EpochRecord,
+    report::{EpochRecord, Interim},
     task::Monitor,
     weights::{self, Archive, Matched},
 };
@@ -54,6 +57,10 @@ pub trait Observer {
     fn step(&mut self, progress: &StepProgress);
     /// An epoch is done; `best` if it is the best so far.
     fn epoch(&mut self, record: &EpochRecord, best: bool);
+    /// The validation split was looked at after `step` of `steps` steps of an epoch; `best` if it is the best so far.
+    fn interim(&mut self, (step, steps): (usize, usize), record: &EpochRecord, best: bool) {
+        let _ = (step, steps, record, best);
+    }
     /// Something else to tell.
     fn note(&mut self, text: &str);
 }
@@ -110,13 +117,28 @@ impl Session {
     /// # Errors
     /// Anything about the data, the weights, the recipe or the device that cannot work.
     pub fn begin(
-        mut config: Config,
+        config: Config,
         folder: RunFolder,
         device: &Arc<dyn Device>,
         workers: usize,
     ) -> Result<(Session, Option<Matched>)> {
-        config = config.resolved()?;
-        let prepared = Prepared::new(&config, None)?;
+        let config = config.resolved()?;
+        Session::begin_on(Verified::read(&config)?, config, folder, device, workers)
+    }
+
+    /// The same on data that have been read already.
+    ///
+    /// # Errors
+    /// As [`Session::begin`].
+    pub fn begin_on(
+        data: Verified,
+        config: Config,
+        folder: RunFolder,
+        device: &Arc<dyn Device>,
+        workers: usize,
+    ) -> Result<(Session, Option<Matched>)> {
+        let mut config = config.resolved()?;
+        let prepared = Prepared::of(data, &config, None)?;
         let classes = prepared.dataset.classes.clone();
         let precision = Precision::resolve(config.precision, &**device)?;
         config.precision = Some(precision);
@@ -142,10 +164,24 @@ impl Session {
         device: &Arc<dyn Device>,
         workers: usize,
     ) -> Result<Session> {
+        Session::resume_on(Verified::read(&checkpoint.state.config)?, checkpoint, folder, device, workers)
+    }
+
+    /// The same on data that have been read already.
+    ///
+    /// # Errors
+    /// As [`Session::resume`].
+    pub fn resume_on(
+        data: Verified,
+        checkpoint: &Checkpoint,
+        folder: RunFolder,
+        device: &Arc<dyn Device>,
+        workers: usize,
+    ) -> Result<Session> {
         let state = checkpoint.state.clone();
         // Another precision would be another run.
         Precision::resolve(state.config.precision, &**device)?;
-        let prepared = Prepared::again(&state, Some(&folder.manifest()))?;
+        let prepared = Prepared::of(data, &state.config, Some(&folder.manifest()))?.unchanged(&state)?;
         let model = checkpoint.model(device)?;
         let history = folder.read_history(state.epoch)?;
         let session = Session::new(folder, prepared, model, state, history, workers)?;
@@ -172,7 +208,7 @@ impl Session {
             course: config.schedule,
             rate: config.lr,
             least: config.lr_min,
-            total: steps * u64::from(config.epochs),
+            total: config.steps.unwrap_or(steps * u64::from(config.epochs)),
             warmup: (config.warmup * steps as f64).round() as u64,
         };
         let objective = Objective::new(config, &prepared.dataset)?;
@@ -201,7 +237,8 @@ impl Session {
     /// The last checkpoint on disk stays whole.
     pub fn train(&mut self, observer: &mut dyn Observer, interrupt: &AtomicBool) -> Result<Outcome> {
         while !self.state.over() {
-            let validated = match self.epoch(observer, interrupt)? {
+            let (stop, end) = (self.next_validation(), self.epoch_end());
+            let validated = match self.steps_to(stop, observer, interrupt)? {
                 Outcome::Complete => self.validate(interrupt)?,
                 Outcome::Interrupted => None,
             };
@@ -209,7 +246,10 @@ impl Session {
                 self.save_last()?;
                 return Ok(Outcome::Interrupted);
             };
-            self.close_epoch(validation, observer)?;
+            match validation {
+                Some(validation) if stop < end => self.note_interim(validation, observer)?,
+                validation => self.close_epoch(validation, observer)?,
+            }
         }
         if self.state.out_of_patience() && self.state.epoch < self.state.config.epochs {
             observer.note(&format!("no improvement in {} epochs: stopped", self.state.config.patience));
@@ -217,11 +257,26 @@ impl Session {
         Ok(Outcome::Complete)
     }
 
-    /// The steps of the current epoch that are left.
-    fn epoch(&mut self, observer: &mut dyn Observer, interrupt: &AtomicBool) -> Result<Outcome> {
+    /// Steps of the epoch under way. The last of a run of given steps has what is left of them.
+    fn epoch_end(&self) -> usize {
+        let steps = self.training.batches();
+        (self.schedule.total - u64::from(self.state.epoch) * steps as u64).min(steps as u64) as usize
+    }
+
+    /// The step of the epoch under way after which the validation split is looked at next.
+    fn next_validation(&self) -> usize {
+        let every = (self.state.config.validate_every * self.training.batches() as f64).round().max(1.0) as usize;
+        match &self.validation {
+            Some(_) => self.epoch_end().min((self.state.partial.interim.len() + 1) * every),
+            None => self.epoch_end(),
+        }
+    }
+
+    /// The steps of the epoch under way up to step `stop`.
+    fn steps_to(&mut self, stop: usize, observer: &mut dyn Observer, interrupt: &AtomicBool) -> Result<Outcome> {
         let (start, before) = (Instant::now(), self.state.partial.seconds);
-        let (epoch, steps) = (self.state.epoch, self.training.batches());
-        for batch in self.training.epoch(epoch, self.state.step_in_epoch) {
+        let (epoch, done, steps) = (self.state.epoch, self.state.step_in_epoch, self.epoch_end());
+        for batch in self.training.epoch(epoch, done).take(stop - done) {
             let batch = batch?;
             let state = &mut self.state;
             let lr = self.schedule.at(state.step);
@@ -263,9 +318,38 @@ impl Session {
         }))
     }
 
+    /// Records a look at the validation split within an epoch, and saves.
+    fn note_interim(&mut self, validation: Validation, observer: &mut dyn Observer) -> Result<()> {
+        let at = (self.state.step_in_epoch, self.epoch_end());
+        let mut record = EpochRecord { epoch: self.state.epoch + 1, ..EpochRecord::default() };
+        record.note(&validation.measures, validation.loss);
+        let monitored = record.monitored(self.state.config.monitor()?);
+        let better = self.judge(&record, validation.thresholds)?;
+        let partial = &mut self.state.partial;
+        let loss = record.validation_loss.unwrap_or(f64::NAN);
+        partial.interim.push(Interim { step: at.0, loss, monitored });
+        partial.interim_seconds += validation.seconds;
+        if better {
+            self.save_best()?;
+        }
+        self.save_last()?;
+        observer.interim(at, &record, better);
+        Ok(())
+    }
+
+    /// Whether `record` is the best so far, which is then remembered.
+    fn judge(&mut self, record: &EpochRecord, thresholds: Vec<f64>) -> Result<bool> {
+        let (monitor, state) = (self.state.config.monitor()?, &mut self.state);
+        let better = improves(monitor, record, state.best.as_ref());
+        if better {
+            let value = record.monitored(monitor);
+            state.best = Some(Best { epoch: record.epoch, step: state.step, value, thresholds });
+        }
+        Ok(better)
+    }
+
     /// Records the epoch, moves on to the next, and saves.
     fn close_epoch(&mut self, validation: Option<Validation>, observer: &mut dyn Observer) -> Result<()> {
-        let monitor = self.state.config.monitor()?;
         let state = &mut self.state;
         let partial = std::mem::take(&mut state.partial);
         state.epoch += 1;
@@ -275,7 +359,8 @@ impl Session {
             train_loss: partial.loss / partial.images as f64,
             train_accuracy: state.config.task.has_classes().then(|| partial.right as f64 / partial.images as f64),
             learning_rate: self.schedule.at(state.step - 1),
-            seconds: partial.seconds + validation.as_ref().map_or(0.0, |v| v.seconds),
+            interim: partial.interim,
+            seconds: partial.seconds + partial.interim_seconds + validation.as_ref().map_or(0.0, |v| v.seconds),
             images_per_second: partial.images as f64 / partial.seconds,
             ..EpochRecord::default()
         };
@@ -284,18 +369,21 @@ impl Session {
             record.note(&validation.measures, validation.loss);
             thresholds = validation.thresholds;
         }
-        let better = improves(monitor, &record, state.best.as_ref());
-        if better {
-            state.best = Some(Best { epoch: state.epoch, value: record.monitored(monitor), thresholds });
-        }
+        let better = self.judge(&record, thresholds)?;
         self.history.push(record);
         self.folder.write_history(&self.history)?;
         if better {
-            checkpoint::save(&self.folder.best(), &self.model, None, &self.state)?;
+            self.save_best()?;
         }
         self.save_last()?;
         observer.epoch(&self.history[self.history.len() - 1], better);
         Ok(())
+    }
+
+    /// Keeps the weights as the best; of the epoch under way nothing is kept with them.
+    fn save_best(&self) -> Result<()> {
+        let state = RunState { partial: Partial::default(), ..self.state.clone() };
+        checkpoint::save(&self.folder.best(), &self.model, None, &state)
     }
 
     fn save_last(&self) -> Result<()> {

@@ -45,6 +45,8 @@ pub enum Objective {
     },
     /// A distance from standardised numbers: [`Loss::Mse`], [`Loss::L1`] or [`Loss::Huber`].
     Distance(Loss),
+    /// The same distance from the image that was given.
+    Reconstruction(Loss),
 }
 
 impl Objective {
@@ -70,6 +72,7 @@ impl Objective {
                 Objective::Sigmoid { loss, weights: negative, positive }
             }
             Task::Regression => Objective::Distance(loss),
+            Task::Reconstruction => Objective::Reconstruction(loss),
         })
     }
 
@@ -93,9 +96,9 @@ impl Objective {
                     _ => bce(),
                 }
             }
-            Objective::Distance(Loss::L1) => l1(outputs, targets),
+            Objective::Distance(Loss::L1) | Objective::Reconstruction(Loss::L1) => l1(outputs, targets),
             Objective::Distance(Loss::Huber) => huber(outputs, targets, HUBER_DELTA),
-            Objective::Distance(_) => mse(outputs, targets),
+            Objective::Distance(_) | Objective::Reconstruction(_) => mse(outputs, targets),
         }
     }
 
@@ -108,6 +111,7 @@ impl Objective {
     pub fn targets(&self, batch: &Batch, dtype: DType) -> Vec<u8> {
         match self.target_type(dtype) {
             DType::U32 => bytemuck::cast_slice(&batch.labels).to_vec(),
+            wide if matches!(self, Objective::Reconstruction(_)) => wide.encode_single(&batch.images),
             wide => wide.encode_single(&batch.targets),
         }
     }

@@ -11,13 +11,13 @@ use crate::{
     task::Task,
 };
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 /// A dataset with splits, and what is to be said about it.
 pub struct Prepared {
     /// The records in use.
     pub dataset: Dataset,
-    /// The same before copies were taken out of training: what a manifest records.
+    /// The same before copies were taken out of training, and a fraction of it: what a manifest records.
     pub assigned: Dataset,
     /// The files left out because they cannot be read.
     pub skipped: Vec<Skipped>,
@@ -27,24 +27,65 @@ pub struct Prepared {
     pub fingerprint: String,
 }
 
+/// Data whose images have been read once, before there are splits: the same for every recipe that agrees on
+/// [`Verified::key`].
+#[derive(Clone)]
+pub struct Verified {
+    dataset: Dataset,
+    skipped: Vec<Skipped>,
+}
+
+impl Verified {
+    /// Lists the data of `config`, and reads no image yet.
+    ///
+    /// # Errors
+    /// Data that cannot be listed, or do not have what the task needs.
+    pub fn list(config: &Config) -> Result<Dataset> {
+        Ok(match &config.data {
+            Some(path) => open(config, path)?,
+            None if !config.task.counts_classes() || config.task == Task::Binary => {
+                let problem = format!("the sample inside the program has no data for the task {}", config.task);
+                return Err(Error::unusable(problem, "--data"));
+            }
+            None => sample::dataset_for(config.task, &config.columns)?,
+        })
+    }
+
+    /// Lists and reads the data of `config`.
+    ///
+    /// # Errors
+    /// As [`Verified::list`]; images that cannot be read, unless they may be skipped.
+    pub fn read(config: &Config) -> Result<Verified> {
+        let mut dataset = Verified::list(config)?;
+        let skipped = dataset.verify(config.intensity, config.skip_bad)?;
+        Ok(Verified { dataset, skipped })
+    }
+
+    /// All that what is read depends on.
+    pub fn key(config: &Config) -> String {
+        let Config { data, layout, task, columns, intensity, skip_bad, .. } = config;
+        format!("{data:?} {layout:?} {task} {columns:?} {intensity} {skip_bad}")
+    }
+}
+
 impl Prepared {
     /// Opens and reads the data of `config`. The splits are those of the manifest `recorded`, if there is one, else drawn.
     ///
     /// # Errors
     /// Data that cannot be used, or that are not those of the manifest.
     pub fn new(config: &Config, recorded: Option<&Path>) -> Result<Prepared> {
-        let mut dataset = match &config.data {
-            Some(path) => open(config, path)?,
-            None if config.task != Task::MultiClass => {
-                let problem = format!("the sample inside the program has no data for the task {}", config.task);
-                return Err(Error::unusable(problem, "--data"));
-            }
-            None => sample::dataset()?,
-        };
-        let skipped = dataset.verify(config.intensity, config.skip_bad)?;
+        Prepared::of(Verified::read(config)?, config, recorded)
+    }
+
+    /// The same of data that have been read already.
+    ///
+    /// # Errors
+    /// As [`Prepared::new`].
+    pub fn of(data: Verified, config: &Config, recorded: Option<&Path>) -> Result<Prepared> {
+        let Verified { mut dataset, skipped } = data;
         match recorded {
             Some(manifest) => manifest::apply(&mut dataset, manifest)?,
-            None => split::assign(&mut dataset, &config.split, config.seed)?,
+            None => split::assign(&mut dataset, &config.split, config.split_seed.unwrap_or(config.seed))?,
         }
         let assigned = dataset.clone();
         let mut warnings = vec![];
@@ -55,6 +96,9 @@ impl Prepared {
             }
             split::check_training_classes(&dataset)?;
         }
+        if config.train_fraction < 1.0 {
+            split::keep_fraction(&mut dataset, config.train_fraction, config.seed)?;
+        }
         Ok(Prepared { assigned, skipped, warnings, ..Prepared::plain(dataset) }.warned())
     }
 
@@ -63,14 +107,21 @@ impl Prepared {
     /// # Errors
     /// Data that cannot be used; data that have changed since.
     pub fn again(state: &RunState, recorded: Option<&Path>) -> Result<Prepared> {
-        let prepared = Prepared::new(&state.config, recorded)?;
-        if prepared.fingerprint != state.data {
+        Prepared::new(&state.config, recorded)?.unchanged(state)
+    }
+
+    /// The same, if they are the data that `state` was trained on.
+    ///
+    /// # Errors
+    /// Data that have changed since.
+    pub fn unchanged(self, state: &RunState) -> Result<Prepared> {
+        if self.fingerprint != state.data {
             return Err(Error::unusable(
-                format!("the data in {} have changed since the network was trained on them", prepared.dataset.origin),
+                format!("the data in {} have changed since the network was trained on them", self.dataset.origin),
                 "restore them, or name what to use instead with --data",
             ));
         }
-        Ok(prepared)
+        Ok(self)
     }
 
     /// Other labelled data at `path` for the network of `state`. Images without a given split count as test images.
@@ -142,6 +193,16 @@ impl Prepared {
         self.warnings.iter().for_each(|warning| say(format!("warning: {warning}")));
     }
 
+    /// What keeps splits apart, in a sentence.
+    pub fn split_rule(&self) -> String {
+        let groups: BTreeSet<_> = self.dataset.records.iter().filter_map(|record| record.group.as_ref()).collect();
+        match groups.len() {
+            0 => "by image: nothing says which images belong together, so those of one exam can be in several splits"
+                .into(),
+            n => format!("by group: {n} groups, say exams or patients, each with all its images in one split"),
+        }
+    }
+
     /// A loader of the training split.
     pub fn training_loader(&self, state: &RunState, workers: usize) -> Loader {
         let records = self.dataset.subset(Split::Train);
@@ -149,7 +210,8 @@ impl Prepared {
         let options = LoaderOptions {
             batch,
             augment: state.config.augment,
-            shuffle: true,
+            sampling: Some(state.config.sampling),
+            batches: state.config.epoch_steps(),
             // A batch of one or two would make batch normalisation erratic; the order changes, so nothing is left out for good.
             drop_last: true,
             ..options(state, workers)
@@ -185,10 +247,10 @@ impl Prepared {
     pub fn counts(&self) -> SplitCounts {
         let Dataset { task, classes, .. } = &self.dataset;
         let labels = match task {
-            Task::MultiClass | Task::Binary | Task::MultiLabel => &classes[..],
+            Task::MultiClass | Task::Binary | Task::MultiLabel | Task::Reconstruction => &classes[..],
             Task::Regression | Task::Segmentation => &[],
         };
-        let all = (!task.has_classes()).then(|| "images".to_string());
+        let all = (!task.counts_classes()).then(|| "images".to_string());
         let counts = |split| {
             let all = all.iter().map(|_| self.dataset.of(Some(split)).count());
             all.chain(self.dataset.class_counts(Some(split)).into_iter().take(labels.len())).collect()
@@ -204,7 +266,8 @@ impl Prepared {
 
 fn open(config: &Config, path: &Path) -> Result<Dataset> {
     match config.layout {
-        Some(layout) => layout.open(path),
+        Some(layout) if config.columns.only.is_empty() => layout.open(path),
+        Some(_) => Err(Error::unusable("a published layout is used whole", "leave --where out")),
         None => Dataset::open_for(config.task, path, &config.columns),
     }
 }
@@ -213,6 +276,7 @@ fn options(state: &RunState, workers: usize) -> LoaderOptions {
     let config = &state.config;
     LoaderOptions {
         size: config.size,
+        channels: config.channels,
         batch: config.batch,
         seed: config.seed,
         workers,

@@ -5,7 +5,9 @@ use crate::{
     Result,
     data::Scaling,
     device::{DType, Device},
-    models::Model,
+    models::{Ends, Model},
+    report::Interim,
+    task::Task,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -44,8 +46,8 @@ pub struct RunState {
 /// The version of [`RunState`] that this program reads and writes.
 pub const FORMAT: u32 = 1;
 
-/// Sums over the steps of an epoch; all zero between epochs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Sums over the steps of an epoch, and what was seen on its way; nothing between epochs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Partial {
     /// Of the losses, each times its number of images.
     pub loss: f64,
@@ -55,13 +57,22 @@ pub struct Partial {
     pub images: u64,
     /// Wall time of training.
     pub seconds: f64,
+    /// Looks at the validation split on the way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interim: Vec<Interim>,
+    /// Wall time of those.
+    #[serde(default)]
+    pub interim_seconds: f64,
 }
 
-/// The epoch whose weights are kept.
+/// When the weights were what is kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// Its number, from 1.
+    /// Number of the epoch, from 1.
     pub epoch: u32,
+    /// Steps done in all: fewer than at its end if it was an interim look.
+    #[serde(default)]
+    pub step: u64,
     /// Its monitored value; `None` without a validation split, where the latest epoch is the best.
     pub value: Option<f64>,
     /// For each label the probability from which on it is predicted, chosen on the validation split: that with the highest
@@ -93,13 +104,15 @@ impl RunState {
     /// # Errors
     /// An unknown backbone, or a failure of the device.
     pub fn network(&self, device: &Arc<dyn Device>, dtype: DType) -> Result<Model> {
-        let Config { task, model, columns, seed, .. } = &self.config;
-        Model::with_inputs(model, (task.outputs(&self.classes), columns.inputs.len()), device, dtype, *seed)
+        let Config { task, model, channels, columns, seed, .. } = &self.config;
+        let classes = if *task == Task::Reconstruction { *channels } else { task.outputs(&self.classes) };
+        let ends = Ends { channels: *channels, inputs: columns.inputs.len(), classes };
+        Model::between(model, ends, device, dtype, *seed)
     }
 
     /// Epochs since the best one.
     pub fn since_best(&self) -> u32 {
-        self.epoch - self.best.as_ref().map_or(0, |best| best.epoch)
+        self.epoch.saturating_sub(self.best.as_ref().map_or(0, |best| best.epoch))
     }
 
     /// Whether patience has run out.

@@ -27,7 +27,7 @@ pub struct StepResult {
 
 /// Outputs for the images of a batch: `[n, outputs]`, or `[n, size, size, outputs]` of a network that segments.
 pub fn forward(model: &Model, pass: &Pass, batch: &Batch) -> Tensor {
-    let images = pass.images([batch.len(), batch.size, batch.size, 3], &batch.images);
+    let images = pass.images([batch.len(), batch.size, batch.size, model.channels], &batch.images);
     let wide = model.params.dtype().wide();
     let given = (model.inputs > 0)
         .then(|| pass.tape().upload(&[batch.len(), model.inputs], wide, &wide.encode_single(&batch.inputs)));
@@ -47,9 +47,10 @@ struct Inputs {
 }
 
 impl Inputs {
-    /// Room for `batch`, its images in `dtype`.
-    fn new(device: &dyn Device, objective: &Objective, batch: &Batch, dtype: DType) -> Result<Inputs> {
-        let shape = [batch.len(), batch.size, batch.size, 3];
+    /// Room for a `batch` that `model` is given.
+    fn new(model: &Model, objective: &Objective, batch: &Batch) -> Result<Inputs> {
+        let (device, dtype) = (model.params.device(), model.params.dtype());
+        let shape = [batch.len(), batch.size, batch.size, model.channels];
         let images = device.alloc(shape.iter().product::<usize>() * dtype.size(), "images")?;
         let targets = device.alloc(objective.targets(batch, dtype).len(), "targets")?;
         let given = match batch.inputs.len() {
@@ -143,7 +144,7 @@ impl Steps {
             recorded.results.counted.iter().for_each(|&id| model.params.count(id));
             return self.read(&recorded.results, batch, (step, lr));
         }
-        let inputs = Inputs::new(&**device, &self.objective, batch, model.params.dtype())?;
+        let inputs = Inputs::new(model, &self.objective, batch)?;
         inputs.set(&**device, &self.objective, batch, step)?;
         let shape = (batch.len(), batch.size);
         self.repeats = if self.repeats.0 == shape { (shape, self.repeats.1 + 1) } else { (shape, 1) };

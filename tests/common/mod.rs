@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod cases;
+pub mod runs;
 
 use roentgen::{
     device::{Device, cuda::Cuda},

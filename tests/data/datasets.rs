@@ -1,7 +1,10 @@
 //! Listing folders and tables, and what is said about those that cannot be used.
 
 use crate::{brain_mri, fixtures, png_bytes, small_folder, write};
-use roentgen::data::{Dataset, Intensity, Split, decode};
+use roentgen::{
+    data::{Columns, Dataset, Intensity, Split, decode},
+    task::Task,
+};
 use std::{fs, path::Path};
 
 /// The error of opening `path`, which must contain every one of `parts`.
@@ -73,11 +76,14 @@ fn a_table_gives_labels_groups_and_splits() {
 fn an_embedded_sample_opens_like_a_table() {
     static IMAGE: &[u8] = include_bytes!("../fixtures/data/gray8.png");
     static FILES: &[(&str, &[u8])] = &[("a.png", IMAGE), ("b.png", b"broken"), ("unused.png", IMAGE)];
-    let mut dataset = Dataset::embedded("path,label\na.png,x\nb.png,y\n", FILES).unwrap();
+    let mut dataset =
+        Dataset::embedded("path,label\na.png,x\nb.png,y\n", FILES, Task::MultiClass, &Columns::default()).unwrap();
     assert_eq!(dataset.records.len(), 2);
     assert_eq!(dataset.records[0].decode(Intensity::Auto).unwrap().width, 21);
     assert!(dataset.verify(Intensity::Auto, false).unwrap_err().to_string().contains("b.png (embedded) holds text"));
-    let error = Dataset::embedded("path,label\na.png,x\nc.png,y\n", FILES).unwrap_err().to_string();
+    let error = Dataset::embedded("path,label\na.png,x\nc.png,y\n", FILES, Task::MultiClass, &Columns::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("the embedded table, line 3: there is no file \"c.png\""), "{error}");
 }
 

@@ -1,7 +1,9 @@
 //! Batches depend on seed, epoch and index, and on nothing else.
 
 use crate::{png_bytes, write};
-use roentgen::data::{Augment, Batch, Dataset, DiskCache, Intensity, Loader, LoaderOptions, Normalise, read_image};
+use roentgen::data::{
+    Augment, Batch, Dataset, DiskCache, Intensity, Loader, LoaderOptions, Normalise, Sampling, read_image,
+};
 use std::{
     fs,
     time::{Duration, Instant},
@@ -25,7 +27,7 @@ fn options() -> LoaderOptions {
         workers: 2,
         augment: Augment::default(),
         normalise: Normalise::imagenet(),
-        shuffle: true,
+        sampling: Some(Sampling::Natural),
         ..LoaderOptions::default()
     }
 }
@@ -131,7 +133,7 @@ fn an_epoch_taken_up_again_is_the_tail_of_the_whole() {
 #[test]
 fn without_variation_a_batch_holds_the_files_as_read() {
     let folder = folder(false);
-    let loader = loader(&folder, LoaderOptions { augment: Augment::none(), shuffle: false, ..options() });
+    let loader = loader(&folder, LoaderOptions { augment: Augment::none(), sampling: None, ..options() });
     for batch in epoch(&loader, 5) {
         for (image, &index) in batch.images.chunks_exact(12 * 12 * 3).zip(&batch.indices) {
             let path = folder.path().join(&loader.records()[index as usize].name);
@@ -144,7 +146,7 @@ fn without_variation_a_batch_holds_the_files_as_read() {
 fn a_bad_file_ends_the_epoch_in_its_place() {
     let folder = folder(true);
     for workers in [0, 1, 3] {
-        let loader = loader(&folder, LoaderOptions { shuffle: false, workers, ..options() });
+        let loader = loader(&folder, LoaderOptions { sampling: None, workers, ..options() });
         // Class a holds 13 images, so b/07.png is record 16, in batch 4.
         let results: Vec<_> = loader.epoch(0, 0).collect();
         assert_eq!(results.len(), 5);

@@ -1,6 +1,6 @@
 //! A measurement, not a test: `cargo test --release --test data -- --ignored --nocapture`
 
-use roentgen::data::{Augment, Dataset, Fractions, Intensity, Loader, LoaderOptions, Scan, Split, split};
+use roentgen::data::{Augment, Dataset, Fractions, Intensity, Loader, LoaderOptions, Sampling, Scan, Split, split};
 use std::{collections::BTreeMap, env, fs, path::Path, time::Instant};
 
 #[test]
@@ -13,7 +13,12 @@ fn images_per_second() {
     println!("verify: {:.0} images/s", dataset.records.len() as f64 / start.elapsed().as_secs_f64());
     split::assign(&mut dataset, &Fractions::default(), 1).unwrap();
     for workers in [0, 1, 2] {
-        let options = LoaderOptions { augment: Augment::default(), shuffle: true, workers, ..Default::default() };
+        let options = LoaderOptions {
+            augment: Augment::default(),
+            sampling: Some(Sampling::Natural),
+            workers,
+            ..Default::default()
+        };
         let loader = Loader::new(dataset.subset(Split::Train), options);
         for (epoch, state) in ["cold", "cached"].into_iter().enumerate() {
             let start = Instant::now();

@@ -13,7 +13,7 @@ use crate::{
         DType,
         dry::{Dry, Like},
     },
-    models::Model,
+    models::{Ends, Model},
     nn::{Layout, Params},
     ops::{
         activation::Act,
@@ -47,8 +47,8 @@ const TRACED: usize = 2;
 /// Images that are too small, a kernel that has no translation, or a failure of the device.
 pub fn encode(model: &Model, size: usize, notes: &[(&str, String)]) -> Result<Vec<u8>> {
     model.check_size(size)?;
-    let ends = (model.channels, model.classes);
-    let dry = Model::with_channels(&model.name, ends, &Dry::new(Like::Cpu), DType::F32, 0)?;
+    let ends = Ends { channels: model.channels, inputs: 0, classes: model.classes };
+    let dry = Model::between(&model.name, ends, &Dry::new(Like::Cpu), DType::F32, 0)?;
     Ok(translate(&Trace::new(&dry, TRACED, size)?, &model.params, &model.name, notes)?.encode_to_vec())
 }
 

@@ -1,0 +1,76 @@
+"""Take weights of all ten networks from torchvision to the program and back.
+
+    python scripts/check_weights.py target/release/roentgen
+
+For each network a random state dict is saved by torch in the zip and in the legacy format. The program must find both equal,
+start training from the first with `--strict --copy-head`, and leave weights that torchvision loads with `strict=True` and
+that give the scores which `roentgen predict` writes. Needs torch, torchvision, safetensors, numpy and pillow.
+"""
+
+import csv
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import load_file
+
+CLASSES = ["left", "right"]
+TOLERANCE = 1e-4
+
+
+def run(*args):
+    done = subprocess.run([str(arg) for arg in args], capture_output=True, text=True)
+    assert done.returncode == 0, f"{args}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def network(name):
+    extra = {"init_weights": True} if name == "inception_v3" else {}
+    return torchvision.models.get_model(name, weights=None, num_classes=len(CLASSES), **extra)
+
+
+def check(program, name, folder):
+    size = 96
+    torch.manual_seed(1)
+    rng = np.random.default_rng(1)
+    for c in CLASSES:
+        (folder / "data" / c).mkdir(parents=True)
+        for i in range(8):
+            Image.fromarray(rng.integers(0, 256, (size, size), dtype=np.uint8)).save(folder / "data" / c / f"{i}.png")
+    state = network(name).state_dict()
+    files = [folder / "zip.pth", folder / "legacy.pth"]
+    for file, new in zip(files, [True, False]):
+        torch.save(state, file, _use_new_zipfile_serialization=new)
+    said = run(program, "weights", "diff", *files)
+    assert "equal" in said or "same" in said, said
+    out = folder / "run"
+    recipe = f"--model {name} --size {size} --batch 4 --epochs 1 --lr 1e-3 --strict --copy-head".split()
+    run(program, "finetune", "--data", folder / "data", "--weights", files[1], "--out", out, *recipe)
+    image = folder / "data" / CLASSES[0] / "0.png"
+    ours = next(csv.DictReader(run(program, "predict", out, image).splitlines()))
+    ours = np.array([float(ours[f"score_{c}"]) for c in CLASSES])
+    model = network(name)
+    model.load_state_dict(load_file(out / "best.safetensors"), strict=True)
+    gray = torch.from_numpy(np.array(Image.open(image), dtype=np.float32) / 255)
+    with torch.no_grad():
+        theirs = model.eval()(gray.expand(1, 3, size, size)).softmax(1)[0].numpy()
+    error = np.abs(ours - theirs).max()
+    print(f"{name:20} {len(state):4} tensors  largest difference of a score {error:.1e}", flush=True)
+    assert error < TOLERANCE
+
+
+def main():
+    torch.set_num_threads(2)
+    nets = "resnet18 resnet34 resnet50 vgg16 densenet121 inception_v3 efficientnet_b3 efficientnet_b4 mobilenet_v3_small mobilenet_v3_large"
+    for name in nets.split():
+        with tempfile.TemporaryDirectory() as folder:
+            check(Path(sys.argv[1]).resolve(), name, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
