@@ -59,7 +59,8 @@ def signed_ranks(name, differences):
         case["rank_biserial"] = [r, *ends]
     if len(d) > 1:
         low, high = stats.t.interval(0.95, len(d) - 1, mean, sd / np.sqrt(len(d)))
-        case["mean"] = [mean, sd, finite(low) if sd else mean, finite(high) if sd else mean]
+        p = stats.ttest_1samp(d, 0).pvalue if sd else float(mean == 0)
+        case["mean"] = [mean, sd, low if sd else mean, high if sd else mean, p]
     return case
 
 

@@ -5,7 +5,7 @@ use roentgen::{
     rng::{Purpose, Rng},
     statistics::{
         Auc, AucDifference, Groups, Interval, Mean, PairedDifference, RankSums, Scale, SignedRanks, area_under,
-        bootstrap::{bca, percentile, resampled, two_sided_p},
+        bootstrap::{bca, percentile, resampled, resampled_with_runs, two_sided_p},
         effects::{Effect, cliffs_delta, cohens_dz, rank_biserial},
         holm, paired_bootstrap, paired_difference,
     },
@@ -32,7 +32,7 @@ struct SignedRanksCase {
     p: Option<f64>,
     dz: Option<[f64; 3]>,
     rank_biserial: Option<(f64, Option<f64>, Option<f64>)>,
-    mean: Option<[f64; 4]>,
+    mean: Option<[f64; 5]>,
 }
 
 #[derive(Deserialize)]
@@ -140,9 +140,10 @@ fn signed_ranks_and_effects_of_pairs_equal_scipy() {
         assert_effect(rank_biserial(&case.differences), case.rank_biserial, name);
         let mean = Mean::of(&case.differences).unwrap();
         assert_eq!(mean.interval.is_some(), case.mean.is_some(), "{name}");
-        if let (Some([value, sd, low, high]), Some(interval)) = (case.mean, mean.interval) {
+        if let (Some([value, sd, low, high, p]), Some(interval)) = (case.mean, mean.interval) {
             assert_close(mean.value, value, name);
             assert_close(mean.sd.unwrap(), sd, name);
+            assert_close(mean.p.unwrap(), p, name);
             assert_interval(interval, [low, high], name);
         }
     }
@@ -274,6 +275,8 @@ fn groups_are_drawn_whole_and_the_same_seed_draws_the_same() {
     assert_eq!(heaviest(5), heaviest(5));
     assert_ne!(heaviest(5), heaviest(6));
     assert!(resampled(&Groups::alone(0), 20, 5, |_| Some(1.0)).is_empty());
+    // A mean over the drawn runs, of which each counts as often as it was drawn.
+    assert_eq!(resampled_with_runs(&groups, 4, 9, 5, |_, _| Some(0.25)), [0.25; 9]);
 }
 
 #[test]
@@ -297,7 +300,7 @@ fn nothing_and_what_is_no_number_have_no_result() {
     assert_eq!(RankSums::test(&[], &[1.0]), None);
     assert_eq!(RankSums::test(&[f64::NAN], &[1.0]), None);
     assert_eq!((cliffs_delta(&[], &[1.0]), cohens_dz(&[1.0]), rank_biserial(&[0.0])), (None, None, None));
-    assert_eq!(Mean::of(&[]), None);
+    assert_eq!((Mean::of(&[]), Mean::of(&[1.0, f64::NAN])), (None, None));
     assert_eq!(Auc::of(&[0.1, 0.2, 0.3], &[true, false, false]), None);
     assert_eq!(Auc::of(&[0.1, f64::NAN, 0.3, 0.4], &[true, false, false, true]), None);
     assert_eq!(percentile(vec![]), None);
@@ -305,6 +308,7 @@ fn nothing_and_what_is_no_number_have_no_result() {
     assert_eq!(paired_difference(&Groups::named(&[1, 1]), 3, |_, _| Some(0.1)), None);
     assert_eq!(paired_difference(&Groups::alone(4), 0, |_, _| Some(0.1)), None);
     assert_eq!(paired_difference(&Groups::alone(4), 2, |_, _| None), None);
+    assert_eq!(paired_difference(&Groups::alone(4), 2, |_, weights| Some(1.0 / weights[0] - 1.0 / weights[1])), None);
     assert_eq!(two_sided_p(&[]), 1.0);
     // The same networks twice, and two scores without any error.
     let same = paired_difference(&Groups::alone(4), 3, |_, _| Some(0.0)).unwrap();

@@ -40,7 +40,9 @@ pub fn paired_difference(
     difference: impl Fn(usize, &[f64]) -> Option<f64>,
 ) -> Option<PairedDifference> {
     let all = vec![1.0; groups.cases()];
-    let of_runs = |weights: &[f64]| (0..seeds).map(|run| difference(run, weights)).collect::<Option<Vec<f64>>>();
+    let of_runs = |weights: &[f64]| {
+        (0..seeds).map(|run| difference(run, weights).filter(|d| d.is_finite())).collect::<Option<Vec<f64>>>()
+    };
     let runs = of_runs(&all)?;
     let mean = Mean::of(&runs)?;
     if groups.len() < 2 {
