@@ -7,7 +7,7 @@ const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 240.0;
 /// Room around the plot for tick labels and the legend.
 const LEFT: f64 = 46.0;
-const RIGHT: f64 = 10.0;
+const RIGHT: f64 = 14.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 40.0;
 /// A linear axis hides all but the largest values beyond this ratio.

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{RunFigures, Setting, StudyReport, share};
+use super::{Row, Setting, StudyReport, share};
 use crate::{
     report::{
         sections::short,
@@ -16,26 +16,32 @@ const STYLES: [&str; 6] = ["arm-0", "arm-1", "arm-2", "arm-3", "arm-4", "arm-5"]
 
 /// The beginning of training, on validation: a chart for each setting and share of the images.
 pub fn first_epochs(report: &StudyReport) -> Markup {
-    let chart = |setting: &Setting, row: &super::Row| {
+    let chart = |row: &Row| {
         let epochs = row.first_epochs();
         let line = |arm: usize| {
             let at = |epoch: usize| {
-                let runs = row.arms[arm].iter();
-                (epoch as f64 + 1.0, runs.filter_map(|run: &RunFigures| run.curve[epoch]).collect::<Vec<f64>>())
+                let values = row.arms[arm].iter().filter_map(|run| run.curve[epoch]);
+                (epoch as f64 + 1.0, values.collect::<Vec<f64>>())
             };
             with_band(&report.arms[arm], arm, (0..epochs).map(at))
         };
-        let title = format!("{}, {}: {}", setting.name(), share(row.fraction), setting.metric_name());
+        let title = format!("{} of the images", share(row.fraction));
         let lines = (0..report.arms.len()).map(line).collect();
         Chart { title: &title, lines, x: Axis::Epochs { best: None }, may_be_log: false, label: short }.draw()
     };
-    let charts = report.settings.iter().flat_map(|setting| {
-        setting.rows.iter().filter(|row| row.first_epochs() > 1).map(move |row| chart(setting, row))
-    });
+    let of_setting = |setting: &Setting| {
+        let charts: Vec<Markup> = setting.rows.iter().filter(|row| row.first_epochs() > 1).map(chart).collect();
+        html! {
+            @if shown(&charts) {
+                h3 { (setting.name()) ": " (setting.metric_name()) }
+                div.charts { @for chart in &charts { (chart) } }
+            }
+        }
+    };
     section(
         "The first epochs",
         "On the validation split after each epoch: mean over the seeds, and one standard deviation to either side.",
-        charts.collect(),
+        report.settings.iter().map(of_setting).collect(),
     )
 }
 
@@ -43,9 +49,7 @@ pub fn first_epochs(report: &StudyReport) -> Markup {
 pub fn fractions(report: &StudyReport) -> Markup {
     let chart = |setting: &Setting| {
         let line = |arm: usize| {
-            let at = |row: &super::Row| {
-                (row.fraction, row.arms[arm].iter().filter_map(|run| run.value).collect::<Vec<f64>>())
-            };
+            let at = |row: &Row| (row.fraction, row.arms[arm].iter().filter_map(|run| run.value).collect::<Vec<f64>>());
             with_band(&report.arms[arm], arm, setting.rows.iter().map(at))
         };
         let title = format!("{}: {}", setting.name(), setting.metric_name());
@@ -58,7 +62,7 @@ pub fn fractions(report: &StudyReport) -> Markup {
         "Against the number of training images",
         "On the test split, at the learning rate chosen on validation: mean over the seeds, and one standard deviation to \
          either side.",
-        several.map(chart).collect(),
+        vec![html! { div.charts { @for setting in several { (chart(setting)) } } }],
     )
 }
 
@@ -73,14 +77,19 @@ fn with_band<'a>(arm_name: &'a str, arm: usize, points: impl Iterator<Item = (f6
     Line { band: band.collect(), ..Line::curve(arm_name, STYLES[arm % STYLES.len()], curve) }
 }
 
-fn section(heading: &str, note: &str, charts: Vec<Markup>) -> Markup {
+fn section(heading: &str, note: &str, parts: Vec<Markup>) -> Markup {
     html! {
-        @if charts.iter().any(|chart| !chart.0.is_empty()) {
+        @if shown(&parts) {
             section {
                 h2 { (heading) }
                 p.soft.lead { (note) }
-                div.charts { @for chart in charts { (chart) } }
+                @for part in parts { (part) }
             }
         }
     }
+}
+
+/// Whether one of `parts` has a chart.
+fn shown(parts: &[Markup]) -> bool {
+    parts.iter().any(|part| part.0.contains("<svg"))
 }
