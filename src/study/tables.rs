@@ -193,7 +193,7 @@ impl Outcome {
     /// Its place in the study, in words.
     pub fn place(&self) -> String {
         let Outcome { task, model, arm, fraction, seed, lr, .. } = self;
-        format!("{task}, {model}, {arm}, {} of the images, seed {seed}, learning rate {lr}", share(*fraction))
+        format!("{task}, {model}, {arm}, {} of the images, seed {seed}, learning rate {lr:?}", share(*fraction))
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
