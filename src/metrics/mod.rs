@@ -15,7 +15,8 @@ mod predictions;
 mod ranking;
 mod table;
 
-pub use bootstrap::{Interval, Intervals};
+pub use crate::statistics::Interval;
+pub use bootstrap::Intervals;
 pub use classes::{ClassSummary, Confusion, Scores, Summary};
 pub use images::{ImageScores, ImageSummary};
 pub use labels::{LabelMetrics, LabelScores, LabelSummary};
