@@ -3,7 +3,13 @@
 mod common;
 
 use common::{fail, make_images, roentgen, stderr, succeed};
-use roentgen::study::{Choice, Results, Shard, Study, claim::Claims};
+use roentgen::{
+    data::{Record, Source, Split, Truth},
+    metrics::{Cases, LabelScores, MaskCase, MaskScores, NumberScores, Predictions, Scores},
+    rng::{Purpose, Rng},
+    study::{Choice, Results, Shard, Study, claim::Claims, outcome},
+    train::write_predictions,
+};
 use std::{
     collections::BTreeSet,
     fs,
@@ -31,7 +37,7 @@ seeds = [1, 2]
 [recipe]
 size = 32
 batch = 4
-epochs = 1
+epochs = 2
 
 [backbones.mobilenet_v3_small]
 
@@ -62,8 +68,10 @@ fn sweep(file: &Path, out: &Path, more: &[&str]) -> Command {
     roentgen(["sweep", text(file), "--out", text(out), "--device", "cpu", "--threads", "1"].iter().chain(more).copied())
 }
 
+/// All tables but the one of times.
 fn table(out: &Path) -> String {
-    fs::read_to_string(out.join("results.csv")).unwrap()
+    let names = ["results.csv", "table.csv", "table.md", "table.tex", "comparisons.csv"];
+    names.map(|name| fs::read_to_string(out.join(name)).unwrap()).concat()
 }
 
 fn outcomes(out: &Path) -> usize {
@@ -87,6 +95,7 @@ fn killed_or_in_parts_or_beside_another_the_tables_are_the_same() {
     let expected = table(&whole);
     assert_eq!(expected.lines().filter(|line| line.contains(",yes,done,")).count(), 8, "{expected}");
     assert!(whole.join("timings.csv").exists());
+    tables_hold_what_the_runs_came_to(&Study::read(&file, Some(&whole)).unwrap());
 
     // Once more: nothing is left to do.
     let output = succeed(&mut sweep(&file, &whole, &[]));
@@ -137,12 +146,125 @@ fn killed_or_in_parts_or_beside_another_the_tables_are_the_same() {
     assert_eq!(fs::read_dir(shared.join("claims")).unwrap().count(), 0, "claims are left");
 }
 
+/// The means and differences of the tables, from the predictions of the runs.
+fn tables_hold_what_the_runs_came_to(study: &Study) {
+    let results = Results::read(study).unwrap();
+    let mut means = vec![];
+    for cell in &results.cells {
+        let values: Vec<f64> = cell.tested().map(|outcome| outcome.value.unwrap()).collect();
+        for (outcome, value) in cell.tested().zip(&values) {
+            let predictions = study.folder.join(outcome.predictions.as_ref().unwrap());
+            let cases = Cases::read(&predictions, "test", &outcome.metric.name).unwrap();
+            assert_eq!((cases.names.len(), &cases.groups), (outcome.test_images, &cases.names));
+            assert!((cases.metric(&vec![1.0; cases.names.len()]).unwrap() - value).abs() < 1e-12);
+        }
+        means.push(values.iter().sum::<f64>() / values.len() as f64);
+    }
+    for (summary, mean) in results.summaries().iter().zip(&means) {
+        assert!((summary.mean.unwrap().value - mean).abs() < 1e-12);
+    }
+    let comparisons = results.comparisons(study).unwrap();
+    assert_eq!(comparisons.len(), 2, "one a fraction");
+    for (comparison, means) in comparisons.iter().zip(means.chunks(2)) {
+        assert_eq!((comparison.against.cell.arm, comparison.of.cell.arm, comparison.seeds), (0, 1, 2));
+        assert!((comparison.difference - (means[1] - means[0])).abs() < 1e-12);
+        assert!(comparison.p <= comparison.adjusted && comparison.adjusted <= 1.0);
+    }
+    let markdown = fs::read_to_string(study.folder.join("table.md")).unwrap();
+    assert!(
+        markdown.starts_with("| task | network | images | random | pretrained |\n|---|---|---|---|---|\n"),
+        "{markdown}"
+    );
+    assert!(markdown.contains("| direction (macro_f1) | mobilenet_v3_small | 50 % | "), "{markdown}");
+    let tex = fs::read_to_string(study.folder.join("table.tex")).unwrap();
+    assert!(tex.contains(r"direction (macro\_f1) & mobilenet\_v3\_small & 50 \% & "), "{tex}");
+}
+
+/// Records `0`, `1`, … of which the even ones belong to one group.
+fn records(n: usize) -> Vec<Record> {
+    let record = |i: usize| Record {
+        name: i.to_string(),
+        truth: Truth::Class(0),
+        inputs: vec![],
+        group: (i % 2 == 0).then(|| "even".into()),
+        split: None,
+        source: Source::Embedded(b""),
+        fingerprint: None,
+    };
+    (0..n).map(record).collect()
+}
+
+/// The cases of `predictions`, by way of a table in which other rows stand for validation.
+fn cases(predictions: &Predictions, metric: &str) -> Cases {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, records) = (dir.path().join("predictions.csv"), records(predictions.len()));
+    let rows = [(Split::Validation, &records[..], predictions), (Split::Test, &records[..], predictions)];
+    write_predictions(&path, &rows).unwrap();
+    Cases::read(&path, "test", metric).unwrap()
+}
+
+#[test]
+fn cases_of_every_task_have_the_metric_of_the_task() {
+    let draw = |n: usize| {
+        let mut rng = Rng::new(3, Purpose::Test, n as u32, 0);
+        (0..n).map(move |_| rng.uniform()).collect::<Vec<f32>>()
+    };
+    let n = 12;
+    let names = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    let truths = |k: usize| draw(n * k + 1)[1..].iter().map(|&x| x > 0.4).collect::<Vec<bool>>();
+    let labels = |negative: Option<&str>, of: &[&str]| {
+        Predictions::Labels(LabelScores {
+            names: names(of),
+            negative: negative.map(String::from),
+            thresholds: vec![0.5; of.len()],
+            truths: truths(of.len()),
+            // With ties.
+            probabilities: draw(n * of.len()).iter().map(|x| (x * 8.0).round() / 8.0).collect(),
+        })
+    };
+    let classes = Predictions::Classes(Scores {
+        classes: names(&["a", "b", "c"]),
+        labels: (0..n as u32).map(|i| i % 3).collect(),
+        probabilities: draw(n * 3),
+    });
+    let numbers = Predictions::Numbers(NumberScores {
+        names: names(&["x", "y"]),
+        truths: draw(2 * n).into_iter().map(f64::from).collect(),
+        predictions: draw(2 * n + 1)[1..].iter().copied().map(f64::from).collect(),
+        spreads: vec![1.0; 2],
+    });
+    let mask = |i: usize| MaskCase::new(&truths(2)[i..i + 9], &truths(1)[i % 3..i % 3 + 9], 3);
+    let masks = Predictions::Masks(MaskScores { names: names(&["s"]), cases: (0..n).map(mask).collect() });
+    for (predictions, metric) in [
+        (classes, "macro_f1"),
+        (labels(Some("no"), &["yes"]), "auc"),
+        (labels(None, &["p", "q"]), "auc"),
+        (numbers, "mae"),
+        (masks, "dice"),
+    ] {
+        let cases = cases(&predictions, metric);
+        let expected = outcome::measures(&predictions.measures(None))[metric];
+        let found = cases.metric(&vec![1.0; n]).unwrap();
+        assert!((found - expected).abs() < 1e-6, "{metric}: {found}, not {expected}");
+        assert_eq!(
+            (&cases.groups[0], &cases.groups[2], &cases.names[2]),
+            (&"even".into(), &"even".into(), &"2".into())
+        );
+        assert!(cases.groups[1] != cases.groups[3] && cases.groups[1] != "even");
+        // What counts twice is there twice; what counts not is not there.
+        let weights: Vec<f64> = (0..n).map(|i| [2.0, 1.0, 0.0, 1.0][i % 4]).collect();
+        let twice: Vec<f64> = weights.iter().map(|weight| 2.0 * weight).collect();
+        let weighted = cases.metric(&weights).unwrap();
+        assert!((weighted - cases.metric(&twice).unwrap()).abs() < 1e-12 && weighted != found, "{metric}: {weighted}");
+    }
+}
+
 #[test]
 fn the_learning_rate_is_chosen_on_validation_and_failures_are_shown() {
     let (dir, file) = study(|text| {
         text.replace("learning_rates = [1e-3]", "learning_rates = [1e-3, 1e-2, 1e30]")
             .replace("fractions = [0.5, 1.0]", "")
-            .replace("epochs = 1", "epochs = 1\nmonitor = \"loss\"")
+            .replace("epochs = 2", "epochs = 2\nmonitor = \"loss\"")
             .replace("[arms.pretrained]\npretrained = \"stripes\"\n", "")
     });
     let out = dir.path().join("out");
@@ -198,10 +320,10 @@ fn what_cannot_work_is_refused_before_anything_runs() {
         assert!(!out.exists(), "something ran");
     };
     let swap = |from: &'static str, to: &'static str| move |text: &str| text.replace(from, to);
-    refused(&swap("epochs = 1", "epoch = 1"), &["line 10", "unknown field `epoch`"]);
+    refused(&swap("epochs = 2", "epoch = 1"), &["line 10", "unknown field `epoch`"]);
     refused(&swap("seeds = [1, 2]", ""), &["missing field `seeds`"]);
-    refused(&swap("epochs = 1", "epochs = 0"), &["epochs cannot be 0", "the pretraining stripes"]);
-    refused(&swap("epochs = 1", "lr = 1"), &["[recipe] sets lr"]);
+    refused(&swap("epochs = 2", "epochs = 0"), &["epochs cannot be 0", "the pretraining stripes"]);
+    refused(&swap("epochs = 2", "lr = 1"), &["[recipe] sets lr"]);
     refused(&swap("pretrained = \"stripes\"", "pretrained = \"spots\""), &["\"spots\", which is not declared"]);
     refused(&swap("data = \"images\"", "data = \"nowhere\""), &["the task direction", "nowhere"]);
     refused(&swap("data = \"images\"", "data = \"unlabelled.csv\""), &["the task direction", "label"]);

@@ -5,6 +5,7 @@
 
 mod check;
 pub mod claim;
+mod comparison;
 mod definition;
 mod execute;
 pub mod outcome;
@@ -14,6 +15,7 @@ pub mod scheduler;
 mod tables;
 
 pub use check::Cost;
+pub use comparison::{Comparison, Summary};
 pub use definition::{Arm, Named, Start, Study};
 pub use execute::{Ended, Worker};
 pub use outcome::{Curve, Metric, Outcome, Status};

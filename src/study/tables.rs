@@ -154,6 +154,11 @@ impl Results {
     /// A file that cannot be written.
     pub fn write(&self, study: &Study) -> Result<()> {
         write_atomic(&study.folder.join("results.csv"), &self.csv(study))?;
+        let comparisons = self.comparisons(study)?;
+        write_atomic(&study.folder.join("comparisons.csv"), &self.comparisons_csv(study, &comparisons))?;
+        write_atomic(&study.folder.join("table.csv"), &self.table_csv(study))?;
+        write_atomic(&study.folder.join("table.md"), self.table_markdown(study, &comparisons).as_bytes())?;
+        write_atomic(&study.folder.join("table.tex"), self.table_tex(study, &comparisons).as_bytes())?;
         write_atomic(&study.folder.join("timings.csv"), &self.timings(study)?)
     }
 
