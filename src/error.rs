@@ -41,7 +41,9 @@ impl Error {
     pub fn io(what: &str, path: &Path, e: io::Error) -> Self {
         let problem = format!("cannot {what} {}: {e}", path.display());
         let remedy = match e.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => return Error::Full(problem),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                return Error::Full(problem);
+            }
             io::ErrorKind::NotFound => "check the path",
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "choose a place you may access, or change its permissions"

@@ -3,8 +3,7 @@
 //! From the machine upwards: [`device`] is memory and named kernels; [`tensor`], [`tape`] and [`ops`] compute and
 //! differentiate; [`nn`] and [`models`] are networks over named parameters, which [`trace`] looks into; [`data`] turns
 //! files into batches;
-//! [`metrics`] and [`report`] say how well it went; [`study`] compares many runs, and [`statistics`] tells what of their
-//! differences is chance.
+//! [`metrics`] and [`report`] say how well it went, [`statistics`] what of it is chance; [`study`] compares many runs.
 
 pub mod cli;
 pub mod data;

@@ -206,7 +206,7 @@ impl Watch for Teller {
         };
         let seconds = self.started.elapsed().as_secs_f64();
         say(format!(
-            "{:>5} of {}  {task}  {model}  {}  {arm}  lr {lr}  seed {seed}  {came_to}  {seconds:.1} s",
+            "{:>5} of {}  {task}  {model}  {}  {arm}  lr {lr:?}  seed {seed}  {came_to}  {seconds:.1} s",
             self.done.len(),
             self.of,
             share(*fraction)

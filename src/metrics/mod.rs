@@ -6,6 +6,7 @@
 
 mod bootstrap;
 pub mod calibration;
+mod cases;
 mod classes;
 mod images;
 mod labels;
@@ -17,6 +18,7 @@ mod table;
 
 pub use crate::statistics::Interval;
 pub use bootstrap::Intervals;
+pub use cases::Cases;
 pub use classes::{ClassSummary, Confusion, Scores, Summary};
 pub use images::{ImageScores, ImageSummary};
 pub use labels::{LabelMetrics, LabelScores, LabelSummary};

@@ -5,7 +5,7 @@ use crate::{
     Error, Result,
     data::{Dataset, Split, split},
     device::{DType, Device, cpu::Cpu},
-    models::Model,
+    models::{Ends, Model},
     train::{Config, Verified, speed},
     weights::{self, Archive},
 };
@@ -126,7 +126,8 @@ impl Study {
         let archive = Archive::read(&self.place(&files[backbone]))?;
         let config = self.run(cell, self.learning_rates[0], self.seeds[0]).config;
         let device: Arc<dyn Device> = Cpu::new(usize::MAX);
-        let model = Model::new(backbone, 1, &device, DType::F32, 0)?;
+        let ends = Ends { channels: config.channels, inputs: 0, classes: 1 };
+        let model = Model::between(backbone, ends, &device, DType::F32, 0)?;
         weights::load_matching(&model.params, &archive, config.transfer()).map(drop)
     }
 

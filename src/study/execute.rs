@@ -7,7 +7,6 @@ use super::{
 };
 use crate::{Error, Result, files::write_atomic};
 use std::{
-    collections::HashSet,
     path::Path,
     sync::{
         Arc,
@@ -37,8 +36,6 @@ pub struct Worker<'a> {
     claims: Claims,
     watch: &'a mut dyn Watch,
     interrupt: &'a Arc<AtomicBool>,
-    /// What is as far as it is to go, by name.
-    finished: HashSet<String>,
 }
 
 /// How a step of the work went.
@@ -67,7 +64,7 @@ impl<'a> Worker<'a> {
     ) -> Result<Worker<'a>> {
         let claims = Claims::new(&study.folder.join("claims"), stale)?;
         study.note_shard(shard)?;
-        Ok(Worker { study, shard, trainer, claims, watch, interrupt, finished: HashSet::new() })
+        Ok(Worker { study, shard, trainer, claims, watch, interrupt })
     }
 
     /// Works until nothing of the shard is left to do.
@@ -76,23 +73,21 @@ impl<'a> Worker<'a> {
     /// A full disk, a failing device, a folder that cannot be used: what would make every run fail. Nothing is lost, and the
     /// worker can be started again.
     pub fn work(&mut self) -> Result<Ended> {
-        let study = self.study;
+        let mut open: Vec<Cell> = self.study.cells_of(self.shard).collect();
         loop {
-            let mut waiting = false;
-            for cell in study.cells_of(self.shard) {
+            let mut left = vec![];
+            for cell in open {
                 match self.cell(cell)? {
                     Step::Done => {}
-                    Step::Elsewhere => waiting = true,
+                    Step::Elsewhere => left.push(cell),
                     Step::Interrupted => return Ok(Ended::Interrupted),
                 }
             }
-            if !waiting {
+            if left.is_empty() {
                 return Ok(Ended::Complete);
             }
+            open = left;
             thread::sleep(WAIT);
-            if self.interrupt.load(Ordering::Relaxed) {
-                return Ok(Ended::Interrupted);
-            }
         }
     }
 
@@ -160,19 +155,21 @@ impl<'a> Worker<'a> {
     /// Does a run, unless it is done or somebody else does it.
     fn attempt(&mut self, run: &Run, extent: Extent) -> Result<Step> {
         let folder = self.study.run_folder(run);
-        let key = format!("{} {extent:?}", run.hash);
-        let reached = |outcome: &Outcome| extent.reached(outcome);
-        self.under_claim(&run.hash, &key, &folder, reached, |worker, claim| {
-            worker.watch.run(worker.study, run, extent);
-            let done = worker.trainer.run(worker.study, run, extent, claim, worker.watch);
-            worker.settle(done, &folder, |reason| worker.study.blank(run, Status::Failed(reason)))
-        })
+        self.under_claim(
+            &run.hash,
+            &folder,
+            |outcome| extent.reached(outcome),
+            |worker, claim| {
+                worker.watch.run(worker.study, run, extent);
+                let done = worker.trainer.run(worker.study, run, extent, claim, worker.watch);
+                worker.settle(done, &folder, |reason| worker.study.blank(run, Status::Failed(reason)))
+            },
+        )
     }
 
     fn pretraining(&mut self, pretraining: &Pretraining) -> Result<Step> {
         let folder = self.study.folder.join(pretraining.place());
         self.under_claim(
-            &pretraining.hash,
             &pretraining.hash,
             &folder,
             |_| true,
@@ -184,19 +181,16 @@ impl<'a> Worker<'a> {
         )
     }
 
-    /// Does `work` under a claim to `name`, unless the outcome in `folder` has `reached` what is wanted, which is remembered by
-    /// `key`.
+    /// Does `work` under a claim to `name`, unless the outcome in `folder` has `reached` what is wanted.
     fn under_claim(
         &mut self,
         name: &str,
-        key: &str,
         folder: &Path,
         reached: impl Fn(&Outcome) -> bool,
         work: impl FnOnce(&mut Self, &Claim) -> Result<Step>,
     ) -> Result<Step> {
         let is_done = || Ok::<_, Error>(Outcome::read(folder)?.is_some_and(|outcome| reached(&outcome)));
-        if self.finished.contains(key) || is_done()? {
-            self.finished.insert(key.into());
+        if is_done()? {
             return Ok(Step::Done);
         }
         if self.interrupt.load(Ordering::Relaxed) {
@@ -248,7 +242,6 @@ impl<'a> Worker<'a> {
         for run in candidates.iter().chain(&seeds) {
             let folder = self.study.run_folder(run);
             let failed = self.under_claim(
-                &run.hash,
                 &run.hash,
                 &folder,
                 |_| true,

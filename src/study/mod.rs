@@ -5,15 +5,18 @@
 
 mod check;
 pub mod claim;
+mod comparison;
 mod definition;
 mod execute;
 pub mod outcome;
 mod plan;
+mod report;
 mod run;
 pub mod scheduler;
 mod tables;
 
 pub use check::Cost;
+pub use comparison::{Comparison, Summary};
 pub use definition::{Arm, Named, Start, Study};
 pub use execute::{Ended, Worker};
 pub use outcome::{Curve, Metric, Outcome, Status};

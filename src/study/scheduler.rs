@@ -17,12 +17,12 @@ pub fn slurm(file: &Path, study: &Study, parts: u16) -> String {
          # A part on a GPU: #SBATCH --gpus=1\n\
          #SBATCH --output=sweep-%A-%a.log\n\
          #SBATCH --requeue\n\
-         # Ctrl-C for the program a minute before the time is up: it saves and ends.\n\
-         #SBATCH --signal=INT@60\n\
+         # A minute before the time is up the program is asked to save and end.\n\
+         #SBATCH --signal=B:INT@60\n\
          \n\
          # Submit in a folder that all nodes share. When all parts are done:\n\
          #   roentgen sweep {file} --out {folder} --report\n\
-         exec srun roentgen sweep {file} --out {folder} \\\n\
+         exec roentgen sweep {file} --out {folder} \\\n\
          \x20   --shard \"$SLURM_ARRAY_TASK_ID/{parts}\" --threads \"$SLURM_CPUS_PER_TASK\"\n"
     )
 }

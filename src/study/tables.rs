@@ -2,7 +2,7 @@
 //! many machines it ran.
 
 use super::{Cell, Choice, Metric, Outcome, Run, Shard, Status, Study};
-use crate::{Error, Result, files::write_atomic};
+use crate::{Error, Result, files::write_atomic, report::study::render};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -148,12 +148,18 @@ impl Results {
         Ok(table.into_inner().expect(IN_MEMORY))
     }
 
-    /// Writes all tables into the study's folder.
+    /// Writes all tables and the report into the study's folder.
     ///
     /// # Errors
     /// A file that cannot be written.
     pub fn write(&self, study: &Study) -> Result<()> {
         write_atomic(&study.folder.join("results.csv"), &self.csv(study))?;
+        let comparisons = self.comparisons(study)?;
+        write_atomic(&study.folder.join("comparisons.csv"), &self.comparisons_csv(study, &comparisons))?;
+        write_atomic(&study.folder.join("table.csv"), &self.table_csv(study))?;
+        write_atomic(&study.folder.join("table.md"), self.table_markdown(study, &comparisons).as_bytes())?;
+        write_atomic(&study.folder.join("table.tex"), self.table_tex(study, &comparisons).as_bytes())?;
+        write_atomic(&study.folder.join("report.html"), render(&self.report(study, &comparisons)?).as_bytes())?;
         write_atomic(&study.folder.join("timings.csv"), &self.timings(study)?)
     }
 
@@ -193,7 +199,7 @@ impl Outcome {
     /// Its place in the study, in words.
     pub fn place(&self) -> String {
         let Outcome { task, model, arm, fraction, seed, lr, .. } = self;
-        format!("{task}, {model}, {arm}, {} of the images, seed {seed}, learning rate {lr}", share(*fraction))
+        format!("{task}, {model}, {arm}, {} of the images, seed {seed}, learning rate {lr:?}", share(*fraction))
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {

@@ -128,7 +128,7 @@ fn helps_early(report: &StudyReport, arm: usize) -> Option<Guideline> {
 /// A comparison by the study's own test.
 fn tested_gain(setting: &Setting, row: &Row, compared: &Compared) -> Gain {
     let text = format!(
-        "{}, {}: {} {} {}, {}, {}, {} after Holm",
+        "{}, {}: {} {} {}, {}, {}, corrected p {}",
         setting.name(),
         share(row.fraction),
         setting.metric_name(),
@@ -152,7 +152,7 @@ fn seed_gains(leads: Vec<(String, Vec<f64>)>) -> Vec<Gain> {
         let n = counted(mean.n, "seed");
         let text = match mean.interval {
             Some(interval) => {
-                format!("{place}: {} {}, {n}, {} after Holm", signed(mean.value), signed_range(interval), p_text(p))
+                format!("{place}: {} {}, {n}, corrected p {}", signed(mean.value), signed_range(interval), p_text(p))
             }
             None => format!("{place}: {}, {n}, no interval", signed(mean.value)),
         };

@@ -8,7 +8,10 @@ mod tables;
 pub use guidelines::{Guideline, guidelines};
 pub use page::render;
 
-use crate::statistics::{Interval, Mean, Scale, area_under};
+use crate::{
+    statistics::{Interval, Mean, Scale, area_under},
+    study::share,
+};
 
 /// Epochs of which the report shows the beginning of training.
 pub const FIRST_EPOCHS: usize = 10;
@@ -181,15 +184,10 @@ impl RunFigures {
 }
 
 impl Compared {
-    /// Whether the difference is significant.
+    /// Whether the difference is significant. With one seed it is one of two networks, which tells nothing of their arms.
     fn significant(&self) -> bool {
-        self.adjusted < ALPHA
+        self.seeds > 1 && self.adjusted < ALPHA
     }
-}
-
-/// `0.25` as `25 %`.
-fn share(fraction: f64) -> String {
-    format!("{} %", (fraction * 1e10).round() / 1e8)
 }
 
 /// `-0.0312` as `−0.031`, `0.03` as `+0.030`.
@@ -208,7 +206,7 @@ fn counted(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-/// A p value in words.
+/// A p value to three digits.
 fn p_text(p: f64) -> String {
-    if p < 0.001 { "p < 0.001".into() } else { format!("p = {p:.3}") }
+    if p < 0.001 { "< 0.001".into() } else { format!("{p:.3}") }
 }

@@ -86,7 +86,7 @@ pub fn comparisons(report: &StudyReport) -> Markup {
             section {
                 h2 { "Arm against arm" }
                 div.wide {
-                    table.numbers {
+                    table.numbers.study.pairs {
                         thead {
                             tr {
                                 th { "task, network" } th { "images" } th { "arms" } th { "difference" } th { "95 % interval" }
@@ -96,7 +96,7 @@ pub fn comparisons(report: &StudyReport) -> Markup {
                         tbody {
                             @for (setting, row, compared) in all {
                                 tr.best[compared.significant()] {
-                                    th scope="row" { (setting.name()) ", " (setting.metric_name()) }
+                                    th scope="row" { (setting.name()) small { (setting.metric_name()) (direction(setting)) } }
                                     td { (share(row.fraction)) }
                                     td { (report.arms[compared.of]) " − " (report.arms[compared.against]) }
                                     td { (signed(compared.difference)) }
