@@ -108,12 +108,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
 fn dry_run(study: &Study, machine: &Machine) -> Result<ExitCode> {
     let device = machine.device()?;
     let cost = study.cost(&device)?;
+    let time =
+        if cost.hours < 1.0 { format!("{:.0} minutes", 60.0 * cost.hours) } else { format!("{:.1} hours", cost.hours) };
     print(format!(
-        "{}\nruns          {}, and {} pretrainings\nhours         {:.2} at most, one run after another on {}\ndisk          {:.2} GB\n",
+        "{}\nruns  {}, and {} pretrainings\ntime  {time} at most, one run after another on {}\ndisk  {:.2} GB\n",
         study.question,
         cost.runs,
         cost.pretrainings,
-        cost.hours,
         device.name(),
         cost.bytes / 1e9
     ))?;
