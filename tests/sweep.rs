@@ -362,7 +362,7 @@ fn a_full_disk_ends_the_work_and_loses_nothing() {
         text(&file),
         text(&out)
     );
-    fail(Command::new("sh").args(["-c", &script]), 1, &["cannot write", "free some space", "start the sweep again"]);
+    fail(Command::new("sh").args(["-c", &script]), 1, &["cannot write", "free some space", "give the command again"]);
     assert_eq!(outcomes(&out), 0, "a full disk is no failure of the run");
     succeed(&mut sweep(&file, &out, &[]));
     succeed(&mut sweep(&file, &whole, &[]));

@@ -1,9 +1,9 @@
 //! `roentgen sweep`.
 
 use super::{
-    INTERRUPTED, catch_signals,
     machine::Machine,
     output::{print, say},
+    signals::{INTERRUPTED, catch_signals},
 };
 use crate::{
     Result,
@@ -85,7 +85,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return dry_run(&study, &args.machine);
     }
     let interrupt = Arc::new(AtomicBool::new(false));
-    catch_signals(&interrupt)?;
+    catch_signals(&interrupt, "finishing the step")?;
     let device = args.machine.device_with_cache(&study.folder.join("cache"))?;
     say(format!("study   {}", study.question));
     say(format!("device  {}", device.name()));
