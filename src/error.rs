@@ -65,7 +65,10 @@ impl fmt::Display for Error {
             ),
             Error::Device(what) => write!(f, "the device failed: {what}"),
             Error::Full(problem) => {
-                write!(f, "{problem}\n  try: free some space, then go on with --resume, or start the sweep again")
+                write!(
+                    f,
+                    "{problem}\n  try: free some space, then give the command again (a training run: with --resume)"
+                )
             }
             Error::Unusable { problem, remedy } => write!(f, "{problem}\n  try: {remedy}"),
         }

@@ -42,6 +42,8 @@ pub enum Purpose {
     Round = 10,
     /// Which of the training images a fraction keeps.
     Fraction = 11,
+    /// Places of crops.
+    Crop = 16,
 }
 
 /// A stream of random numbers, addressed by seed, purpose and two indices (say, epoch and sample).

@@ -186,7 +186,7 @@ fn records(n: usize) -> Vec<Record> {
         name: i.to_string(),
         truth: Truth::Class(0),
         inputs: vec![],
-        group: (i % 2 == 0).then(|| "even".into()),
+        group: i.is_multiple_of(2).then(|| "even".into()),
         split: None,
         source: Source::Embedded(b""),
         fingerprint: None,
@@ -362,7 +362,7 @@ fn a_full_disk_ends_the_work_and_loses_nothing() {
         text(&file),
         text(&out)
     );
-    fail(Command::new("sh").args(["-c", &script]), 1, &["cannot write", "free some space", "start the sweep again"]);
+    fail(Command::new("sh").args(["-c", &script]), 1, &["cannot write", "free some space", "give the command again"]);
     assert_eq!(outcomes(&out), 0, "a full disk is no failure of the run");
     succeed(&mut sweep(&file, &out, &[]));
     succeed(&mut sweep(&file, &whole, &[]));
@@ -389,9 +389,12 @@ fn the_plan() {
         let parts = (1..=of).flat_map(|number| study.cells_of(Shard { number, of }).collect::<Vec<_>>());
         assert_eq!(parts.collect::<BTreeSet<_>>(), study.cells().collect());
     }
+    let sample = Study::sample(&dir.path().join("sample")).unwrap();
+    sample.check().unwrap();
+    assert_eq!((sample.runs(), sample.all_pretrainings().len()), (16, 1));
     let output = succeed(&mut sweep(&file, &dir.path().join("out"), &["--dry-run"]));
     let told = String::from_utf8(output.stdout).unwrap();
-    assert!(told.contains("runs          12, and 1 pretrainings") && told.contains("hours"), "{told}");
+    assert!(told.contains("runs  12, and 1 pretrainings") && told.contains("minutes at most"), "{told}");
     assert!(!dir.path().join("out").exists());
 
     let output = succeed(&mut sweep(&file, &dir.path().join("o'ut"), &["--slurm", "7"]));

@@ -94,7 +94,7 @@ fn a_binary_network() {
     assert!(said.starts_with("path,predicted,score_yes\n"), "{said}");
     // The other class can be the positive one.
     let (columns, _) = train(folder, "other", &format!("{flags} --positive no --loss focal"));
-    assert_eq!(columns, "path,split,label,predicted,score_no");
+    assert_eq!(columns, "path,split,group,label,predicted,score_no");
     let wrong = ["--task", "binary", "--target", "big", "--positive", "maybe", "--path", "file"];
     let table = folder.join("table.csv");
     let all = ["finetune", "--data", text(&table), "--out", text(folder)].into_iter().chain(wrong);

@@ -1,11 +1,11 @@
 //! `roentgen finetune`.
 
 use super::{
-    INTERRUPTED, catch_signals,
     machine::{self, Machine},
     options::Recipe,
     output::{print, say},
     progress::Progress,
+    signals::{INTERRUPTED, catch_signals},
 };
 use crate::{
     Error, Result,
@@ -57,7 +57,7 @@ pub fn train(args: &Args, command: &str, defaults: impl FnOnce(&Table) -> Result
         None => begin(args, defaults)?,
     };
     let folder = session.folder.path().display().to_string();
-    catch_signals(&interrupt)?;
+    catch_signals(&interrupt, "finishing the step")?;
     let mut progress = Progress::new(session.state.config.epochs, session.schedule().total, session.state.step);
     let outcome = session.train(&mut progress, &interrupt);
     progress.close();

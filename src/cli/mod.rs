@@ -1,6 +1,7 @@
 //! The command line: thin clothes around the library.
 
 mod bench;
+mod convert;
 mod doctor;
 mod evaluate;
 mod export;
@@ -12,19 +13,14 @@ mod output;
 mod predict;
 mod pretrain;
 mod progress;
+mod signals;
 mod sweep;
 mod weights;
 
-use crate::{Error, Result};
+use crate::Result;
 use clap::{Parser, Subcommand};
 use output::say;
-use std::{
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::process::ExitCode;
 
 /// Fine-tune convolutional networks on radiology images.
 #[derive(Parser)]
@@ -52,6 +48,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Score images with a trained network
     Predict(predict::Args),
+    /// Turn an archive of DICOM and other images into PNGs with a table that names nobody
+    Convert(convert::Args),
     /// List the layers of a network and the memory that training needs, or the tensors of a checkpoint
     Inspect(inspect::Args),
     /// Look into files of weights, convert, compare and export them
@@ -59,11 +57,8 @@ enum Command {
     /// Time training steps on random data
     Bench(bench::Args),
     /// Tell what there is to compute on, and why not a GPU
-    Doctor(doctor::Args),
+    Doctor(Box<doctor::Args>),
 }
-
-/// Exit code after an interruption, as shells have it for SIGINT.
-const INTERRUPTED: u8 = 130;
 
 /// Runs the program on its arguments. Errors go to stderr, exit code 1; wrong usage exits with 2, an interruption with 130.
 pub fn main() -> ExitCode {
@@ -84,22 +79,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Sweep(args) => sweep::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Weights(args) => weights::run(args),
         Command::Bench(args) => bench::run(args),
-        Command::Doctor(args) => doctor::run(args),
+        Command::Doctor(args) => doctor::run(*args),
     }
-}
-
-/// The first signal asks for an orderly end, the second ends the program at once.
-fn catch_signals(interrupt: &Arc<AtomicBool>) -> Result<()> {
-    let flag = interrupt.clone();
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        say("\nfinishing the step; once more to stop at once");
-    };
-    ctrlc::set_handler(handler)
-        .map_err(|e| Error::unusable(format!("cannot listen for signals: {e}"), "another system"))
 }

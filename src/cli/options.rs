@@ -214,10 +214,15 @@ impl Recipe {
     /// # Errors
     /// A file that cannot be read or has an unknown key, or a value that cannot be used.
     pub fn resolve(&self, file: Option<&Path>, defaults: impl FnOnce(&Table) -> Result<Config>) -> Result<Config> {
-        let file = file.map(read).transpose()?;
-        let config = Config::layered(file.into_iter().chain([self.table()?]), defaults)?;
+        let config = self.unchecked(file, defaults)?;
         config.check()?;
         Ok(config)
+    }
+
+    /// The same, whose values need not go together: enough to open the data.
+    pub fn unchecked(&self, file: Option<&Path>, defaults: impl FnOnce(&Table) -> Result<Config>) -> Result<Config> {
+        let file = file.map(read).transpose()?;
+        Config::layered(file.into_iter().chain([self.table()?]), defaults)
     }
 
     /// What the flags set.

@@ -1,9 +1,9 @@
 //! `roentgen sweep`.
 
 use super::{
-    INTERRUPTED, catch_signals,
     machine::Machine,
     output::{print, say},
+    signals::{INTERRUPTED, catch_signals},
 };
 use crate::{
     Result,
@@ -85,7 +85,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         return dry_run(&study, &args.machine);
     }
     let interrupt = Arc::new(AtomicBool::new(false));
-    catch_signals(&interrupt)?;
+    catch_signals(&interrupt, "finishing the step")?;
     let device = args.machine.device_with_cache(&study.folder.join("cache"))?;
     say(format!("study   {}", study.question));
     say(format!("device  {}", device.name()));
@@ -108,12 +108,13 @@ pub fn run(args: Args) -> Result<ExitCode> {
 fn dry_run(study: &Study, machine: &Machine) -> Result<ExitCode> {
     let device = machine.device()?;
     let cost = study.cost(&device)?;
+    let time =
+        if cost.hours < 1.0 { format!("{:.0} minutes", 60.0 * cost.hours) } else { format!("{:.1} hours", cost.hours) };
     print(format!(
-        "{}\nruns          {}, and {} pretrainings\nhours         {:.2} at most, one run after another on {}\ndisk          {:.2} GB\n",
+        "{}\nruns  {}, and {} pretrainings\ntime  {time} at most, one run after another on {}\ndisk  {:.2} GB\n",
         study.question,
         cost.runs,
         cost.pretrainings,
-        cost.hours,
         device.name(),
         cost.bytes / 1e9
     ))?;

@@ -162,7 +162,7 @@ impl<'a> Worker<'a> {
             |worker, claim| {
                 worker.watch.run(worker.study, run, extent);
                 let done = worker.trainer.run(worker.study, run, extent, claim, worker.watch);
-                worker.settle(done, &folder, |reason| worker.study.blank(run, Status::Failed(reason)))
+                worker.settle(done, claim, &folder, worker.study.blank(run, Status::Trained))
             },
         )
     }
@@ -176,7 +176,7 @@ impl<'a> Worker<'a> {
             |worker, claim| {
                 worker.watch.pretraining(pretraining);
                 let done = worker.trainer.pretrain(worker.study, pretraining, claim, worker.watch);
-                worker.settle(done, &folder, |reason| pretraining.blank(Status::Failed(reason)))
+                worker.settle(done, claim, &folder, pretraining.blank(Status::Trained))
             },
         )
     }
@@ -200,21 +200,19 @@ impl<'a> Worker<'a> {
         if is_done()? { Ok(Step::Done) } else { work(self, &claim) }
     }
 
-    /// What an attempt came to: an outcome, an interruption, or a failure, which is put on record unless it is one of the machine.
-    fn settle(
-        &mut self,
-        done: Result<Option<Outcome>>,
-        folder: &Path,
-        failed: impl Fn(String) -> Outcome,
-    ) -> Result<Step> {
+    /// What an attempt came to: an outcome, an interruption, or a failure, which is put on record unless it is one of the machine:
+    /// beside what was known of the run before, or else is in `blank`.
+    fn settle(&mut self, done: Result<Option<Outcome>>, claim: &Claim, folder: &Path, blank: Outcome) -> Result<Step> {
         let outcome = match done {
             Ok(Some(outcome)) => outcome,
             Ok(None) if self.interrupt.load(Ordering::Relaxed) => return Ok(Step::Interrupted),
-            // The claim was lost.
             Ok(None) => return Ok(Step::Elsewhere),
+            // Two workers on one run may have been in each other's way.
+            Err(_) if claim.is_lost() => return Ok(Step::Elsewhere),
             Err(e @ (Error::Full(_) | Error::Device(_))) => return Err(e),
             Err(e) => {
-                let outcome = failed(e.to_string());
+                let known = Outcome::read(folder)?.unwrap_or(blank);
+                let outcome = Outcome { status: Status::Failed(e.to_string()), ..known };
                 std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
                 outcome.write(folder)?;
                 outcome
@@ -245,9 +243,9 @@ impl<'a> Worker<'a> {
                 &run.hash,
                 &folder,
                 |_| true,
-                |worker, _| {
-                    let done = Err(Error::unusable(reason, "see what is said of the pretraining"));
-                    worker.settle(done, &folder, |reason| worker.study.blank(run, Status::Failed(reason)))
+                |worker, claim| {
+                    let done = Err(Error::unusable(reason, "put that right, then --retry"));
+                    worker.settle(done, claim, &folder, worker.study.blank(run, Status::Trained))
                 },
             )?;
             step = if failed == Step::Done { step } else { failed };

@@ -232,20 +232,17 @@ impl Study {
         let mut failure = None;
         let monitor = self.run(cell, self.learning_rates[0], self.seeds[0]).config.monitor()?;
         for run in self.candidates(cell) {
-            match self.outcome(&run)? {
-                None => return Ok(Choice::Open),
-                Some(Outcome { status: Status::Failed(reason), .. }) => {
+            let Some(outcome) = self.outcome(&run)? else { return Ok(Choice::Open) };
+            // One whose test failed was trained all the same.
+            match (outcome.selected_by.filter(|value| value.is_finite()), best) {
+                (Some(value), Some((_, so_far))) if !monitor.improves(value, so_far) => {}
+                (Some(value), _) => best = Some((run.lr, value)),
+                (None, _) => {
+                    let reason = match outcome.status {
+                        Status::Failed(reason) => reason,
+                        _ => "there is no validation to choose by".into(),
+                    };
                     failure.get_or_insert(reason);
-                }
-                Some(outcome) => {
-                    let value = outcome.selected_by.filter(|value| value.is_finite());
-                    match (value, best) {
-                        (Some(value), Some((_, so_far))) if !monitor.improves(value, so_far) => {}
-                        (Some(value), _) => best = Some((run.lr, value)),
-                        (None, _) => {
-                            failure.get_or_insert("there is no validation to choose the learning rate by".into());
-                        }
-                    }
                 }
             }
         }

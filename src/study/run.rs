@@ -72,6 +72,10 @@ impl Trainer {
         if extent == Extent::Training {
             return Ok(Some(outcome));
         }
+        if outcome.test_images == 0 {
+            let problem = format!("{} has no test images", session.prepared.dataset.origin);
+            return Err(Error::unusable(problem, "a test split in the data, or a share for it: split.test"));
+        }
         let Some(outcome) = test(&session, outcome, &Outcome::folder(&run.hash), claim)? else { return Ok(None) };
         outcome.write(&folder)?;
         forget_last(&folder)?;
@@ -167,10 +171,6 @@ impl Trainer {
 
 /// Tests the best weights of a trained session, whose folder below the study's is `place`.
 fn test(session: &Session, outcome: Outcome, place: &Path, claim: &Claim) -> Result<Option<Outcome>> {
-    if outcome.test_images == 0 {
-        let problem = format!("{} has no test images", session.prepared.dataset.origin);
-        return Err(Error::unusable(problem, "a test split in the data, or a share for it: split.test"));
-    }
     let facts = [("task", &outcome.task), ("arm", &outcome.arm), ("run", &outcome.hash)];
     let facts: Vec<_> = facts.map(|(name, value)| (name.to_string(), value.clone())).into();
     let finished = session.finish(&facts, &[], &claim.halt)?;

@@ -181,11 +181,14 @@ impl Results {
         if of > 1 {
             let lacking: BTreeSet<usize> = missing.iter().map(|run| study.shard_of(run.cell, of)).collect();
             let begun = |number: &usize| shards.contains(&Shard { number: *number, of });
-            for (what, begun_or_not) in [("has never run", false), ("has not ended", true)] {
-                let such: Vec<_> = lacking.iter().filter(|number| begun(number) == begun_or_not).collect();
-                let such: Vec<_> = such.iter().map(|number| format!("{number}/{of}")).collect();
-                if !such.is_empty() {
-                    text += &format!("; shard {} {what}", such.join(", "));
+            let (open, never): (Vec<_>, Vec<_>) = lacking.into_iter().partition(begun);
+            for (which, is, are) in [(never, "has never run", "have never run"), (open, "is not done", "are not done")]
+            {
+                let parts: Vec<String> = which.iter().map(|number| format!("{number}/{of}")).collect();
+                match parts.len() {
+                    0 => {}
+                    1 => text += &format!("; shard {} {is}", parts[0]),
+                    _ => text += &format!("; shards {} {are}", parts.join(", ")),
                 }
             }
         }

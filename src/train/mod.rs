@@ -28,7 +28,7 @@ pub use forecast::{Forecast, forecast, speed};
 pub use head::Head;
 pub use objective::Objective;
 pub use optimiser::Optimiser;
-pub use prepare::{Prepared, Verified};
+pub use prepare::{Prepared, Verified, open};
 pub use state::{Best, Partial, RunState};
 
 use crate::{
