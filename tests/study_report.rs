@@ -143,14 +143,30 @@ fn what_is_not_decided_is_said_so() {
     report.settings[0].rows[0].comparisons = vec![compared(1, 0.03, 0.2)];
     assert_eq!(
         claims(&report)[0],
-        "Whether pretrained helps is not decided: in none of 2 comparisons does it differ significantly from random. Their \
-         intervals reach up to 0.070, so effects of that size remain possible."
+        "Whether pretrained helps is not decided: in none of 2 comparisons does it differ significantly from random. The \
+         intervals reach up to 0.070 in macro F1, so effects of that size remain possible."
     );
+    let mut mixed = report.clone();
+    mixed.settings.push(Setting { metric: "auc".into(), ..Setting::default() });
+    assert!(claims(&mixed)[0].ends_with("Effects within the intervals remain possible."));
     report.settings[0].rows[0].comparisons = vec![compared(1, 0.3, 0.01)];
     report.settings[0].rows[1].comparisons = vec![compared(1, -0.3, 0.01)];
     assert_eq!(claims(&report)[0], "It depends: pretrained beats random in 1 of 2 comparisons and is worse in 1.");
     report.settings[0].rows[1].comparisons = vec![compared(1, 0.3, 0.01)];
     assert_eq!(claims(&report)[0], "Start from pretrained: it beats random in all 2 comparisons.");
+}
+
+#[test]
+fn networks_that_learn_nothing_prove_nothing() {
+    let mut report = study();
+    for row in &mut report.settings[0].rows {
+        row.arms.iter_mut().flatten().for_each(|run| run.value = Some(0.167));
+        row.comparisons[0] = Compared { interval: Interval { low: 0.0, high: 0.0 }, ..compared(1, 0.0, 1.0) };
+    }
+    assert!(claims(&report)[0].ends_with("All of their runs came to the same, which tells nothing."));
+    assert_shows(&report, &["trunk, resnet18, 25 %: all runs of all arms came to the same value."]);
+    let alike = |report| render(report).matches("came to the same value").count();
+    assert_eq!((alike(&report), alike(&study())), (2, 0));
 }
 
 #[test]

@@ -40,10 +40,9 @@ fn helps(report: &StudyReport, arm: usize) -> Option<Guideline> {
     let claim = match verdicts(&gains) {
         (0, 0, 0) => format!("Nothing can be said of {name}: no comparison with {base} has tested runs of both."),
         (0, 0, all) => format!(
-            "Whether {name} helps is not decided: in none of {} does it differ significantly from {base}. Their intervals \
-             reach up to {:.3}, so effects of that size remain possible.",
+            "Whether {name} helps is not decided: in none of {} does it differ significantly from {base}. {}",
             counted(all, "comparison"),
-            gains.iter().map(|gain| gain.reach).fold(0.0, f64::max),
+            open_effects(report, &gains)
         ),
         (better, 0, 0) => format!("Start from {name}: it beats {base} in {}.", all_of(better)),
         (better, 0, open) => format!(
@@ -61,6 +60,19 @@ fn helps(report: &StudyReport, arm: usize) -> Option<Guideline> {
         ),
     };
     Some(Guideline { claim, evidence: texts(gains) })
+}
+
+/// How large effects may still be.
+fn open_effects(report: &StudyReport, gains: &[Gain]) -> String {
+    let reach = gains.iter().map(|gain| gain.reach).fold(0.0, f64::max);
+    match &report.settings[..] {
+        _ if reach == 0.0 => "All of their runs came to the same, which tells nothing.".into(),
+        [first, rest @ ..] if rest.iter().all(|setting| setting.metric == first.metric) => format!(
+            "The intervals reach up to {reach:.3} in {}, so effects of that size remain possible.",
+            first.metric_name()
+        ),
+        _ => "Effects within the intervals remain possible.".into(),
+    }
 }
 
 fn helps_with_little_data(report: &StudyReport, arm: usize) -> Option<Guideline> {

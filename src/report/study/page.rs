@@ -3,7 +3,10 @@
 use maud::{Markup, html};
 
 use super::{Guideline, Row, StudyReport, charts, counted, guidelines, tables};
-use crate::report::{page::document, sections};
+use crate::{
+    report::{page::document, sections},
+    study::share,
+};
 
 /// More runs than this are counted, not listed.
 const MOST_LISTED: usize = 50;
@@ -70,6 +73,12 @@ fn caveats(report: &StudyReport) -> Markup {
     if uneven {
         warnings.push("Not every arm has the same runs; comparisons use the seeds that both arms have.".into());
     }
+    let stuck = report.settings.iter().flat_map(|setting| setting.rows.iter().map(move |row| (setting, row)));
+    for (setting, row) in stuck.filter(|(_, row)| all_alike(row)) {
+        let place = format!("{}, {}", setting.name(), share(row.fraction));
+        warnings
+            .push(format!("{place}: all runs of all arms came to the same value. Did the networks learn anything?"));
+    }
     let missing = report.missing.iter().map(|run| (run.clone(), String::new())).collect();
     let lists = [("failed", report.failed.clone()), ("missing", missing)];
     html! {
@@ -81,6 +90,13 @@ fn caveats(report: &StudyReport) -> Markup {
             }
         }
     }
+}
+
+/// Whether several runs of several arms all have one value.
+fn all_alike(row: &Row) -> bool {
+    let mut values = row.arms.iter().flatten().map(|run| run.value);
+    let first = values.next().flatten();
+    row.arms.iter().filter(|runs| !runs.is_empty()).count() > 1 && first.is_some() && values.all(|value| value == first)
 }
 
 fn listed(what: &str, lines: &[(String, String)]) -> Markup {
