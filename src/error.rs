@@ -20,6 +20,8 @@ pub enum Error {
     },
     /// The device failed in another way.
     Device(String),
+    /// There was no room left to write a file, as told.
+    Full(String),
     /// Input, configuration or environment that cannot be used: what is wrong, and what to do about it.
     Unusable {
         /// What is wrong, naming the file, option or value.
@@ -37,17 +39,18 @@ impl Error {
 
     /// An I/O failure while doing `what` (say, `"read"`) to `path`, with a remedy for the usual causes.
     pub fn io(what: &str, path: &Path, e: io::Error) -> Self {
+        let problem = format!("cannot {what} {}: {e}", path.display());
         let remedy = match e.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                return Error::Full(problem);
+            }
             io::ErrorKind::NotFound => "check the path",
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "choose a place you may access, or change its permissions"
             }
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "free some space, then give the command again (a training run: with --resume)"
-            }
             _ => "check that the disk is mounted and healthy",
         };
-        Error::unusable(format!("cannot {what} {}: {e}", path.display()), remedy)
+        Error::unusable(problem, remedy)
     }
 }
 
@@ -61,6 +64,12 @@ impl fmt::Display for Error {
                 free >> 20
             ),
             Error::Device(what) => write!(f, "the device failed: {what}"),
+            Error::Full(problem) => {
+                write!(
+                    f,
+                    "{problem}\n  try: free some space, then give the command again (a training run: with --resume)"
+                )
+            }
             Error::Unusable { problem, remedy } => write!(f, "{problem}\n  try: {remedy}"),
         }
     }

@@ -3,8 +3,10 @@
 use crate::{Error, Result};
 use std::{
     fs::{self, File},
+    hash::{BuildHasher, RandomState},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 /// Writes `bytes` to `path` so that a reader, a crash or a full disk sees either the old file or the new one, whole:
@@ -32,13 +34,16 @@ fn write_synced(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Res
     file.into_inner()?.sync_all()
 }
 
-/// The process id keeps two programs that write the same file from sharing a temporary one.
+/// A random number keeps two programs that write the same file, on one machine or several, from sharing a temporary one.
 fn temporary_beside(path: &Path) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
         return Err(Error::unusable(format!("cannot write {}: it names no file", path.display()), "give a file name"));
     };
-    Ok(folder_of(path).join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id())))
+    Ok(folder_of(path).join(format!(".{}.{:016x}.tmp", name.to_string_lossy(), *OF_PROGRAM)))
 }
+
+/// The standard library keys its hash maps at random.
+static OF_PROGRAM: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
 
 pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {

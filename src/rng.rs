@@ -40,6 +40,8 @@ pub enum Purpose {
     Noise = 9,
     /// Order of the classes in a round of balanced sampling.
     Round = 10,
+    /// Which of the training images a fraction keeps.
+    Fraction = 11,
     /// Places of crops.
     Crop = 16,
 }

@@ -3,6 +3,10 @@
 use roentgen::metrics::{LabelScores, MaskCase, MaskScores, Measures, NumberScores, Predictions, Scores};
 use roentgen::report::{EpochRecord, Evaluation, Picture, Report, SplitCounts, WorstCase, render};
 
+#[path = "common/html.rs"]
+mod html;
+use html::{assert_well_formed, text};
+
 const ATTACK: &str = "<script>alert(\"x\")</script> & 'co'";
 const ESCAPED: &str = "&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt; &amp; 'co'";
 
@@ -71,29 +75,6 @@ fn page(history: &[EpochRecord]) -> String {
     let scores = scores();
     let summary = scores.measures(Some(0));
     render(&full(history, &scores, &summary))
-}
-
-/// The words between tags, where a reader sees them, with single spaces.
-fn text(html: &str) -> String {
-    let pieces = html.split('<').map(|piece| piece.split_once('>').map_or("", |(_, text)| text));
-    pieces.collect::<Vec<_>>().join(" ").split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Panics unless every tag is closed in order.
-#[track_caller]
-fn assert_well_formed(html: &str) {
-    let mut open: Vec<&str> = Vec::new();
-    for piece in html.split('<').skip(1) {
-        let (tag, _) = piece.split_once('>').unwrap_or_else(|| panic!("a tag without end: {piece:.40}"));
-        let name = tag.split_whitespace().next().unwrap();
-        assert_eq!(tag.matches('"').count() % 2, 0, "quotes of <{tag}>");
-        match name.strip_prefix('/') {
-            Some(closed) => assert_eq!(open.pop(), Some(closed), "</{closed}> closes another tag"),
-            None if ["!DOCTYPE", "meta", "img"].contains(&name) => {}
-            None => open.push(name),
-        }
-    }
-    assert!(open.is_empty(), "left open: {open:?}");
 }
 
 #[test]

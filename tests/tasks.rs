@@ -84,7 +84,7 @@ fn a_binary_network() {
     make_squares(folder);
     let flags = "--task binary --target big --group patient --class-weights balanced";
     let (columns, report) = train(folder, "run", flags);
-    assert_eq!(columns, "path,split,label,predicted,score_yes");
+    assert_eq!(columns, "path,split,group,label,predicted,score_yes");
     for part in ["AUC on test", "ROC", "Reliability", "sensitivity", "val. AUC"] {
         assert!(report.contains(part), "{part}");
     }
@@ -94,7 +94,7 @@ fn a_binary_network() {
     assert!(said.starts_with("path,predicted,score_yes\n"), "{said}");
     // The other class can be the positive one.
     let (columns, _) = train(folder, "other", &format!("{flags} --positive no --loss focal"));
-    assert_eq!(columns, "path,split,label,predicted,score_no");
+    assert_eq!(columns, "path,split,group,label,predicted,score_no");
     let wrong = ["--task", "binary", "--target", "big", "--positive", "maybe", "--path", "file"];
     let table = folder.join("table.csv");
     let all = ["finetune", "--data", text(&table), "--out", text(folder)].into_iter().chain(wrong);
@@ -122,7 +122,7 @@ fn a_regression_with_a_number_beside_the_image() {
     make_squares(folder);
     let (columns, report) =
         train(folder, "run", "--task regression --target side,noise --inputs left --loss huber --group patient");
-    assert_eq!(columns, "path,split,side,predicted_side,noise,predicted_noise");
+    assert_eq!(columns, "path,split,group,side,predicted_side,noise,predicted_noise");
     for part in ["Mean absolute error of side on test", "Bland–Altman", "val. MAE"] {
         assert!(report.contains(part), "{part}");
     }

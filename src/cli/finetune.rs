@@ -46,9 +46,7 @@ pub struct Args {
 
 /// Trains, and tells on stderr how it goes.
 pub fn run(args: Args) -> Result<ExitCode> {
-    train(&args, "finetune", |chosen| {
-        Ok(if chosen.contains_key("data") { Config::default() } else { Config::for_sample() })
-    })
+    train(&args, "finetune", Config::finetuning_defaults)
 }
 
 /// The same for `command`, with the defaults that it has beside what is chosen.

@@ -27,9 +27,9 @@ pub struct Machine {
     /// Threads that compute on the CPU; changes no result [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Folder where decoded images are kept for later runs, or off; changes no result
-    #[arg(long, value_name = "DIR|off", default_value = "off")]
-    cache: PathBuf,
+    /// Folder where decoded images are kept for later runs, or off; changes no result [default: off; cache/ of a sweep's folder]
+    #[arg(long, value_name = "DIR|off")]
+    cache: Option<PathBuf>,
 }
 
 /// A device as it is asked for.
@@ -72,10 +72,19 @@ impl Machine {
     /// # Errors
     /// A GPU that was named and cannot be used; threads that the system does not give.
     pub fn device(&self) -> Result<Arc<dyn Device>> {
+        self.device_with_cache(Path::new("off"))
+    }
+
+    /// The same, with decoded images kept in the folder `cache` unless another was asked for.
+    ///
+    /// # Errors
+    /// As [`Machine::device`].
+    pub fn device_with_cache(&self, cache: &Path) -> Result<Arc<dyn Device>> {
         // Images are decoded and metrics computed on the CPU in any case.
         self.threads()?;
-        if self.cache != Path::new("off") {
-            DiskCache::open(&self.cache)?.install();
+        let cache = self.cache.as_deref().unwrap_or(cache);
+        if cache != Path::new("off") {
+            DiskCache::open(cache)?.install();
         }
         match self.device {
             Choice::Cpu => Ok(cpu()),

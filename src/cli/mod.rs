@@ -14,6 +14,7 @@ mod predict;
 mod pretrain;
 mod progress;
 mod signals;
+mod sweep;
 mod weights;
 
 use crate::Result;
@@ -41,6 +42,8 @@ enum Command {
     Finetune(Box<finetune::Args>),
     /// Train a network to start others from, by the study's recipes: balanced (pseudo-)classes, or reconstruction
     Pretrain(Box<pretrain::Args>),
+    /// Compare starts, say random and pretrained weights, over tasks, networks, training fractions and seeds
+    Sweep(sweep::Args),
     /// Measure a trained network on labelled images
     Evaluate(evaluate::Args),
     /// Score images with a trained network
@@ -73,6 +76,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Finetune(args) => finetune::run(*args),
         Command::Pretrain(args) => pretrain::run(*args),
+        Command::Sweep(args) => sweep::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Predict(args) => predict::run(args),
         Command::Convert(args) => convert::run(args),

@@ -66,6 +66,9 @@ pub struct Recipe {
     /// Seed of everything random [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seed: Option<u64>,
+    /// Seed of the drawn splits, to share them between several seeds [default: that of --seed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    split_seed: Option<u64>,
     /// Type of images and activations [default: bf16 on a GPU, f32 on the CPU]
     #[arg(long, value_name = "NAME")]
     precision: Option<Precision>,
@@ -118,6 +121,9 @@ pub struct Recipe {
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     drop_copies: bool,
+    /// Share of the training images to use, the same of every class, groups whole [default: 1]
+    #[arg(long, value_name = "SHARE")]
+    train_fraction: Option<f64>,
     #[command(flatten)]
     #[serde(skip)]
     columns: ColumnFlags,
@@ -215,14 +221,8 @@ impl Recipe {
 
     /// The same, whose values need not go together: enough to open the data.
     pub fn unchecked(&self, file: Option<&Path>, defaults: impl FnOnce(&Table) -> Result<Config>) -> Result<Config> {
-        let mut chosen = match file {
-            Some(path) => read(path)?,
-            None => Table::new(),
-        };
-        overlay(&mut chosen, self.table()?);
-        let mut table = Table::try_from(defaults(&chosen)?).expect("a recipe is plain data");
-        overlay(&mut table, chosen);
-        Ok(table.try_into().expect("file and flags have been checked"))
+        let file = file.map(read).transpose()?;
+        Config::layered(file.into_iter().chain([self.table()?]), defaults)
     }
 
     /// What the flags set.
@@ -270,16 +270,4 @@ fn read(path: &Path) -> Result<Table> {
     // Read as a whole recipe first: that names unknown keys and wrong types with their line.
     toml::from_str::<Config>(&text).map_err(unusable)?;
     toml::from_str(&text).map_err(unusable)
-}
-
-/// Puts `upper` over `lower`, table by table.
-fn overlay(lower: &mut Table, upper: Table) {
-    for (key, value) in upper {
-        match (lower.get_mut(&key), value) {
-            (Some(Value::Table(lower)), Value::Table(upper)) => overlay(lower, upper),
-            (_, value) => {
-                lower.insert(key, value);
-            }
-        }
-    }
 }

@@ -1,10 +1,8 @@
 //! `roentgen pretrain`: [`super::finetune`] with the study's recipes of pretraining as defaults.
 
 use super::finetune;
-use crate::{Error, Result, task::Task, train::Config};
-use serde::Deserialize;
+use crate::{Result, train::Config};
 use std::process::ExitCode;
-use toml::{Table, Value};
 
 /// Arguments of `pretrain`.
 #[derive(clap::Args)]
@@ -27,16 +25,5 @@ pub fn run(mut args: Args) -> Result<ExitCode> {
     if let Some(modalities) = &args.modalities {
         args.training.recipe.narrow(format!("modality={modalities}"));
     }
-    finetune::train(&args.training, "pretrain", defaults)
-}
-
-/// The defaults beside what is `chosen`.
-fn defaults(chosen: &Table) -> Result<Config> {
-    let task = chosen.get("task").map_or(Ok(Task::default()), |name| Task::deserialize(name.clone()));
-    let task = task.map_err(|e| Error::unusable(format!("the task cannot be used: {e}"), "--task"))?;
-    let model = chosen.get("model").and_then(Value::as_str);
-    Ok(match chosen.contains_key("data") {
-        true => Config::for_pretraining(model, task),
-        false => Config::for_pretraining_on_sample(model, task),
-    })
+    finetune::train(&args.training, "pretrain", Config::pretraining_defaults)
 }

@@ -79,6 +79,39 @@ pub fn check_training_classes(dataset: &Dataset) -> Result<()> {
     }
 }
 
+/// Keeps about `fraction` of the training records, the same of every class or label, and takes the others out. What a smaller
+/// fraction keeps is part of what a larger one keeps; groups are kept whole. A function of the fraction, the seed and the records'
+/// names, labels and groups.
+///
+/// Each group counts for its rarest class or label, and there the first of them in a random order are kept until their images
+/// are nearest to `fraction`; at least one is.
+///
+/// Errors: a class without training images, because its images are in few groups.
+pub fn keep_fraction(dataset: &mut Dataset, fraction: f64, seed: u64) -> Result<()> {
+    let mut units = units(dataset, |record| record.split == Some(Split::Train));
+    Rng::new(seed, Purpose::Fraction, 0, 0).shuffle(&mut units);
+    let sizes = sizes(dataset, &units);
+    let home = |unit: &Unit| {
+        let present = (0..sizes.len()).filter(|&stratum| unit.counts[stratum] > 0.0);
+        present.min_by(|&a, &b| sizes[a].total_cmp(&sizes[b])).expect("a record is in a stratum")
+    };
+    let mut images = vec![0; sizes.len()];
+    units.iter().for_each(|unit| images[home(unit)] += unit.members.len());
+    let mut seen = vec![0; sizes.len()];
+    let mut dropped: BTreeSet<usize> = BTreeSet::new();
+    for unit in &units {
+        let (home, members) = (home(unit), unit.members.len());
+        let middle = seen[home] as f64 + members as f64 / 2.0;
+        if seen[home] > 0 && middle > fraction * images[home] as f64 {
+            dropped.extend(&unit.members);
+        }
+        seen[home] += members;
+    }
+    let mut index = 0..;
+    dataset.records.retain(|_| index.next().is_some_and(|index: usize| !dropped.contains(&index)));
+    check_training_classes(dataset)
+}
+
 /// Records that go to one split together: a group, or one record without a group.
 struct Unit {
     members: Vec<usize>,
@@ -118,10 +151,7 @@ fn draw(dataset: &mut Dataset, shares: [f64; 3], seed: u64) {
     Rng::new(seed, Purpose::Split, 0, 0).shuffle(&mut units);
     units.sort_by_key(|unit| std::cmp::Reverse(unit.members.len()));
 
-    let mut sizes = vec![0.0; strata(dataset)];
-    for unit in &units {
-        sizes.iter_mut().zip(&unit.counts).for_each(|(size, n)| *size += n);
-    }
+    let sizes = sizes(dataset, &units);
     let targets = shares.map(|share| sizes.iter().map(|size| share * size).collect::<Vec<f64>>());
     let mut missing = targets.clone();
     for unit in &units {
@@ -149,26 +179,43 @@ fn free_units(dataset: &mut Dataset, redraw_train: bool) -> Vec<Unit> {
             given.entry(group.clone()).and_modify(|s| *s = split.max(*s)).or_insert(split);
         }
     }
-    let (task, strata) = (dataset.task, strata(dataset));
-    let mut units: Vec<Unit> = Vec::new();
-    let mut unit_of: HashMap<String, usize> = HashMap::new();
-    for (index, record) in dataset.records.iter_mut().enumerate() {
+    for record in &mut dataset.records {
         let of_group = record.group.as_ref().and_then(|group| given.get(group).copied());
         record.split = record.split.or(of_group);
-        let pinned = of_group.is_some_and(|split| split != Split::Train);
-        let free = record.split.is_none() || (redraw_train && record.split == Some(Split::Train) && !pinned);
-        if !free {
-            continue;
-        }
+    }
+    let pinned = |record: &Record| {
+        let of_group = record.group.as_ref().and_then(|group| given.get(group));
+        of_group.is_some_and(|&split| split != Split::Train)
+    };
+    units(dataset, |record| match record.split {
+        None => true,
+        Some(split) => redraw_train && split == Split::Train && !pinned(record),
+    })
+}
+
+/// The records that `are_in`, by group.
+fn units(dataset: &Dataset, are_in: impl Fn(&Record) -> bool) -> Vec<Unit> {
+    let mut units: Vec<Unit> = Vec::new();
+    let mut unit_of: HashMap<&str, usize> = HashMap::new();
+    for (index, record) in dataset.records.iter().enumerate().filter(|(_, record)| are_in(record)) {
         let fresh = units.len();
-        let unit = record.group.as_ref().map_or(fresh, |group| *unit_of.entry(group.clone()).or_insert(fresh));
+        let unit = record.group.as_ref().map_or(fresh, |group| *unit_of.entry(group).or_insert(fresh));
         if unit == fresh {
-            units.push(Unit { members: Vec::new(), counts: vec![0.0; strata] });
+            units.push(Unit { members: Vec::new(), counts: vec![0.0; strata(dataset)] });
         }
         units[unit].members.push(index);
-        count(task, record, &mut units[unit].counts);
+        count(dataset.task, record, &mut units[unit].counts);
     }
     units
+}
+
+/// Members of all units in each stratum.
+fn sizes(dataset: &Dataset, units: &[Unit]) -> Vec<f64> {
+    let mut sizes = vec![0.0; strata(dataset)];
+    for unit in units {
+        sizes.iter_mut().zip(&unit.counts).for_each(|(size, n)| *size += n);
+    }
+    sizes
 }
 
 /// What should be known about the splits before they are trusted, one sentence each: identical images in several splits

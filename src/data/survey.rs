@@ -6,7 +6,7 @@ use super::{
     source::{Dataset, Record, Skipped, Split, Truth},
     split::{self, Fractions},
 };
-use crate::{metrics::quantile, task::Task};
+use crate::{statistics::quantile, task::Task};
 use rayon::prelude::*;
 use std::{
     collections::{BTreeMap, BTreeSet},

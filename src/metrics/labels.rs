@@ -1,7 +1,8 @@
 //! Metrics of yes-or-no answers, one label at a time: of a binary classifier, or of each label of several.
 
 use super::{
-    bootstrap::{Interval, resampled},
+    Interval,
+    bootstrap::resampled,
     calibration::{BINS, Bin, ece, reliability},
     classes::{mean, ratio},
     ranking::{Ranking, RocPoint},

@@ -73,7 +73,7 @@ fn directed(from: &[usize], to: &[usize], size: usize, width: usize) -> f64 {
     let squared = squared_distances(to, size, width);
     let mut distances: Vec<f64> = from.iter().map(|&i| squared[i].sqrt()).collect();
     distances.sort_by(f64::total_cmp);
-    super::bootstrap::quantile(&distances, 0.95)
+    crate::statistics::quantile(&distances, 0.95)
 }
 
 /// The squared distance of each of `size` pixels, in rows of `width`, to the nearest of `points`: along the columns, then

@@ -6,6 +6,7 @@
 
 mod bootstrap;
 pub mod calibration;
+mod cases;
 mod classes;
 mod images;
 mod labels;
@@ -15,8 +16,9 @@ mod predictions;
 mod ranking;
 mod table;
 
-pub(crate) use bootstrap::quantile;
-pub use bootstrap::{Interval, Intervals};
+pub use crate::statistics::Interval;
+pub use bootstrap::Intervals;
+pub use cases::Cases;
 pub use classes::{ClassSummary, Confusion, Scores, Summary};
 pub use images::{ImageScores, ImageSummary};
 pub use labels::{LabelMetrics, LabelScores, LabelSummary};

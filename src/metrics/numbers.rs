@@ -1,9 +1,6 @@
 //! Metrics of predicted numbers.
 
-use super::{
-    bootstrap::{Interval, resampled},
-    classes::mean,
-};
+use super::{Interval, bootstrap::resampled, classes::mean};
 
 /// The numbers that a network gave for each sample, and the true ones.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -8,6 +8,7 @@ mod numbers;
 mod page;
 mod picture;
 mod sections;
+pub mod study;
 mod svg;
 
 use serde::{Deserialize, Serialize};

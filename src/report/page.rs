@@ -6,6 +6,11 @@ use super::{Report, sections};
 
 /// The page as HTML, complete in itself.
 pub fn render(report: &Report) -> String {
+    document(&report.title, "training report", body(report))
+}
+
+/// A page of this title and kind around its sections.
+pub fn document(title: &str, kind: &str, sections: Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -13,10 +18,22 @@ pub fn render(report: &Report) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (report.title) }
+                title { (title) }
                 style { (PreEscaped(include_str!("style.css"))) }
             }
-            body { main { (body(report)) } }
+            body {
+                main {
+                    header {
+                        p.brand { "roentgen" span.soft { " " (kind) } }
+                        h1 { (title) }
+                    }
+                    (sections)
+                    footer {
+                        "Made by roentgen " (env!("CARGO_PKG_VERSION"))
+                        ". For research; not a medical device, not for diagnosis."
+                    }
+                }
+            }
         }
     };
     page.into_string()
@@ -24,10 +41,6 @@ pub fn render(report: &Report) -> String {
 
 fn body(report: &Report) -> Markup {
     html! {
-        header {
-            p.brand { "roentgen" span.soft { " training report" } }
-            h1 { (report.title) }
-        }
         @if let Some(evaluation) = report.evaluations.first() { (sections::large(evaluation)) }
         (sections::facts(&report.facts))
         (sections::warnings(&report.warnings, &report.skipped))
@@ -35,8 +48,5 @@ fn body(report: &Report) -> Markup {
         @for evaluation in &report.evaluations { (sections::evaluation(evaluation)) }
         (sections::data(&report.data))
         (sections::setup(&report.configuration, &report.environment))
-        footer {
-            "Made by roentgen " (env!("CARGO_PKG_VERSION")) ". For research; not a medical device, not for diagnosis."
-        }
     }
 }

@@ -115,7 +115,7 @@ pub fn learning(report: &Report) -> Markup {
     }
 }
 
-fn charts(report: &Report) -> [Chart; 4] {
+fn charts<'a>(report: &Report) -> [Chart<'a>; 4] {
     let line = |label, style, value: fn(&EpochRecord) -> Option<f64>| {
         let points = report.history.iter().map(|e| (f64::from(e.epoch), value(e).unwrap_or(f64::NAN)));
         Line::curve(label, style, points.collect())

@@ -7,7 +7,7 @@ const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 240.0;
 /// Room around the plot for tick labels and the legend.
 const LEFT: f64 = 46.0;
-const RIGHT: f64 = 10.0;
+const RIGHT: f64 = 14.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 40.0;
 /// A linear axis hides all but the largest values beyond this ratio.
@@ -16,23 +16,25 @@ const LOG_ABOVE: f64 = 30.0;
 const MOST_DOTS: usize = 60;
 
 /// A curve, or dots. A point whose y is not finite leaves a gap.
-pub struct Line {
+pub struct Line<'a> {
     /// Its name in the legend; empty to leave it out there.
-    pub label: &'static str,
+    pub label: &'a str,
     /// Class of the style sheet that colours it.
     pub style: &'static str,
     pub points: Vec<(f64, f64)>,
     /// Whether the points are not joined.
     pub dots: bool,
+    /// Its spread as (x, low, high); empty for none.
+    pub band: Vec<(f64, f64, f64)>,
 }
 
-impl Line {
-    pub fn curve(label: &'static str, style: &'static str, points: Vec<(f64, f64)>) -> Line {
-        Line { label, style, points, dots: false }
+impl<'a> Line<'a> {
+    pub fn curve(label: &'a str, style: &'static str, points: Vec<(f64, f64)>) -> Line<'a> {
+        Line { label, style, points, dots: false, band: vec![] }
     }
 
-    pub fn dots(label: &'static str, style: &'static str, points: Vec<(f64, f64)>) -> Line {
-        Line { label, style, points, dots: true }
+    pub fn dots(label: &'a str, style: &'static str, points: Vec<(f64, f64)>) -> Line<'a> {
+        Line { label, style, points, dots: true, band: vec![] }
     }
 }
 
@@ -42,12 +44,14 @@ pub enum Axis {
     Epochs { best: Option<f64> },
     /// A number of this name.
     Number(&'static str),
+    /// Shares of the training images, each named, at equal steps for equal ratios.
+    Shares(Vec<f64>),
 }
 
 /// A chart of curves over epochs or numbers.
-pub struct Chart {
-    pub title: &'static str,
-    pub lines: Vec<Line>,
+pub struct Chart<'a> {
+    pub title: &'a str,
+    pub lines: Vec<Line<'a>>,
     pub x: Axis,
     /// Whether widely spread positive values get a logarithmic axis.
     pub may_be_log: bool,
@@ -55,7 +59,7 @@ pub struct Chart {
     pub label: fn(f64) -> String,
 }
 
-impl Chart {
+impl Chart<'_> {
     /// The chart, or nothing if it has no point to show.
     pub fn draw(mut self) -> Markup {
         self.lines.retain(|l| l.points.iter().any(|p| p.1.is_finite()));
@@ -64,18 +68,26 @@ impl Chart {
             return html! {};
         }
         let (x_low, x_high) = bounds(points().map(|p| p.0));
-        let (y_low, y_high) = bounds(points().map(|p| p.1));
+        let bands = self.lines.iter().flat_map(|l| &l.band).flat_map(|b| [b.1, b.2]).filter(|y| y.is_finite());
+        let (y_low, y_high) = bounds(points().map(|p| p.1).chain(bands));
         let log = self.may_be_log && y_low > 0.0 && y_high / y_low > LOG_ABOVE;
         let (y_ticks, y_low, y_high) = if log { log_axis(y_low, y_high) } else { linear_axis(y_low, y_high) };
+        let shares = matches!(self.x, Axis::Shares(_));
         let (x_ticks, x_low, x_high, x_name, best) = match self.x {
             Axis::Epochs { best } => (epoch_ticks(x_low, x_high), x_low, x_high, "epoch", best),
             Axis::Number(name) => {
                 let (ticks, low, high) = linear_axis(x_low, x_high);
                 (ticks, low, high, name, None)
             }
+            Axis::Shares(ticks) => (ticks, x_low, x_high, "training images, %", None),
         };
+        let x_label = |x: f64| {
+            let text = format!("{:.4}", if shares { 100.0 * x } else { x });
+            text.trim_end_matches('0').trim_end_matches('.').to_string()
+        };
+        let x_scale = |v: f64| if shares { v.ln() } else { v };
         let scale = |v: f64| if log { v.ln() } else { v };
-        let x_of = |x: f64| LEFT + (WIDTH - LEFT - RIGHT) * share(x, x_low, x_high);
+        let x_of = |x: f64| LEFT + (WIDTH - LEFT - RIGHT) * share(x_scale(x), x_scale(x_low), x_scale(x_high));
         let y_of = |y: f64| HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share(scale(y), scale(y_low), scale(y_high));
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
 
@@ -88,7 +100,7 @@ impl Chart {
                         text.tick x=(LEFT - 8.0) y=(px(y_of(y) + 4.0)) text-anchor="end" { ((self.label)(y)) }
                     }
                     @for &x in &x_ticks {
-                        text.tick x=(px(x_of(x))) y=(bottom + 17.0) text-anchor="middle" { (format!("{x:.4}").trim_end_matches('0').trim_end_matches('.')) }
+                        text.tick x=(px(x_of(x))) y=(bottom + 17.0) text-anchor="middle" { (x_label(x)) }
                     }
                     line.axis x1=(LEFT) x2=(right) y1=(bottom) y2=(bottom) {}
                     text.tick x=((LEFT + right) / 2.0) y=(HEIGHT - 6.0) text-anchor="middle" { (x_name) }
@@ -97,6 +109,9 @@ impl Chart {
                         text.tick x=(px(x_of(best))) y=(TOP - 8.0) text-anchor=(anchor(share(best, x_low, x_high))) {
                             "best " (best)
                         }
+                    }
+                    @for line in self.lines.iter().filter(|line| !line.band.is_empty()) {
+                        path class={ "band " (line.style) } d=(outline(&line.band, x_of, y_of)) {}
                     }
                     @for line in &self.lines {
                         @if !line.dots { path class={ "curve " (line.style) } d=(path(&line.points, x_of, y_of)) {} }
@@ -160,6 +175,13 @@ fn path(points: &[(f64, f64)], x_of: impl Fn(f64) -> f64, y_of: impl Fn(f64) -> 
         pen_down = y.is_finite();
     }
     text
+}
+
+/// The outline of a band: along its upper edge and back along the lower one. Points without a spread are left out.
+fn outline(band: &[(f64, f64, f64)], x_of: impl Fn(f64) -> f64, y_of: impl Fn(f64) -> f64) -> String {
+    let known = || band.iter().filter(|(_, low, high)| low.is_finite() && high.is_finite());
+    let edge = known().map(|&(x, _, high)| (x, high)).chain(known().rev().map(|&(x, low, _)| (x, low)));
+    path(&edge.collect::<Vec<_>>(), x_of, y_of) + "Z"
 }
 
 /// The largest of 1, 2, 5 times a power of ten that gives at least `count` steps in `span`.

@@ -130,6 +130,8 @@ pub struct Config {
     pub sampling: Sampling,
     /// Seed of everything random: initial weights, split, order, augmentation, dropout, intervals.
     pub seed: u64,
+    /// Seed of the split instead, so that several seeds can share one; `None` for the same.
+    pub split_seed: Option<u64>,
     /// Type of images and activations; `None` for the device's best, which the run then keeps.
     pub precision: Option<Precision>,
     /// Optimiser.
@@ -166,6 +168,8 @@ pub struct Config {
     pub skip_bad: bool,
     /// Take images out of training whose picture is also in validation or test.
     pub drop_copies: bool,
+    /// Share of the training images that is used; see [`crate::data::split::keep_fraction`].
+    pub train_fraction: f64,
     /// Which columns of a table say what.
     pub columns: Columns,
     /// Shares of the splits that are drawn.
@@ -199,6 +203,7 @@ impl Default for Config {
             batch: 32,
             sampling: Sampling::Natural,
             seed: 1,
+            split_seed: None,
             precision: None,
             optimizer: Optimizer::AdamW,
             lr: 1e-3,
@@ -217,6 +222,7 @@ impl Default for Config {
             freeze: vec![],
             skip_bad: false,
             drop_copies: false,
+            train_fraction: 1.0,
             columns: Columns::default(),
             split: Fractions::default(),
             intensity: Intensity::Auto,
@@ -293,6 +299,12 @@ impl Config {
             (not_negative(self.lr_min), "lr_min", self.lr_min.to_string(), "a number of at least 0"),
             (not_negative(self.warmup), "warmup", self.warmup.to_string(), "a number of epochs, at least 0"),
             (not_negative(self.weight_decay), "weight_decay", self.weight_decay.to_string(), "a number of at least 0"),
+            (
+                self.train_fraction > 0.0 && self.train_fraction <= 1.0,
+                "train_fraction",
+                self.train_fraction.to_string(),
+                "a share above 0, up to 1",
+            ),
             (
                 self.validate_every > 0.0 && self.validate_every <= 1.0,
                 "validate_every",

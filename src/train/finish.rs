@@ -121,8 +121,8 @@ impl Session {
     }
 }
 
-/// Writes `path,split` and, for each image of `splits`, what is true and what is predicted, to `path`; the columns are those
-/// of [`Predictions::columns`].
+/// Writes `path,split`, `group` if any image of `splits` has one, and for each what is true and what is predicted, to `path`; the
+/// columns are those of [`Predictions::columns`].
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -130,11 +130,15 @@ pub fn write_predictions(path: &Path, splits: &[(Split, &[Record], &Predictions)
     let mut table = csv::Writer::from_writer(vec![]);
     let in_memory = "a Vec can be written to";
     let columns = splits.first().map_or(vec![], |(_, _, predictions)| predictions.columns(true));
-    table.write_record(["path", "split"].map(String::from).into_iter().chain(columns)).expect(in_memory);
+    let grouped = splits.iter().any(|(_, records, _)| records.iter().any(|record| record.group.is_some()));
+    let group = |text: &str| grouped.then(|| text.to_string());
+    let head = ["path", "split"].map(String::from).into_iter().chain(group("group"));
+    table.write_record(head.chain(columns)).expect(in_memory);
     for (split, records, predictions) in splits {
         for (i, record) in records.iter().enumerate() {
             let facts = [record.name.clone(), split.name().into()];
-            table.write_record(facts.into_iter().chain(predictions.cells(i, true))).expect(in_memory);
+            let facts = facts.into_iter().chain(group(record.group.as_deref().unwrap_or_default()));
+            table.write_record(facts.chain(predictions.cells(i, true))).expect(in_memory);
         }
     }
     write_atomic(path, &table.into_inner().expect(in_memory))

@@ -1,13 +1,17 @@
-//! The memory that training will need, from a step that is not computed.
+//! What training will need: its memory, from steps that are not computed, and its time, from steps that are.
 
 use super::{Config, Objective, Optimiser, Precision, step::Steps};
 use crate::{
     Result,
     data::Batch,
-    device::dry::{Dry, Like},
+    device::{
+        Device,
+        dry::{Dry, Like},
+    },
     models::{self, Ends, Model},
     task::Loss,
 };
+use std::{sync::Arc, time::Instant};
 
 /// Bytes of tensors that training holds on its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,41 +39,81 @@ const STEPS: u64 = 2;
 /// # Errors
 /// A recipe that cannot work, among them a precision that the device does not compute in.
 pub fn forecast(config: &Config, classes: usize, like: Like) -> Result<Forecast> {
-    config.check()?;
-    let device = Dry::new(like);
-    let precision = Precision::resolve(config.precision, &*device)?;
-    let dtype = precision.dtype();
-    let ends = Ends { channels: config.channels, inputs: config.columns.inputs.len(), classes };
-    let mut model = Model::between(&config.model, ends, &device, dtype, config.seed)?;
-    model.check_size(config.size)?;
-    let weights = device.memory().in_use;
-    let optimiser = Optimiser::new(&mut model, config)?;
-    let with_optimiser = device.memory().in_use;
-    let ones = vec![1.0; classes];
-    let dense = models::is_dense(&config.model) == Some(true);
-    let objective = if dense {
-        Objective::Sigmoid { loss: Loss::DiceBce, weights: ones.clone(), positive: ones }
-    } else {
-        Objective::CrossEntropy { class_weights: ones, label_smoothing: config.label_smoothing }
-    };
-    let mut steps = Steps::new(objective, config.seed);
-    // Nobody looks at the pixels.
-    let (n, size) = (config.batch, config.size);
-    let numbers = if dense { n * size * size * classes } else { 0 };
-    let batch =
-        Batch { labels: vec![0; n], targets: vec![0.0; numbers], indices: vec![0; n], size, ..Batch::default() };
+    let device: Arc<dyn Device> = Dry::new(like);
+    let mut trial = Trial::new(config, classes, &device)?;
+    let weights = trial.weights;
     for step in 0..STEPS {
-        steps.train(&model, &optimiser, &batch, (step, config.lr))?;
+        trial.step(step)?;
     }
-    let trained = model.params.iter().filter(|(_, entry)| entry.trained());
-    let gradients = trained.map(|(_, entry)| entry.len() * dtype.wide().size()).sum();
+    let trained = trial.model.params.iter().filter(|(_, entry)| entry.trained());
+    let gradients = trained.map(|(_, entry)| entry.len() * trial.precision.dtype().wide().size()).sum();
     let memory = device.memory();
     Ok(Forecast {
-        precision,
+        precision: trial.precision,
         weights,
-        optimiser: with_optimiser - weights,
+        optimiser: trial.with_optimiser - weights,
         gradients,
         peak: memory.peak,
         held: memory.held,
     })
+}
+
+/// Images a second in steps of training by `config` on `device`, without loading them.
+///
+/// # Errors
+/// A recipe that cannot work; a failure of the device.
+pub fn speed(config: &Config, classes: usize, device: &Arc<dyn Device>) -> Result<f64> {
+    let mut trial = Trial::new(config, classes, device)?;
+    trial.batch.images = vec![0.0; config.batch * config.size * config.size * config.channels];
+    trial.step(0)?;
+    let start = Instant::now();
+    trial.step(1)?;
+    Ok(config.batch as f64 / start.elapsed().as_secs_f64())
+}
+
+/// Training on images without pixels, at which a dry device does not look.
+struct Trial<'a> {
+    config: &'a Config,
+    model: Model,
+    optimiser: Optimiser,
+    steps: Steps,
+    batch: Batch,
+    precision: Precision,
+    /// Bytes in use on the device with the weights, and with the optimiser.
+    weights: usize,
+    with_optimiser: usize,
+}
+
+impl Trial<'_> {
+    fn new<'a>(config: &'a Config, classes: usize, device: &Arc<dyn Device>) -> Result<Trial<'a>> {
+        config.check()?;
+        let precision = Precision::resolve(config.precision, &**device)?;
+        let ends = Ends { channels: config.channels, inputs: config.columns.inputs.len(), classes };
+        let mut model = Model::between(&config.model, ends, device, precision.dtype(), config.seed)?;
+        model.check_size(config.size)?;
+        let weights = device.memory().in_use;
+        let optimiser = Optimiser::new(&mut model, config)?;
+        let with_optimiser = device.memory().in_use;
+        let ones = vec![1.0; classes];
+        let dense = models::is_dense(&config.model) == Some(true);
+        let objective = if dense {
+            Objective::Sigmoid { loss: Loss::DiceBce, weights: ones.clone(), positive: ones }
+        } else {
+            Objective::CrossEntropy { class_weights: ones, label_smoothing: config.label_smoothing }
+        };
+        let (n, size) = (config.batch, config.size);
+        let batch = Batch {
+            labels: vec![0; n],
+            targets: vec![0.0; if dense { n * size * size * classes } else { 0 }],
+            indices: vec![0; n],
+            size,
+            ..Batch::default()
+        };
+        let steps = Steps::new(objective, config.seed);
+        Ok(Trial { config, model, optimiser, steps, batch, precision, weights, with_optimiser })
+    }
+
+    fn step(&mut self, step: u64) -> Result<()> {
+        self.steps.train(&self.model, &self.optimiser, &self.batch, (step, self.config.lr)).map(drop)
+    }
 }

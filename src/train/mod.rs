@@ -11,6 +11,7 @@ mod folder;
 mod forecast;
 pub mod glob;
 mod head;
+mod layers;
 mod objective;
 mod optimiser;
 mod prepare;
@@ -23,11 +24,11 @@ pub use checkpoint::Checkpoint;
 pub use config::{ClassWeights, Config, LrFactor, Optimizer, Precision};
 pub use finish::{Finished, write_predictions};
 pub use folder::RunFolder;
-pub use forecast::{Forecast, forecast};
+pub use forecast::{Forecast, forecast, speed};
 pub use head::Head;
 pub use objective::Objective;
 pub use optimiser::Optimiser;
-pub use prepare::{Prepared, open};
+pub use prepare::{Prepared, Verified, open};
 pub use state::{Best, Partial, RunState};
 
 use crate::{
@@ -116,13 +117,28 @@ impl Session {
     /// # Errors
     /// Anything about the data, the weights, the recipe or the device that cannot work.
     pub fn begin(
-        mut config: Config,
+        config: Config,
         folder: RunFolder,
         device: &Arc<dyn Device>,
         workers: usize,
     ) -> Result<(Session, Option<Matched>)> {
-        config = config.resolved()?;
-        let prepared = Prepared::new(&config, None)?;
+        let config = config.resolved()?;
+        Session::begin_on(Verified::read(&config)?, config, folder, device, workers)
+    }
+
+    /// The same on data that have been read already.
+    ///
+    /// # Errors
+    /// As [`Session::begin`].
+    pub fn begin_on(
+        data: Verified,
+        config: Config,
+        folder: RunFolder,
+        device: &Arc<dyn Device>,
+        workers: usize,
+    ) -> Result<(Session, Option<Matched>)> {
+        let mut config = config.resolved()?;
+        let prepared = Prepared::of(data, &config, None)?;
         let classes = prepared.dataset.classes.clone();
         let precision = Precision::resolve(config.precision, &**device)?;
         config.precision = Some(precision);
@@ -148,10 +164,24 @@ impl Session {
         device: &Arc<dyn Device>,
         workers: usize,
     ) -> Result<Session> {
+        Session::resume_on(Verified::read(&checkpoint.state.config)?, checkpoint, folder, device, workers)
+    }
+
+    /// The same on data that have been read already.
+    ///
+    /// # Errors
+    /// As [`Session::resume`].
+    pub fn resume_on(
+        data: Verified,
+        checkpoint: &Checkpoint,
+        folder: RunFolder,
+        device: &Arc<dyn Device>,
+        workers: usize,
+    ) -> Result<Session> {
         let state = checkpoint.state.clone();
         // Another precision would be another run.
         Precision::resolve(state.config.precision, &**device)?;
-        let prepared = Prepared::again(&state, Some(&folder.manifest()))?;
+        let prepared = Prepared::of(data, &state.config, Some(&folder.manifest()))?.unchanged(&state)?;
         let model = checkpoint.model(device)?;
         let history = folder.read_history(state.epoch)?;
         let session = Session::new(folder, prepared, model, state, history, workers)?;

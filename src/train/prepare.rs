@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, path::Path};
 pub struct Prepared {
     /// The records in use.
     pub dataset: Dataset,
-    /// The same before copies were taken out of training: what a manifest records.
+    /// The same before copies were taken out of training, and a fraction of it: what a manifest records.
     pub assigned: Dataset,
     /// The files left out because they cannot be read.
     pub skipped: Vec<Skipped>,
@@ -27,24 +27,65 @@ pub struct Prepared {
     pub fingerprint: String,
 }
 
-impl Prepared {
-    /// Opens and reads the data of `config`. The splits are those of the manifest `recorded`, if there is one, else drawn.
+/// Data whose images have been read once, before there are splits: the same for every recipe that agrees on
+/// [`Verified::key`].
+#[derive(Clone)]
+pub struct Verified {
+    dataset: Dataset,
+    skipped: Vec<Skipped>,
+}
+
+impl Verified {
+    /// Lists the data of `config`, and reads no image yet.
     ///
     /// # Errors
-    /// Data that cannot be used, or that are not those of the manifest.
-    pub fn new(config: &Config, recorded: Option<&Path>) -> Result<Prepared> {
-        let mut dataset = match &config.data {
+    /// Data that cannot be listed, or do not have what the task needs.
+    pub fn list(config: &Config) -> Result<Dataset> {
+        Ok(match &config.data {
             Some(path) => open(config, path)?,
             None if !config.task.counts_classes() || config.task == Task::Binary => {
                 let problem = format!("the sample inside the program has no data for the task {}", config.task);
                 return Err(Error::unusable(problem, "--data"));
             }
             None => sample::dataset_for(config.task, &config.columns)?,
-        };
+        })
+    }
+
+    /// Lists and reads the data of `config`.
+    ///
+    /// # Errors
+    /// As [`Verified::list`]; images that cannot be read, unless they may be skipped.
+    pub fn read(config: &Config) -> Result<Verified> {
+        let mut dataset = Verified::list(config)?;
         let skipped = dataset.verify(config.intensity, config.skip_bad)?;
+        Ok(Verified { dataset, skipped })
+    }
+
+    /// All that what is read depends on.
+    pub fn key(config: &Config) -> String {
+        let Config { data, layout, task, columns, intensity, skip_bad, .. } = config;
+        format!("{data:?} {layout:?} {task} {columns:?} {intensity} {skip_bad}")
+    }
+}
+
+impl Prepared {
+    /// Opens and reads the data of `config`. The splits are those of the manifest `recorded`, if there is one, else drawn.
+    ///
+    /// # Errors
+    /// Data that cannot be used, or that are not those of the manifest.
+    pub fn new(config: &Config, recorded: Option<&Path>) -> Result<Prepared> {
+        Prepared::of(Verified::read(config)?, config, recorded)
+    }
+
+    /// The same of data that have been read already.
+    ///
+    /// # Errors
+    /// As [`Prepared::new`].
+    pub fn of(data: Verified, config: &Config, recorded: Option<&Path>) -> Result<Prepared> {
+        let Verified { mut dataset, skipped } = data;
         match recorded {
             Some(manifest) => manifest::apply(&mut dataset, manifest)?,
-            None => split::assign(&mut dataset, &config.split, config.seed)?,
+            None => split::assign(&mut dataset, &config.split, config.split_seed.unwrap_or(config.seed))?,
         }
         let assigned = dataset.clone();
         let mut warnings = vec![];
@@ -55,6 +96,9 @@ impl Prepared {
             }
             split::check_training_classes(&dataset)?;
         }
+        if config.train_fraction < 1.0 {
+            split::keep_fraction(&mut dataset, config.train_fraction, config.seed)?;
+        }
         Ok(Prepared { assigned, skipped, warnings, ..Prepared::plain(dataset) }.warned())
     }
 
@@ -63,14 +107,21 @@ impl Prepared {
     /// # Errors
     /// Data that cannot be used; data that have changed since.
     pub fn again(state: &RunState, recorded: Option<&Path>) -> Result<Prepared> {
-        let prepared = Prepared::new(&state.config, recorded)?;
-        if prepared.fingerprint != state.data {
+        Prepared::new(&state.config, recorded)?.unchanged(state)
+    }
+
+    /// The same, if they are the data that `state` was trained on.
+    ///
+    /// # Errors
+    /// Data that have changed since.
+    pub fn unchanged(self, state: &RunState) -> Result<Prepared> {
+        if self.fingerprint != state.data {
             return Err(Error::unusable(
-                format!("the data in {} have changed since the network was trained on them", prepared.dataset.origin),
+                format!("the data in {} have changed since the network was trained on them", self.dataset.origin),
                 "restore them, or name what to use instead with --data",
             ));
         }
-        Ok(prepared)
+        Ok(self)
     }
 
     /// Other labelled data at `path` for the network of `state`. Images without a given split count as test images.

@@ -215,3 +215,64 @@ fn a_failed_write_keeps_the_old_file_and_leaves_nothing_behind() {
     assert!(roentgen::files::write_atomic(&folder.path().join("taken"), b"x").is_err());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
 }
+
+/// The names of the training images that a fraction keeps.
+fn kept(dataset: &Dataset, fraction: f64, seed: u64) -> Vec<String> {
+    let mut dataset = dataset.clone();
+    split::keep_fraction(&mut dataset, fraction, seed).unwrap();
+    dataset.of(Some(Split::Train)).map(|r| r.name.clone()).collect()
+}
+
+#[test]
+fn fractions_are_nested_stratified_and_a_function_of_the_seed() {
+    let sizes = [400, 100, 37, 8];
+    let mut dataset = listed(sizes.iter().enumerate().flat_map(|(c, &n)| (0..n).map(move |_| (c, None))));
+    dataset.records.iter_mut().step_by(4).for_each(|r| r.split = Some(Split::Test));
+    split::assign(&mut dataset, &Fractions { validation: 0.0, test: 0.0 }, 1).unwrap();
+    let all = dataset.class_counts(Some(Split::Train));
+    let mut smaller: Vec<String> = vec![];
+    for fraction in [0.01, 0.05, 0.25, 0.5, 0.9, 1.0] {
+        let mut part = dataset.clone();
+        split::keep_fraction(&mut part, fraction, 3).unwrap();
+        assert_eq!(part.subset(Split::Test), dataset.subset(Split::Test), "held-out images stay");
+        for (n, all) in part.class_counts(Some(Split::Train)).into_iter().zip(&all) {
+            let wanted = fraction * *all as f64;
+            assert!(n == 1 || (n as f64 - wanted).abs() <= 0.5, "{n} of {all} at {fraction}");
+        }
+        let names = kept(&dataset, fraction, 3);
+        assert!(smaller.iter().all(|name| names.contains(name)), "{fraction} lacks what a smaller fraction has");
+        smaller = names;
+    }
+    assert_eq!(smaller.len(), all.iter().sum::<usize>());
+    assert_ne!(kept(&dataset, 0.25, 3), kept(&dataset, 0.25, 4));
+}
+
+#[test]
+fn fractions_keep_groups_whole() {
+    for seed in 0..5 {
+        // 200 patients with 1 to 9 images, of one class each but for every tenth.
+        let rows = (0..200).flat_map(|p| {
+            let class = move |i: usize| if p % 10 == 0 { i % 3 } else { p % 3 };
+            (0..p * 7 % 9 + 1).map(move |i| (class(i), Some(format!("patient {p}"))))
+        });
+        let mut dataset = listed(rows);
+        dataset.records.iter_mut().for_each(|r| r.split = Some(Split::Train));
+        let all = dataset.class_counts(None);
+        let group_of: HashMap<_, _> = dataset.records.iter().map(|r| (&r.name, &r.group)).collect();
+        let mut smaller: Vec<String> = vec![];
+        for fraction in [0.05, 0.25, 0.5] {
+            let names = kept(&dataset, fraction, seed);
+            let groups: std::collections::HashSet<_> = names.iter().map(|name| group_of[name]).collect();
+            let whole = dataset.records.iter().filter(|r| groups.contains(&r.group)).count();
+            assert_eq!(names.len(), whole, "seed {seed}: a patient is torn at {fraction}");
+            assert!(smaller.iter().all(|name| names.contains(name)), "seed {seed}: {fraction} is not nested");
+            let mut part = dataset.clone();
+            split::keep_fraction(&mut part, fraction, seed).unwrap();
+            for (n, all) in part.class_counts(None).into_iter().zip(&all) {
+                let got = n as f64 / *all as f64;
+                assert!((got - fraction).abs() < 0.05, "seed {seed}: {got} for {fraction}");
+            }
+            smaller = names;
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The numbers of a study.
+
+use maud::{Markup, html};
+
+use super::{Compared, Row, Setting, StudyReport, counted, p_text, share, signed, signed_range};
+use crate::{
+    metrics::{DASH, decimals},
+    statistics::{Interval, Mean, effects::cohens_dz},
+};
+
+/// Task × backbone × share of the images × arm: mean over the seeds, its interval, and how it stands to the baseline.
+pub fn results(report: &StudyReport) -> Markup {
+    html! {
+        @if !report.settings.is_empty() {
+            section {
+                h2 { "Results on test" }
+                div.wide {
+                    table.numbers.study {
+                        thead {
+                            tr {
+                                th { "task, network" } th { "images" }
+                                @for arm in &report.arms { th { (arm) } }
+                            }
+                        }
+                        @for setting in &report.settings {
+                            tbody {
+                                @for (i, row) in setting.rows.iter().enumerate() {
+                                    tr {
+                                        @if i == 0 {
+                                            th scope="rowgroup" rowspan=(setting.rows.len()) {
+                                                (setting.name()) small { (setting.metric_name()) (direction(setting)) }
+                                            }
+                                        }
+                                        td { (share(row.fraction)) }
+                                        @for arm in 0..report.arms.len() { (result_cell(setting, row, arm)) }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+                p.soft {
+                    "Mean over the seeds with the 95 % interval of the mean (Student's t); below it the difference from "
+                    (report.arms[0]) " with its 95 % interval. The best mean of a row is bold. * marks a difference that is \
+                     significant at 5 %. " (report.test)
+                }
+            }
+        }
+    }
+}
+
+fn direction(setting: &Setting) -> &'static str {
+    if setting.higher_is_better { "" } else { ", less is better" }
+}
+
+fn result_cell(setting: &Setting, row: &Row, arm: usize) -> Markup {
+    let Some(mean) = row.mean(arm) else { return html! { td { (DASH) small { "no tested run" } } } };
+    let gain = |arm: usize| row.mean(arm).map(|mean| setting.sign() * mean.value);
+    let best = (0..row.arms.len()).filter_map(gain).fold(f64::NEG_INFINITY, f64::max);
+    html! {
+        td.best[gain(arm) == Some(best)] {
+            span.value { (decimals(mean.value, 3)) }
+            small { @match mean.interval { Some(i) => (range(i)), None => (counted(mean.n, "seed")) } }
+            @if let Some(compared) = row.against_baseline(arm) {
+                small.difference {
+                    (signed(compared.difference)) @if compared.significant() { b { "*" } } " " (signed_range(compared.interval))
+                }
+            }
+        }
+    }
+}
+
+/// `(0.780 to 0.844)`.
+fn range(interval: Interval) -> String {
+    format!("({:.3} to {:.3})", interval.low, interval.high)
+}
+
+/// Every pair of arms.
+pub fn comparisons(report: &StudyReport) -> Markup {
+    let all: Vec<(&Setting, &Row, &Compared)> = (report.settings.iter())
+        .flat_map(|setting| setting.rows.iter().map(move |row| (setting, row)))
+        .flat_map(|(setting, row)| row.comparisons.iter().map(move |compared| (setting, row, compared)))
+        .collect();
+    html! {
+        @if !all.is_empty() {
+            section {
+                h2 { "Arm against arm" }
+                div.wide {
+                    table.numbers.study.pairs {
+                        thead {
+                            tr {
+                                th { "task, network" } th { "images" } th { "arms" } th { "difference" } th { "95 % interval" }
+                                th { "p" } th { "p, corrected" } th { "d" sub { "z" } } th { "seeds" } th { "test images" }
+                            }
+                        }
+                        tbody {
+                            @for (setting, row, compared) in all {
+                                tr.best[compared.significant()] {
+                                    th scope="row" { (setting.name()) small { (setting.metric_name()) (direction(setting)) } }
+                                    td { (share(row.fraction)) }
+                                    td { (report.arms[compared.of]) " − " (report.arms[compared.against]) }
+                                    td { (signed(compared.difference)) }
+                                    td { (signed_range(compared.interval)) }
+                                    td { (p_text(compared.p)) }
+                                    td { (p_text(compared.adjusted)) }
+                                    td { (effect(row, compared)) }
+                                    td { (compared.seeds) }
+                                    td { (row.test_images) }
+                                }
+                            }
+                        }
+                    }
+                }
+                p.soft {
+                    (report.test) " Arms that were pretrained on different images are compared here too: by modality, this is \
+                     the ablation. d" sub { "z" } " is the mean difference over the seeds in their standard deviations (Cohen), \
+                     with an approximate 95 % interval. Significant rows are bold."
+                }
+            }
+        }
+    }
+}
+
+fn effect(row: &Row, compared: &Compared) -> String {
+    let Some(effect) = cohens_dz(&row.paired(compared.of, compared.against)) else { return DASH.into() };
+    let interval =
+        effect.interval.map_or(String::new(), |i| format!(" ({:.1} to {:.1})", i.low, i.high).replace('-', "−"));
+    format!("{:.1}{interval}", effect.value).replace('-', "−")
+}
+
+/// Areas under the curves: over the shares of the images on test, and over the first epochs on validation.
+pub fn areas(report: &StudyReport) -> Markup {
+    let over_fractions = report.settings.iter().filter(|setting| setting.rows.len() > 1).map(|setting| {
+        let of = |arm| setting.areas_over_fractions(arm).into_iter().map(|(_, area)| area).collect();
+        (setting, "all shares, on test".to_string(), (0..report.arms.len()).map(of).collect::<Vec<Vec<f64>>>())
+    });
+    let over_epochs = report.settings.iter().flat_map(|setting| setting.rows.iter().map(move |row| (setting, row)));
+    let over_epochs = over_epochs.filter(|(_, row)| row.first_epochs() > 1).map(|(setting, row)| {
+        let epochs = row.first_epochs();
+        let of = |runs: &Vec<super::RunFigures>| runs.iter().filter_map(|run| run.first_epochs(epochs)).collect();
+        let what = format!("{}, epochs 1 to {epochs}, on validation", share(row.fraction));
+        (setting, what, row.arms.iter().map(of).collect::<Vec<Vec<f64>>>())
+    });
+    let lines: Vec<_> = over_fractions.chain(over_epochs).collect();
+    html! {
+        @if !lines.is_empty() {
+            section {
+                h2 { "Area under the learning curve" }
+                div.wide {
+                    table.numbers.study {
+                        thead {
+                            tr { th { "task, network" } th { "over" } @for arm in &report.arms { th { (arm) } } }
+                        }
+                        tbody {
+                            @for (setting, what, arms) in &lines {
+                                tr {
+                                    th scope="row" { (setting.name()) small { (setting.metric_name()) } }
+                                    td { (what) }
+                                    @for values in arms { (mean_cell(Mean::of(values), 3)) }
+                                }
+                            }
+                        }
+                    }
+                }
+                p.soft {
+                    "The area divided by its width, so a mean of the metric: over the logarithm of the share of the training images \
+                     (each doubling counts the same), or over the first epochs that all runs have. Trapezoids; mean over the seeds \
+                     with its 95 % interval."
+                }
+            }
+        }
+    }
+}
+
+fn mean_cell(mean: Option<Mean>, digits: usize) -> Markup {
+    html! {
+        td {
+            @match mean {
+                None => (DASH),
+                Some(mean) => {
+                    span.value { (decimals(mean.value, digits)) }
+                    @if let Some(i) = mean.interval { small { (format!("({:.digits$} to {:.digits$})", i.low, i.high)) } }
+                }
+            }
+        }
+    }
+}
+
+/// Seconds of a run by arm, and of the pretrainings.
+pub fn time(report: &StudyReport) -> Markup {
+    let seconds = |row: &Row, arm: usize| Mean::of(&row.arms[arm].iter().map(|run| run.seconds).collect::<Vec<_>>());
+    let rows = || report.settings.iter().flat_map(|setting| setting.rows.iter().map(move |row| (setting, row)));
+    html! {
+        @if rows().any(|(_, row)| row.arms.iter().any(|runs| !runs.is_empty())) {
+            section {
+                h2 { "Time" }
+                div.wide {
+                    table.numbers.study {
+                        thead {
+                            tr {
+                                th { "task, network" } th { "images" }
+                                @for arm in &report.arms { th { (arm) } }
+                            }
+                        }
+                        tbody {
+                            @for (setting, row) in rows() {
+                                tr {
+                                    th scope="row" { (setting.name()) }
+                                    td { (share(row.fraction)) }
+                                    @for arm in 0..report.arms.len() {
+                                        td { (seconds(row, arm).map_or(DASH.into(), |mean| duration(mean.value))) }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+                p.soft {
+                    "Wall time of training and validation, mean over the tested runs."
+                    @for (name, seconds) in &report.pretrainings { " Pretraining " (name) ": " (duration(*seconds)) "." }
+                    " Energy was not measured."
+                }
+            }
+        }
+    }
+}
+
+/// Seconds, minutes or hours.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.1} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}

@@ -1,0 +1,251 @@
+//! The report of a study: the right numbers, honest sentences, well-formed whatever is missing, and safe with any text.
+
+use roentgen::{
+    report::study::{Compared, Row, RunFigures, Setting, StudyReport, guidelines, render},
+    statistics::Interval,
+};
+
+#[path = "common/html.rs"]
+mod html;
+use html::{assert_well_formed, text};
+
+const ATTACK: &str = "<script>alert(\"x\")</script> & 'co'";
+
+fn run(seed: u64, value: f64, curve: &[f64]) -> RunFigures {
+    RunFigures { seed, value: Some(value), curve: curve.iter().copied().map(Some).collect(), seconds: 90.0 + value }
+}
+
+/// Arm `of` against the baseline with an interval of 0.04 to either side.
+fn compared(of: usize, difference: f64, adjusted: f64) -> Compared {
+    let interval = Interval { low: difference - 0.04, high: difference + 0.04 };
+    Compared { of, against: 0, seeds: 3, difference, interval, p: adjusted / 2.0, adjusted }
+}
+
+/// Random weights against pretrained ones, which are far ahead with 25 % of the images and at first, and level in the end.
+fn study() -> StudyReport {
+    let row = |fraction, random: [f64; 3], pretrained: [f64; 3], compared| Row {
+        fraction,
+        test_images: 120,
+        arms: [(random, 0.0), (pretrained, 0.2)]
+            .map(|(values, early)| {
+                let curve = |v: f64| [0.3 + early, 0.5 + early, v];
+                (1..).zip(values).map(|(seed, v)| run(seed, v, &curve(v))).collect()
+            })
+            .into(),
+        comparisons: vec![compared],
+    };
+    StudyReport {
+        question: "Does pretraining help?".into(),
+        design: vec![("arms".into(), "random, pretrained".into())],
+        arms: vec!["random".into(), "pretrained".into()],
+        settings: vec![Setting {
+            task: "trunk".into(),
+            model: "resnet18".into(),
+            metric: "macro_f1".into(),
+            higher_is_better: true,
+            rows: vec![
+                row(0.25, [0.50, 0.52, 0.54], [0.70, 0.73, 0.73], compared(1, 0.2, 0.002)),
+                row(1.0, [0.80, 0.82, 0.84], [0.81, 0.82, 0.83], compared(1, 0.0, 1.0)),
+            ],
+        }],
+        test: "Compared so.".into(),
+        pretrainings: vec![("elsewhere, resnet18".into(), 200.0)],
+        configuration: "seeds = [1, 2, 3]".into(),
+        ..StudyReport::default()
+    }
+}
+
+#[track_caller]
+fn assert_shows(report: &StudyReport, parts: &[&str]) {
+    let html = render(report);
+    assert_well_formed(&html);
+    assert!(!html.contains("NaN") && !html.contains("inf)") && !html.contains("<script"), "{html}");
+    let text = text(&html);
+    parts.iter().for_each(|part| assert!(text.contains(part), "{part:?} is not in: {text}"));
+}
+
+#[track_caller]
+fn claims(report: &StudyReport) -> Vec<String> {
+    guidelines(report).into_iter().map(|guideline| guideline.claim).collect()
+}
+
+#[test]
+fn the_page_shows_the_numbers() {
+    assert_shows(
+        &study(),
+        &[
+            "Does pretraining help?",
+            "pretrained beats random in 1 of 2 comparisons and is worse in none; elsewhere the difference may be chance.",
+            "trunk, resnet18, 25 %: macro F1 +0.200 (+0.160 to +0.240), 3 seeds, 120 test images, corrected p 0.002",
+            // 0.52 ± t₂ 0.02 / √3, t₂ = 4.303.
+            "25 % 0.520 (0.470 to 0.570) 0.720 (0.677 to 0.763) +0.200 * (+0.160 to +0.240)",
+            "100 % 0.820 (0.770 to 0.870) 0.820 (0.795 to 0.845) +0.000 (−0.040 to +0.040)",
+            // The mean of 0.52 and 0.82, and of what each seed has.
+            "all shares, on test 0.670 (0.620 to 0.720) 0.770",
+            // ((0.3 + 0.5) / 2 + (0.5 + 0.52) / 2) / 2.
+            "25 %, epochs 1 to 3, on validation 0.455",
+            "The first epochs",
+            "Against the number of training images",
+            "pretrained − random +0.200 (+0.160 to +0.240) 0.001 0.002",
+            "Compared so.",
+            "90.5 s 90.7 s",
+            "Pretraining elsewhere, resnet18: 3.3 min.",
+            "The smallest cell has 3 tested runs",
+            "seeds = [1, 2, 3]",
+        ],
+    );
+    let html = render(&study());
+    for point in ["pretrained, epoch 1: 0.5", "random, training images, % 0.25: 0.52"] {
+        assert!(html.contains(point), "{point:?} is no point of a chart");
+    }
+    assert_eq!(html.matches("class=\"band arm-").count(), 6);
+    assert!(!html.contains("http") && !html.contains("url("));
+}
+
+#[test]
+fn leads_with_few_images_and_at_first_are_found() {
+    let claims = claims(&study());
+    assert_eq!(claims.len(), 3);
+    // 0.20, 0.21, 0.19 with a quarter of the images, 0.01, 0, −0.01 with all: paired by seed 0.19, 0.21, 0.20.
+    assert_eq!(
+        claims[1],
+        "With few images prefer pretrained: its lead over random is larger with the smallest share in 1 of 1 case."
+    );
+    assert_eq!(
+        claims[2],
+        "With few epochs prefer pretrained: over the first of them it is ahead of random in 2 of 2 cases."
+    );
+    let evidence = &guidelines(&study())[1].evidence;
+    assert_eq!(evidence.len(), 1);
+    assert!(evidence[0].contains("+0.200 (+0.175 to +0.225), 3 seeds"), "{evidence:?}");
+}
+
+#[test]
+fn less_is_better_turns_the_verdicts() {
+    let mut report = study();
+    report.settings[0].metric = "mae".into();
+    report.settings[0].higher_is_better = false;
+    let claims = claims(&report);
+    assert!(
+        claims[0].starts_with("pretrained is worse than random in 1 of 2 comparisons and better in none"),
+        "{claims:?}"
+    );
+    assert!(claims[1].starts_with("pretrained is no remedy for few images"), "{claims:?}");
+    assert!(claims[2].starts_with("pretrained is behind random"), "{claims:?}");
+    assert_shows(&report, &["MAE, less is better"]);
+    // The lower mean is the best of its row.
+    assert!(render(&report).contains(r#"<td class="best"><span class="value">0.520"#));
+}
+
+#[test]
+fn what_is_not_decided_is_said_so() {
+    let mut report = study();
+    report.settings[0].rows[0].comparisons = vec![compared(1, 0.03, 0.2)];
+    assert_eq!(
+        claims(&report)[0],
+        "Whether pretrained helps is not decided: in none of 2 comparisons does it differ significantly from random. The \
+         intervals reach up to 0.070 in macro F1, so effects of that size remain possible."
+    );
+    let mut mixed = report.clone();
+    mixed.settings.push(Setting { metric: "auc".into(), ..Setting::default() });
+    assert!(claims(&mixed)[0].ends_with("Effects within the intervals remain possible."));
+    report.settings[0].rows[0].comparisons = vec![compared(1, 0.3, 0.01)];
+    report.settings[0].rows[1].comparisons = vec![compared(1, -0.3, 0.01)];
+    assert_eq!(claims(&report)[0], "It depends: pretrained beats random in 1 of 2 comparisons and is worse in 1.");
+    report.settings[0].rows[1].comparisons = vec![compared(1, 0.3, 0.01)];
+    assert_eq!(claims(&report)[0], "Start from pretrained: it beats random in all 2 comparisons.");
+}
+
+#[test]
+fn networks_that_learn_nothing_prove_nothing() {
+    let mut report = study();
+    for row in &mut report.settings[0].rows {
+        row.arms.iter_mut().flatten().for_each(|run| run.value = Some(0.167));
+        row.comparisons[0] = Compared { interval: Interval { low: 0.0, high: 0.0 }, ..compared(1, 0.0, 1.0) };
+    }
+    assert!(claims(&report)[0].ends_with("All of their runs came to the same, which tells nothing."));
+    assert_shows(&report, &["trunk, resnet18, 25 %: all runs of all arms came to the same value."]);
+    let alike = |report| render(report).matches("came to the same value").count();
+    assert_eq!((alike(&report), alike(&study())), (2, 0));
+}
+
+#[test]
+fn one_seed_claims_nothing_of_seeds() {
+    let mut report = study();
+    for row in &mut report.settings[0].rows {
+        row.arms.iter_mut().for_each(|runs| runs.truncate(1));
+        row.comparisons[0].seeds = 1;
+    }
+    let claims = claims(&report);
+    assert!(claims[0].starts_with("Whether pretrained helps is not decided"), "{claims:?}");
+    assert!(claims[1].starts_with("It is not decided whether pretrained leads random by more"), "{claims:?}");
+    assert!(claims[2].starts_with("It is not decided whether pretrained learns faster"), "{claims:?}");
+    assert_shows(&report, &["The smallest cell has 1 tested run;", "0.500 1 seed", "1 seed, no interval"]);
+    assert_eq!(render(&report).matches("class=\"band").count(), 0);
+}
+
+#[test]
+fn failed_and_missing_runs_are_named_and_nothing_breaks() {
+    let mut report = study();
+    report.failed = vec![("trunk, resnet18, seed 4".into(), "out of memory".into())];
+    report.missing = (0..60).map(|seed| format!("run of seed {seed}")).collect();
+    report.settings[0].rows[1].arms[1].clear();
+    report.settings[0].rows[1].comparisons.clear();
+    assert_shows(
+        &report,
+        &[
+            "1 run failed",
+            "trunk, resnet18, seed 4 out of memory",
+            "60 runs missing",
+            "and 10 more",
+            "– no tested run",
+            "Not every arm has the same runs",
+        ],
+    );
+    // All failed.
+    report.settings[0].rows.iter_mut().for_each(|row| {
+        row.arms.iter_mut().for_each(Vec::clear);
+        row.comparisons.clear();
+    });
+    assert_eq!(
+        claims(&report),
+        ["Nothing can be said of pretrained: no comparison with random has tested runs of both."]
+    );
+    assert_shows(&report, &["The smallest cell has 0 tested runs"]);
+    // Values and epochs without a number, arms that are equal, and one arm.
+    let mut report = study();
+    for row in &mut report.settings[0].rows {
+        row.arms[1] = row.arms[0].clone();
+        row.arms[0][0].value = None;
+        row.arms[0][1].curve = vec![None, Some(f64::NAN), None];
+    }
+    assert_shows(&report, &["random"]);
+    report.arms.truncate(1);
+    report.settings[0].rows.iter_mut().for_each(|row| {
+        row.arms.truncate(1);
+        row.comparisons.clear();
+    });
+    assert!(claims(&report).is_empty());
+    assert_shows(&report, &["Results on test"]);
+    assert_well_formed(&render(&StudyReport::default()));
+}
+
+#[test]
+fn any_text_is_escaped() {
+    let mut report = study();
+    let attack = || ATTACK.to_string();
+    report.question = attack();
+    report.arms = vec![attack(), attack()];
+    report.settings[0].task = attack();
+    report.settings[0].model = attack();
+    report.settings[0].metric = attack();
+    report.failed = vec![(attack(), attack())];
+    report.missing = vec![attack()];
+    report.design = vec![(attack(), attack())];
+    report.pretrainings = vec![(attack(), 1.0)];
+    report.test = attack();
+    report.configuration = attack();
+    let html = render(&report);
+    assert!(!html.contains("<script") && !html.contains("alert(\""));
+    assert_well_formed(&html);
+}
