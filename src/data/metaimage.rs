@@ -144,7 +144,7 @@ impl<'a> MetaImage<'a> {
         let need = |name: &str| get(&[name]).ok_or_else(|| format!("its header has no {name}"));
         need(DATA_FILE)?;
         if rest.is_empty() {
-            return Err("its data are not in it, nor in the file that it names".into());
+            return Err("its data are neither in it nor in a file beside it".into());
         }
         let sizes: Vec<usize> = numbers(need("DimSize")?);
         let dims: usize = need("NDims")?.parse().map_err(|_| "its NDims is no number")?;
