@@ -389,6 +389,11 @@ fn the_plan() {
         let parts = (1..=of).flat_map(|number| study.cells_of(Shard { number, of }).collect::<Vec<_>>());
         assert_eq!(parts.collect::<BTreeSet<_>>(), study.cells().collect());
     }
+    let (_reconstruct, file_of_it) =
+        self::study(|text| text.replace("sampling = \"natural\"", "task = \"reconstruction\""));
+    let reconstructing = Study::read(&file_of_it, None).unwrap();
+    reconstructing.check().unwrap();
+    assert_eq!(reconstructing.pretraining(0, 0).model, "unet_mobilenet_v3_small");
     let sample = Study::sample(&dir.path().join("sample")).unwrap();
     sample.check().unwrap();
     assert_eq!((sample.runs(), sample.all_pretrainings().len()), (16, 1));

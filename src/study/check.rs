@@ -78,7 +78,7 @@ impl Study {
             for backbone in backbones.clone() {
                 self.pretraining(p, backbone).check().map_err(&named)?;
             }
-            Images::of(&self.located_data(&self.pretraining(p, 0))).map_err(&named)?;
+            Images::of(&self.located_recipe(&self.pretraining(p, 0))).map_err(&named)?;
         }
         for (t, task) in self.tasks.iter().enumerate() {
             let named = of(format!("the task {}", task.name));
@@ -161,7 +161,7 @@ impl Study {
         }
         let pretrainings = self.all_pretrainings();
         for pretraining in &pretrainings {
-            add(&self.located_data(&pretraining.config), 1, 1)?;
+            add(&self.located_recipe(&pretraining.config), 1, 1)?;
         }
         cost.pretrainings = pretrainings.len() as u64;
         Ok(cost)

@@ -7,7 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
-use toml::Table;
+use toml::{Table, Value};
 
 /// A study: every arm on every task with every backbone, training fraction and seed, at the learning rate that is best on
 /// validation. Recipes are in layers, later ones over earlier: that of the study, the backbone, the task, the arm.
@@ -128,7 +128,8 @@ fn refuse<T>(problem: impl Into<String>, remedy: impl Into<String>) -> Result<T>
 }
 
 impl Study {
-    /// Reads the study that the file `path` declares. Its results go to `out`, or where the file says, or to `NAME.results` beside it. Nothing but the file is looked at; see [`Study::check`].
+    /// Reads the study that the file `path` declares. Its results go to `out`, or where the file says, or to `NAME.results`
+    /// beside it. Nothing but the file is looked at; see [`Study::check`].
     ///
     /// # Errors
     /// A file that cannot be read; a key that is unknown or missing or has a wrong value, with its line; names that do not
@@ -285,11 +286,14 @@ impl Study {
         }
     }
 
-    /// The recipe of a pretraining with a backbone, paths as the file has them.
+    /// The recipe of a pretraining with a backbone, or to reconstruct images with a U-Net over it; paths as the file has them.
     pub fn pretraining(&self, pretraining: usize, backbone: usize) -> Config {
         let Named { name, recipe } = &self.backbones[backbone];
-        let given = Table::from_iter([("model".to_string(), name.clone().into())]);
-        let layers = [self.recipe.clone(), recipe.clone(), self.pretrainings[pretraining].recipe.clone(), given];
+        let own = &self.pretrainings[pretraining].recipe;
+        let reconstructs = own.get("task").and_then(Value::as_str) == Some("reconstruction");
+        let model = if reconstructs { format!("unet_{name}") } else { name.clone() };
+        let layers =
+            [self.recipe.clone(), recipe.clone(), own.clone(), Table::from_iter([("model".into(), model.into())])];
         Config::layered(layers, Config::pretraining_defaults).expect("the task of a checked recipe")
     }
 

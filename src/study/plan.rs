@@ -203,16 +203,17 @@ impl Study {
 
     /// The recipe of a run with the places that its paths mean.
     pub fn located(&self, run: &Run) -> Config {
-        let weights = run.config.weights.as_ref().map(|path| match self.arms[run.cell.arm].start {
-            Start::Pretrained(_) => self.folder.join(path),
-            _ => self.place(path),
-        });
-        Config { weights, ..self.located_data(&run.config) }
+        let located = self.located_recipe(&run.config);
+        match (&self.arms[run.cell.arm].start, &run.config.weights) {
+            (Start::Pretrained(_), Some(weights)) => Config { weights: Some(self.folder.join(weights)), ..located },
+            _ => located,
+        }
     }
 
-    /// The recipe with the place that its data's path means.
-    pub fn located_data(&self, config: &Config) -> Config {
-        Config { data: config.data.as_ref().map(|path| self.place(path)), ..config.clone() }
+    /// A recipe with the places that the paths of the study's file mean.
+    pub fn located_recipe(&self, config: &Config) -> Config {
+        let place = |path: &Option<PathBuf>| path.as_ref().map(|path| self.place(path));
+        Config { data: place(&config.data), weights: place(&config.weights), ..config.clone() }
     }
 
     /// The candidates of a cell: every learning rate under the first seed.

@@ -94,7 +94,7 @@ impl Trainer {
         watch: &mut dyn Watch,
     ) -> Result<Option<Outcome>> {
         let folder = study.folder.join(pretraining.place());
-        let config = study.located_data(&pretraining.config);
+        let config = study.located_recipe(&pretraining.config);
         let Some(session) = self.train(&config, &folder, claim, watch)? else { return Ok(None) };
         let mut outcome = pretraining.blank(Status::Trained);
         self.fill(&mut outcome, &session)?;
