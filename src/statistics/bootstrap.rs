@@ -68,9 +68,9 @@ impl Groups {
         self.of_case.iter().map(|&group| drawn[group]).collect()
     }
 
-    /// How often each case counts when group `left_out` is left out: not at all or once.
-    pub fn without(&self, left_out: usize) -> Vec<f64> {
-        self.of_case.iter().map(|&group| if group == left_out { 0.0 } else { 1.0 }).collect()
+    /// How often each case counts when every `parts`th group from `left_out` on is left out: not at all or once.
+    pub fn without(&self, left_out: usize, parts: usize) -> Vec<f64> {
+        self.of_case.iter().map(|&group| if group % parts == left_out { 0.0 } else { 1.0 }).collect()
     }
 }
 

@@ -94,15 +94,17 @@ fn helps_with_little_data(report: &StudyReport, arm: usize) -> Option<Guideline>
         (0, 0, 0) => return None,
         (0, 0, _) => format!("It is not decided whether {name} leads {base} by more when images are few."),
         (more, 0, open) => format!(
-            "With few images prefer {name}: its lead over {base} is larger with the smallest share in {}.",
+            "Few images favour {name}: its lead over {base} is larger with the smallest share than with the largest in {}.",
             of_settings(more, more + open)
         ),
         (0, less, open) => format!(
-            "{name} is no remedy for few images: its lead over {base} is smaller with the smallest share in {}.",
+            "Few images do not favour {name}: its lead over {base} is smaller with the smallest share than with the \
+             largest in {}.",
             of_settings(less, less + open)
         ),
         (more, less, open) => format!(
-            "With few images it depends: the lead of {name} over {base} is larger in {}, and smaller in {less}.",
+            "Whether few images favour {name} depends: with the smallest share its lead over {base} is larger in {}, and \
+             smaller in {less}.",
             of_settings(more, more + less + open)
         ),
     };

@@ -16,12 +16,7 @@ pub fn results(report: &StudyReport) -> Markup {
                 h2 { "Results on test" }
                 div.wide {
                     table.numbers.study {
-                        thead {
-                            tr {
-                                th { "task, network" } th { "images" }
-                                @for arm in &report.arms { th { (arm) } }
-                            }
-                        }
+                        (head(report, "images"))
                         @for setting in &report.settings {
                             tbody {
                                 @for (i, row) in setting.rows.iter().enumerate() {
@@ -46,6 +41,13 @@ pub fn results(report: &StudyReport) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// Heads of a table with a column for each arm.
+fn head(report: &StudyReport, second: &str) -> Markup {
+    html! {
+        thead { tr { th { "task, network" } th { (second) } @for arm in &report.arms { th { (arm) } } } }
     }
 }
 
@@ -148,9 +150,7 @@ pub fn areas(report: &StudyReport) -> Markup {
                 h2 { "Area under the learning curve" }
                 div.wide {
                     table.numbers.study {
-                        thead {
-                            tr { th { "task, network" } th { "over" } @for arm in &report.arms { th { (arm) } } }
-                        }
+                        (head(report, "over"))
                         tbody {
                             @for (setting, what, arms) in &lines {
                                 tr {
@@ -196,12 +196,7 @@ pub fn time(report: &StudyReport) -> Markup {
                 h2 { "Time" }
                 div.wide {
                     table.numbers.study {
-                        thead {
-                            tr {
-                                th { "task, network" } th { "images" }
-                                @for arm in &report.arms { th { (arm) } }
-                            }
-                        }
+                        (head(report, "images"))
                         tbody {
                             @for (setting, row) in rows() {
                                 tr {
