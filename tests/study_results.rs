@@ -118,6 +118,6 @@ fn what_failed_is_missing_or_declared_is_named() {
     assert_eq!(fact("arms"), "cold (random weights), warm (pretrained: archive)");
     assert_eq!(fact("training images"), "25 %, 100 %");
     assert_eq!(fact("tested runs"), "30 of 32");
-    assert!(report.test.contains("all 2 comparisons"), "{}", report.test);
+    assert!(report.test.contains("all comparisons of the study, 2 in number"), "{}", report.test);
     assert!(report.configuration.contains("model = \"mobilenet_v3_small\""), "{}", report.configuration);
 }

@@ -79,7 +79,10 @@ impl Chart<'_> {
                 let (ticks, low, high) = linear_axis(x_low, x_high);
                 (ticks, low, high, name, None)
             }
-            Axis::Shares(ticks) => (ticks, x_low, x_high, "training images, %", None),
+            Axis::Shares(ticks) => {
+                let (low, high) = bounds(ticks.iter().copied());
+                (ticks, low, high, "training images, %", None)
+            }
         };
         let x_label = |x: f64| {
             let text = format!("{:.4}", if shares { 100.0 * x } else { x });

@@ -27,8 +27,8 @@ impl Results {
             settings: settings.collect(),
             test: format!(
                 "Differences are tested over seeds and groups of test cases, both random (Obuchowski and Rockette's analysis of \
-                 variance with Hillis's degrees of freedom, groups left out in turn), and corrected for all {} comparisons of \
-                 the study (Holm).",
+                 variance with Hillis's degrees of freedom, groups left out in turn), and corrected for all \
+                 comparisons of the study, {} in number (Holm).",
                 comparisons.len()
             ),
             failed: self.failed().map(|outcome| (outcome.place(), reason(outcome))).collect(),

@@ -148,7 +148,7 @@ fn tested_gain(setting: &Setting, row: &Row, compared: &Compared) -> Gain {
         setting.metric_name(),
         signed(compared.difference),
         signed_range(compared.interval),
-        counted(compared.seeds, "seed"),
+        if compared.seeds == 1 { "1 seed and so two networks alone".into() } else { counted(compared.seeds, "seed") },
         counted(row.test_images, "test image"),
         p_text(compared.adjusted)
     );
