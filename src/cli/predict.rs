@@ -92,11 +92,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut predictions = head.no_predictions();
     let loader = prepared.loader(Split::Test, state, usize::from(args.workers));
     if let Some(loader) = &loader {
-        step::each_batch(&model, loader, &AtomicBool::new(false), &mut |batch, outputs| {
-            let outputs = outputs.to_vec()?;
-            head.add(&mut predictions, &outputs, batch, loader.records());
+        step::each_batch(&model, loader, None, &AtomicBool::new(false), &mut |batch, seen| {
+            head.add(&mut predictions, seen, batch, loader.records())?;
             match &args.masks {
-                Some(folder) => write_masks(folder, state, &outputs, batch, loader.records()),
+                Some(folder) => write_masks(folder, state, &seen.outputs.to_vec()?, batch, loader.records()),
                 None => Ok(()),
             }
         })?;

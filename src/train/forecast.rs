@@ -55,9 +55,8 @@ pub fn forecast(config: &Config, classes: usize, like: Like) -> Result<Forecast>
     let mut steps = Steps::new(objective, config.seed);
     // Nobody looks at the pixels.
     let (n, size) = (config.batch, config.size);
-    let numbers = if dense { n * size * size * classes } else { 0 };
-    let batch =
-        Batch { labels: vec![0; n], targets: vec![0.0; numbers], indices: vec![0; n], size, ..Batch::default() };
+    let masks = vec![0; if dense { n * size * size * classes } else { 0 }];
+    let batch = Batch { masks, ..Batch::plain(size, vec![], vec![0; n]) };
     for step in 0..STEPS {
         steps.train(&model, &optimiser, &batch, (step, config.lr))?;
     }

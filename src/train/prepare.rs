@@ -225,7 +225,6 @@ fn options(state: &RunState, workers: usize) -> LoaderOptions {
     let config = &state.config;
     LoaderOptions {
         size: config.size,
-        channels: config.channels,
         batch: config.batch,
         seed: config.seed,
         workers,
