@@ -68,13 +68,12 @@ template <class W> struct Sampler {
 
     __device__ __forceinline__ W pixel(const Augment& p, const unsigned char* image, int at, int channel) const {
         if (at < 0) return W(0);
-        if (p.bytes == 1) return W(image[at + channel]) / W(255);
-        return W(reinterpret_cast<const unsigned short*>(image)[at + channel]) / W(65535);
+        return p.bytes == 1 ? W(image[at + channel]) : W(reinterpret_cast<const unsigned short*>(image)[at + channel]);
     }
     __device__ __forceinline__ W operator()(const Augment& p, const unsigned char* image, int channel) const {
         W upper = pixel(p, image, at[0][0], channel) * (W(1) - right) + pixel(p, image, at[0][1], channel) * right;
         W lower = pixel(p, image, at[1][0], channel) * (W(1) - right) + pixel(p, image, at[1][1], channel) * right;
-        return upper * (W(1) - down) + lower * down;
+        return (upper * (W(1) - down) + lower * down) / W(p.bytes == 1 ? 255 : 65535);
     }
 };
 

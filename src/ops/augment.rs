@@ -148,12 +148,17 @@ struct Augment {
 }
 
 impl Augment {
-    /// Stored value `i` of an image as an intensity.
-    fn intensity(&self, image: &[u8], i: usize) -> f64 {
+    /// Stored value `i` of an image.
+    fn stored(&self, image: &[u8], i: usize) -> f64 {
         match self.bytes {
-            1 => f64::from(image[i]) / 255.0,
-            _ => f64::from(u16::from_ne_bytes([image[2 * i], image[2 * i + 1]])) / 65535.0,
+            1 => f64::from(image[i]),
+            _ => f64::from(u16::from_ne_bytes([image[2 * i], image[2 * i + 1]])),
         }
+    }
+
+    /// The largest value that can be stored.
+    fn white(&self) -> f64 {
+        f64::from(if self.bytes == 1 { u16::from(u8::MAX) } else { u16::MAX })
     }
 
     /// Intensity of an image at (x, y), by bilinear interpolation.
@@ -168,14 +173,14 @@ impl Augment {
                 (i, j) = (i.clamp(0, self.h - 1), j.clamp(0, self.w - 1));
             }
             let there = (0..self.h).contains(&i) && (0..self.w).contains(&j);
-            if there { self.intensity(image, (i * self.w + j) as usize * self.k as usize + channel) } else { 0.0 }
+            if there { self.stored(image, (i * self.w + j) as usize * self.k as usize + channel) } else { 0.0 }
         };
         let (right, down) = (x - f64::from(left), y - f64::from(top));
         if right == 0.0 && down == 0.0 {
-            return pixel(0, 0);
+            return pixel(0, 0) / self.white();
         }
         let mix = |dy| pixel(0, dy) * (1.0 - right) + pixel(1, dy) * right;
-        mix(0) * (1.0 - down) + mix(1) * down
+        (mix(0) * (1.0 - down) + mix(1) * down) / self.white()
     }
 
     /// Adds `share` of the intensities of a pixel of the output to `into`, before mixing.

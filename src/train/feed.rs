@@ -7,7 +7,10 @@ use crate::{
     device::{Block, DType},
     models::Model,
     nn::Pass,
-    ops::augment::{Change, Edge, Input, augment, augment_masks},
+    ops::{
+        augment::{Change, Edge, Input, augment, augment_masks},
+        elementwise::widen,
+    },
     tensor::Tensor,
 };
 use std::sync::Arc;
@@ -120,7 +123,7 @@ impl Inputs {
                 Some(augment_masks(&tape.wrap(&shape, DType::U8, masks), &changes, wide))
             }
             (_, Some(numbers)) => Some(tape.wrap(&[n, numbers.bytes() / (n * wide.size())], wide, numbers)),
-            _ => objective.is_some_and(Objective::reconstructs).then(|| crate::ops::elementwise::widen(&images)),
+            _ => objective.is_some_and(Objective::reconstructs).then(|| widen(&images)),
         };
         let given = self.given.as_ref().map(|given| tape.wrap(&[n, model.inputs], wide, given));
         Fed { images, targets, given }

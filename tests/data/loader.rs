@@ -255,6 +255,7 @@ fn targets_are_mixed_as_their_images() {
     let folder = folder(false);
     for mixing in [Augment { mixup: 0.4, ..Augment::none() }, Augment { cutmix: 1.0, ..Augment::none() }] {
         let loader = loader(&folder, LoaderOptions { augment: mixing, normalise: Normalise::none(), ..options() });
+        let mut mixtures = 0;
         for batch in epoch(&loader, 0) {
             // Black images of one class and white ones of the other: the mean intensity is the share of the second.
             let pixels = batch.labels.iter().flat_map(|&label| vec![255 * label as u8; 12 * 12]).collect();
@@ -265,9 +266,11 @@ fn targets_are_mixed_as_their_images() {
                 let white = image.iter().sum::<f64>() as f32 / 144.0;
                 assert!((target[1] - white).abs() < 1e-5 && (target[0] + target[1] - 1.0).abs() < 1e-6, "{target:?}");
                 assert_eq!(batch.leading_label(i), u32::from(white > 0.5), "{target:?}");
+                mixtures += usize::from((0.02..0.98).contains(&white));
             }
             assert_eq!(batch.mixed(&batch.targets), classes.iter().skip(1).step_by(2).copied().collect::<Vec<_>>());
         }
+        assert!(mixtures >= 3, "only {mixtures} of 25 images are of both classes");
     }
 }
 
