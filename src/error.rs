@@ -42,7 +42,9 @@ impl Error {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "choose a place you may access, or change its permissions"
             }
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space, then go on with --resume",
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "free some space, then give the command again (a training run: with --resume)"
+            }
             _ => "check that the disk is mounted and healthy",
         };
         Error::unusable(format!("cannot {what} {}: {e}", path.display()), remedy)

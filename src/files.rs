@@ -3,15 +3,20 @@
 use crate::{Error, Result};
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
 
 /// Writes `bytes` to `path` so that a reader, a crash or a full disk sees either the old file or the new one, whole:
 /// temporary file beside it, fsync, rename, fsync of the folder. On failure the old file is untouched.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_atomic_with(path, |file| file.write_all(bytes))
+}
+
+/// The same for what `write` writes.
+pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
     let temporary = temporary_beside(path)?;
-    let written = write_synced(&temporary, bytes)
+    let written = write_synced(&temporary, write)
         .and_then(|()| fs::rename(&temporary, path))
         .and_then(|()| sync_folder(folder_of(path)));
     written.map_err(|e| {
@@ -21,10 +26,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+fn write_synced(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    write(&mut file)?;
+    file.into_inner()?.sync_all()
 }
 
 /// The process id keeps two programs that write the same file from sharing a temporary one.
@@ -35,7 +40,7 @@ fn temporary_beside(path: &Path) -> Result<PathBuf> {
     Ok(folder_of(path).join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id())))
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -43,7 +48,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// A rename is durable only once its folder is; other systems than Unix have no such call.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 

@@ -40,6 +40,8 @@ pub enum Purpose {
     Noise = 9,
     /// Order of the classes in a round of balanced sampling.
     Round = 10,
+    /// Places of crops.
+    Crop = 16,
 }
 
 /// A stream of random numbers, addressed by seed, purpose and two indices (say, epoch and sample).

@@ -2,31 +2,30 @@
 
 use super::{
     machine::{self, Machine},
-    options,
+    options::Recipe,
     output::print,
 };
 use crate::{
     Error, Result,
-    data::{Dataset, Intensity, Split, Survey},
+    data::{Dataset, Split, Spread, Survey},
     device::cuda::{
         self, Found,
         fatbin::{ARCHS, FATBINS, KERNELS_HASH, NVCC, code_for},
     },
+    task::Task,
+    train::{self, Config},
 };
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Look at this dataset instead: a folder or CSV as for finetune
-    #[arg(long, value_name = "PATH")]
-    data: Option<PathBuf>,
-    /// How stored values become gray, as for finetune
-    #[arg(long, value_name = "RULE", requires = "data", default_value = "auto", value_parser = options::intensity)]
-    intensity: Intensity,
-    /// Side of the square images, in pixels
-    #[arg(long, value_name = "PX", requires = "data", default_value_t = 224, value_parser = clap::value_parser!(u16).range(1..))]
-    size: u16,
+    /// With --data: the dataset is looked at instead, as finetune with the same flags would read and split it
+    #[command(flatten)]
+    recipe: Recipe,
+    /// TOML file with any of the recipe's keys; flags override it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     machine: Machine,
 }
@@ -37,11 +36,16 @@ fn line(key: &str, value: String) -> Result<()> {
 
 /// Prints a table of what was found. Fails only if the device that was asked for, or all of the data, cannot be used.
 pub fn run(args: Args) -> Result<ExitCode> {
-    if let Some(data) = &args.data {
+    let config = args.recipe.unchecked(args.config.as_deref(), |_| Ok(Config::default()))?.resolved()?;
+    if let Some(data) = &config.data {
         args.machine.threads()?;
-        let mut dataset = Dataset::open(data)?;
-        let survey = Survey::of(&mut dataset, args.intensity, args.size.into());
-        return describe(&dataset, &survey, args.size);
+        let mut dataset = train::open(&config, data)?;
+        let survey = Survey::of(&mut dataset, config.intensity, config.size, &config.split, config.seed);
+        return describe(&dataset, &survey, config.size);
+    }
+    if let Some(key) = args.recipe.given()?.first() {
+        let problem = format!("--{} is about data, and none are named", key.replace('_', "-"));
+        return Err(Error::unusable(problem, "--data"));
     }
     let gib = |bytes: usize| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
     line("roentgen", env!("CARGO_PKG_VERSION").into())?;
@@ -72,10 +76,17 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
+/// Prints lines that belong together, the first with their key.
+fn lines(key: &str, texts: impl IntoIterator<Item = String>) -> Result<()> {
+    texts.into_iter().enumerate().try_for_each(|(i, text)| line(if i == 0 { key } else { "" }, text))
+}
+
 /// Prints what is known of the data.
-fn describe(dataset: &Dataset, survey: &Survey, size: u16) -> Result<ExitCode> {
+fn describe(dataset: &Dataset, survey: &Survey, size: usize) -> Result<ExitCode> {
     let images = dataset.records.len();
+    let noun = dataset.task.noun();
     line("data", dataset.origin.clone())?;
+    line("task", dataset.task.to_string())?;
     let unreadable = match survey.unreadable.len() {
         0 => String::new(),
         n => format!(", {n} more cannot be read"),
@@ -84,7 +95,7 @@ fn describe(dataset: &Dataset, survey: &Survey, size: u16) -> Result<ExitCode> {
         0 => String::new(),
         n => format!("; {n} other files passed over"),
     };
-    line("images", format!("{images} in {} classes{unreadable}{ignored}", dataset.classes.len()))?;
+    line("images", format!("{images} in {} {noun}{unreadable}{ignored}", dataset.classes.len()))?;
     line("formats", counted(&survey.formats, |format| format.clone()))?;
     if survey.volumes.0 > 0 {
         let (files, frames) = survey.volumes;
@@ -102,28 +113,45 @@ fn describe(dataset: &Dataset, survey: &Survey, size: u16) -> Result<ExitCode> {
     if survey.patients > 0 {
         line("patients", survey.patients.to_string())?;
     }
-    let used = |split: &Split| dataset.class_counts(Some(*split)).iter().any(|&n| n > 0);
-    let splits: Vec<Split> = Split::ALL.into_iter().filter(used).collect();
-    let all = dataset.class_counts(None);
-    for (c, (class, count)) in dataset.classes.iter().zip(&all).enumerate() {
-        let share = 100.0 * *count as f64 / images.max(1) as f64;
-        let of = |split: &Split| format!(", {split} {}", dataset.class_counts(Some(*split))[c]);
-        let parts: String = splits.iter().map(of).collect();
-        line(if c == 0 { "classes" } else { "" }, format!("{class}: {count} ({share:.1} %){parts}"))?;
+    if let Some((groups, fewest, most)) = survey.groups {
+        line("groups", format!("{groups}, of {fewest} to {most} images"))?;
     }
-    for (i, skipped) in survey.unreadable.iter().enumerate() {
-        line(if i == 0 { "unreadable" } else { "" }, first_line(&skipped.reason).into())?;
+    let splits: Vec<Split> = Split::ALL.into_iter().filter(|&split| dataset.of(Some(split)).next().is_some()).collect();
+    let parts: Vec<String> =
+        splits.iter().map(|&split| format!("{split} {}", dataset.of(Some(split)).count())).collect();
+    let drawn = if survey.drawn > 0 { " (drawn as finetune does)" } else { "" };
+    line("splits", parts.join(", ") + drawn)?;
+    match dataset.task {
+        Task::Regression => lines(noun, survey.numbers.iter().map(|spread| described(spread, "")))?,
+        Task::Segmentation => {
+            let covered = |area: &Spread| match area.count {
+                0 => format!("{}: in no image", area.name),
+                n => format!("{}; in {n} of {images} images", described(area, " % of the image")),
+            };
+            lines(noun, survey.areas.iter().map(covered))?;
+        }
+        Task::MultiClass | Task::Binary | Task::MultiLabel | Task::Reconstruction => {
+            let all = dataset.class_counts(None);
+            let counts: Vec<(Split, Vec<usize>)> =
+                splits.iter().map(|&split| (split, dataset.class_counts(Some(split)))).collect();
+            let class = |(c, class): (usize, &String)| {
+                let share = 100.0 * all[c] as f64 / images.max(1) as f64;
+                let parts: String = counts.iter().map(|(split, counts)| format!(", {split} {}", counts[c])).collect();
+                format!("{class}: {} ({share:.1} %){parts}", all[c])
+            };
+            lines(noun, dataset.classes.iter().enumerate().map(class))?;
+        }
     }
-    for (i, warning) in survey.warnings.iter().enumerate() {
-        line(if i == 0 { "warnings" } else { "" }, warning.clone())?;
-    }
+    lines("inputs", survey.inputs.iter().map(|spread| described(spread, "")))?;
+    lines("unreadable", survey.unreadable.iter().map(|skipped| first_line(&skipped.reason).into()))?;
+    lines("warnings", survey.warnings.iter().cloned())?;
     if images == 0 {
         let problem = format!("none of the {} images of {} can be read", survey.unreadable.len(), dataset.origin);
         return Err(Error::unusable(problem, "see the reasons above"));
     }
-    let trained = match splits.contains(&Split::Train) {
-        true => dataset.class_counts(Some(Split::Train)).iter().sum(),
-        false => images,
+    let trained = match dataset.of(Some(Split::Train)).count() {
+        0 => images,
+        n => n,
     };
     let epoch = survey.seconds * trained as f64;
     line("reading", format!("{:.0} images/s on one core at {size} px", 1.0 / survey.seconds.max(1e-9)))?;
@@ -132,6 +160,20 @@ fn describe(dataset: &Dataset, survey: &Survey, size: u16) -> Result<ExitCode> {
         format!("{epoch:.1} s of reading for {trained} images on one core; later ones are kept in memory"),
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Mean, deviation and quartiles in words.
+fn described(spread: &Spread, unit: &str) -> String {
+    let Spread { name, mean, std, quartiles, .. } = spread;
+    let [low, q1, median, q3, high] = quartiles.map(number);
+    let (mean, std) = (number(*mean), number(*std));
+    format!("{name}: mean {mean}, deviation {std}{unit}; from {low} to {high}, quartiles {q1}, {median}, {q3}")
+}
+
+/// A number with three significant digits, or all before the point.
+fn number(x: f64) -> String {
+    let digits = if x == 0.0 || !x.is_finite() { 0 } else { (2 - x.abs().log10().floor() as i64).clamp(0, 9) as usize };
+    format!("{x:.digits$}")
 }
 
 /// The most frequent things, with their numbers.

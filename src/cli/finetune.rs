@@ -1,11 +1,11 @@
 //! `roentgen finetune`.
 
 use super::{
-    INTERRUPTED,
     machine::{self, Machine},
     options::Recipe,
     output::{print, say},
     progress::Progress,
+    signals::{INTERRUPTED, catch_signals},
 };
 use crate::{
     Error, Result,
@@ -16,10 +16,7 @@ use crate::{
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 use toml::Table;
 
@@ -62,7 +59,7 @@ pub fn train(args: &Args, command: &str, defaults: impl FnOnce(&Table) -> Result
         None => begin(args, defaults)?,
     };
     let folder = session.folder.path().display().to_string();
-    catch_signals(&interrupt)?;
+    catch_signals(&interrupt, "finishing the step")?;
     let mut progress = Progress::new(session.state.config.epochs, session.schedule().total, session.state.step);
     let outcome = session.train(&mut progress, &interrupt);
     progress.close();
@@ -171,17 +168,4 @@ fn environment(device: &str) -> Vec<(String, String)> {
     ]
     .map(|(name, value)| (name.to_string(), value))
     .into()
-}
-
-/// The first signal asks for an orderly end, the second ends the program at once.
-fn catch_signals(interrupt: &Arc<AtomicBool>) -> Result<()> {
-    let flag = interrupt.clone();
-    let handler = move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(i32::from(INTERRUPTED));
-        }
-        say("\nfinishing the step; once more to stop at once");
-    };
-    ctrlc::set_handler(handler)
-        .map_err(|e| Error::unusable(format!("cannot listen for signals: {e}"), "another system"))
 }

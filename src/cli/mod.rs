@@ -1,6 +1,7 @@
 //! The command line: thin clothes around the library.
 
 mod bench;
+mod convert;
 mod doctor;
 mod evaluate;
 mod export;
@@ -12,6 +13,7 @@ mod output;
 mod predict;
 mod pretrain;
 mod progress;
+mod signals;
 mod weights;
 
 use crate::Result;
@@ -43,6 +45,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Score images with a trained network
     Predict(predict::Args),
+    /// Turn an archive of DICOM and other images into PNGs with a table that names nobody
+    Convert(convert::Args),
     /// List the layers of a network and the memory that training needs, or the tensors of a checkpoint
     Inspect(inspect::Args),
     /// Look into files of weights, convert, compare and export them
@@ -50,11 +54,8 @@ enum Command {
     /// Time training steps on random data
     Bench(bench::Args),
     /// Tell what there is to compute on, and why not a GPU
-    Doctor(doctor::Args),
+    Doctor(Box<doctor::Args>),
 }
-
-/// Exit code after an interruption, as shells have it for SIGINT.
-const INTERRUPTED: u8 = 130;
 
 /// Runs the program on its arguments. Errors go to stderr, exit code 1; wrong usage exits with 2, an interruption with 130.
 pub fn main() -> ExitCode {
@@ -74,9 +75,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Pretrain(args) => pretrain::run(*args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Weights(args) => weights::run(args),
         Command::Bench(args) => bench::run(args),
-        Command::Doctor(args) => doctor::run(args),
+        Command::Doctor(args) => doctor::run(*args),
     }
 }

@@ -208,6 +208,13 @@ impl Recipe {
     /// # Errors
     /// A file that cannot be read or has an unknown key, or a value that cannot be used.
     pub fn resolve(&self, file: Option<&Path>, defaults: impl FnOnce(&Table) -> Result<Config>) -> Result<Config> {
+        let config = self.unchecked(file, defaults)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The same, whose values need not go together: enough to open the data.
+    pub fn unchecked(&self, file: Option<&Path>, defaults: impl FnOnce(&Table) -> Result<Config>) -> Result<Config> {
         let mut chosen = match file {
             Some(path) => read(path)?,
             None => Table::new(),
@@ -215,9 +222,7 @@ impl Recipe {
         overlay(&mut chosen, self.table()?);
         let mut table = Table::try_from(defaults(&chosen)?).expect("a recipe is plain data");
         overlay(&mut table, chosen);
-        let config: Config = table.try_into().expect("file and flags have been checked");
-        config.check()?;
-        Ok(config)
+        Ok(table.try_into().expect("file and flags have been checked"))
     }
 
     /// What the flags set.

@@ -1,14 +1,17 @@
 //! `roentgen predict`.
 
+mod masks;
+
 use super::{
     machine::Machine,
     output::{print, say},
 };
 use crate::{
     Error, Result,
-    data::{Batch, Dataset, Loader, Record, Source, Split, Truth, is_image_file, resize::unfit_mask},
+    data::{Dataset, Record, Source, Split, Truth, is_image_file},
     files::write_atomic,
-    report::Picture,
+    metrics::Predictions,
+    models::Model,
     task::Task,
     train::{Checkpoint, Head, Prepared, RunState, step},
 };
@@ -25,7 +28,8 @@ pub struct Args {
     /// Checkpoint, or the folder of a run
     #[arg(value_name = "CHECKPOINT")]
     checkpoint: PathBuf,
-    /// Images (FILE#N for frame N of a volume, else its middle one), or folders of images at any depth
+    /// Images (FILE#N for frame N of a volume, else its middle one, and for masks all of them), or folders of images
+    /// at any depth
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Leave unreadable images out instead of stopping
@@ -34,9 +38,14 @@ pub struct Args {
     /// Where the table goes [default: stdout]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Folder for the masks that a segmenting network predicts: PNGs of the size of their images, 255 where marked
+    /// Folder for the masks that a segmenting network predicts: for a volume one of its shape and place, for other
+    /// images PNGs of their size, 255 where marked
     #[arg(long, value_name = "DIR")]
     masks: Option<PathBuf>,
+    /// Side of the squares that images are fitted into before a segmenting network sees them; for one trained on crops,
+    /// the longer side of the whole images [default: as in training]
+    #[arg(long, value_name = "PX", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    size: Option<u16>,
     /// Numbers that the network is given beside every image, in the order of its training
     #[arg(long, value_name = "NUMBER,...", value_delimiter = ',')]
     inputs: Vec<f32>,
@@ -49,9 +58,12 @@ pub struct Args {
 
 /// Prints a CSV with what is predicted, a line an image.
 pub fn run(args: Args) -> Result<ExitCode> {
-    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let mut checkpoint = Checkpoint::open(&args.checkpoint)?;
+    check(&args, &checkpoint.state)?;
+    if let Some(size) = args.size {
+        checkpoint.state.config.size = size.into();
+    }
     let state = &checkpoint.state;
-    check(&args, state)?;
     let mut records = vec![];
     let unknown = match state.config.task {
         Task::MultiClass | Task::Binary | Task::Reconstruction => Truth::Class(0),
@@ -78,34 +90,20 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let device = args.machine.device()?;
     let model = checkpoint.model(&device)?;
-    let mut dataset = Dataset {
-        origin: "files".into(),
-        task: state.config.task,
-        classes: state.classes.clone(),
-        records,
-        ..Dataset::default()
-    };
-    let skipped = dataset.verify(state.config.intensity, args.skip_bad)?;
-    skipped.iter().for_each(|skipped| say(format!("left out: {}", skipped.reason.lines().next().unwrap_or(""))));
-    let prepared = Prepared::plain(dataset);
     let head = Head::of(state);
-    let mut predictions = head.no_predictions();
-    let loader = prepared.loader(Split::Test, state, usize::from(args.workers));
-    if let Some(loader) = &loader {
-        step::each_batch(&model, loader, None, &AtomicBool::new(false), &mut |batch, seen| {
-            head.add(&mut predictions, seen, batch, loader.records())?;
-            match &args.masks {
-                Some(folder) => write_masks(folder, state, &seen.outputs.to_vec()?, batch, loader.records()),
-                None => Ok(()),
-            }
-        })?;
+    let (predictions, names) = (head.no_predictions(), vec![]);
+    let (skip_bad, workers) = (args.skip_bad, usize::from(args.workers));
+    let mut network = Network { model, state, head, skip_bad, workers, predictions, names };
+    match state.config.task {
+        Task::Segmentation => masks::predict(&mut network, records, args.masks.as_deref())?,
+        _ => network.predict(records, &mut |_, _| Ok(()))?,
     }
     let mut table = csv::Writer::from_writer(vec![]);
     let in_memory = "a Vec can be written to";
-    let header = std::iter::once("path".to_string()).chain(predictions.columns(false));
+    let header = std::iter::once("path".to_string()).chain(network.predictions.columns(false));
     table.write_record(header).expect(in_memory);
-    for (i, record) in loader.iter().flat_map(Loader::records).enumerate() {
-        let row = std::iter::once(record.name.clone()).chain(predictions.cells(i, false));
+    for (i, name) in network.names.iter().enumerate() {
+        let row = std::iter::once(name.clone()).chain(network.predictions.cells(i, false));
         table.write_record(row).expect(in_memory);
     }
     let table = table.into_inner().expect(in_memory);
@@ -114,6 +112,38 @@ pub fn run(args: Args) -> Result<ExitCode> {
         None => print(String::from_utf8_lossy(&table))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A trained network, and what it has predicted so far.
+struct Network<'a> {
+    model: Model,
+    state: &'a RunState,
+    head: Head,
+    skip_bad: bool,
+    workers: usize,
+    predictions: Predictions,
+    /// The images of the predictions.
+    names: Vec<String>,
+}
+
+impl Network<'_> {
+    /// Adds what the network says of `records`; `each` is given the outputs for one of them.
+    fn predict(&mut self, records: Vec<Record>, each: &mut dyn FnMut(&Record, &[f64]) -> Result<()>) -> Result<()> {
+        let Network { model, state, head, skip_bad, workers, predictions, names } = self;
+        let (task, classes) = (state.config.task, state.classes.clone());
+        let mut dataset = Dataset { origin: "files".into(), task, classes, records, ..Dataset::default() };
+        let skipped = dataset.verify(state.config.intensity, *skip_bad)?;
+        skipped.iter().for_each(|skipped| say(format!("left out: {}", skipped.reason.lines().next().unwrap_or(""))));
+        let Some(loader) = Prepared::plain(dataset).loader(Split::Test, state, *workers) else { return Ok(()) };
+        step::each_batch(model, &loader, None, &AtomicBool::new(false), &mut |batch, seen| {
+            head.add(predictions, seen, batch, loader.records())?;
+            let outputs = seen.outputs.to_vec()?;
+            let images = outputs.chunks_exact(outputs.len() / batch.len());
+            images.zip(&batch.indices).try_for_each(|(image, &i)| each(&loader.records()[i as usize], image))
+        })?;
+        names.extend(loader.records().iter().map(|record| record.name.clone()));
+        Ok(())
+    }
 }
 
 /// Refuses flags that do not fit the network.
@@ -128,24 +158,9 @@ fn check(args: &Args, state: &RunState) -> Result<()> {
     if args.masks.is_some() && state.config.task != Task::Segmentation {
         return Err(Error::unusable("the network predicts no masks".to_string(), "leave --masks out"));
     }
-    Ok(())
-}
-
-/// Writes the masks that `outputs` are to `folder/<name of the image>.png`, with the structure's name where there are several.
-fn write_masks(folder: &Path, state: &RunState, outputs: &[f64], batch: &Batch, records: &[Record]) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
-    let k = state.classes.len();
-    for (outputs, &i) in outputs.chunks_exact(outputs.len() / batch.len()).zip(&batch.indices) {
-        let record = &records[i as usize];
-        let (width, height) = record.extent()?;
-        let mask = unfit_mask(&Head::mask(outputs), (width, height), k, batch.size);
-        for (c, name) in state.classes.iter().enumerate() {
-            let pixels = mask.iter().skip(c).step_by(k).map(|&marked| marked * 255).collect();
-            let picture = Picture { width: width as u32, height: height as u32, pixels };
-            let stem = record.stem();
-            let file = if k == 1 { format!("{stem}.png") } else { format!("{stem}-{name}.png") };
-            write_atomic(&folder.join(file), &picture.png())?;
-        }
+    if args.size.is_some() && state.config.task != Task::Segmentation {
+        let problem = "the network takes images of the size that it was trained on".to_string();
+        return Err(Error::unusable(problem, "leave --size out"));
     }
     Ok(())
 }

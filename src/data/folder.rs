@@ -166,7 +166,8 @@ pub(super) fn stem(path: &Path) -> String {
     name[..name.len() - suffix].to_string()
 }
 
-fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
+/// What is in a folder and does not begin with a dot, sorted.
+pub(super) fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::io("list", folder, e);
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {

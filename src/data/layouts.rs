@@ -1,7 +1,9 @@
 //! The published layouts of the datasets that the RadiologyNET study is about.
 
 use super::{
+    Intensity,
     folder::{relative_name, stem},
+    luna,
     source::{Dataset, Listed, ListedTruth, Listing, Source, Split},
     table::{Columns, Header, number},
 };
@@ -17,11 +19,18 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
-    /// RSNA bone age 2017: tables of id, age in months and sex with folders of `<id>.png`, the official ones or those of the
-    /// study; regression with `male` as input.
+    /// RSNA bone age 2017: tables of id, age in months and sex with folders of `<id>.png`, the official ones or those
+    /// of the study; regression with `male` as input.
     RsnaBoneAge,
     /// COVID-19 Radiography: `Normal/images` and `COVID/images`, other classes unused; binary, COVID is positive.
     CovidRadiography,
+    /// LUNA16: volumes `<series>.mhd` at any depth with `annotations.csv`, or `masks/<series>.mhd`; segmentation of
+    /// crops of 64 pixels around the nodules in each slice that shows them, series kept together; -1000 to 1000 HU.
+    Luna16,
+    /// The same, and as many crops without a nodule.
+    #[value(name = "luna16-empty")]
+    #[serde(rename = "luna16-empty")]
+    Luna16Empty,
     /// GRAZPEDWRI-DX: `dataset.csv` and the images by `filestem`, osteopenia or not, patients kept together; binary.
     GrazpedwriDx,
 }
@@ -32,7 +41,13 @@ impl Layout {
         match self {
             Layout::RsnaBoneAge => Task::Regression,
             Layout::CovidRadiography | Layout::GrazpedwriDx => Task::Binary,
+            Layout::Luna16 | Layout::Luna16Empty => Task::Segmentation,
         }
+    }
+
+    /// How stored values become gray where nothing else is asked for.
+    pub fn intensity(self) -> Intensity {
+        if self.task() == Task::Segmentation { Intensity::CT } else { Intensity::Auto }
     }
 
     /// The numbers that it gives beside an image.
@@ -49,6 +64,9 @@ impl Layout {
             Layout::RsnaBoneAge => (bone_age(root)?, vec!["boneage".to_string()], None),
             Layout::CovidRadiography => (covid(root)?, vec![], Some("COVID")),
             Layout::GrazpedwriDx => (grazpedwri(root)?, vec![], Some("osteopenia")),
+            Layout::Luna16 | Layout::Luna16Empty => {
+                (luna::list(root, self == Layout::Luna16Empty)?, vec!["nodule".to_string()], None)
+            }
         };
         let columns = Columns { inputs: self.inputs(), positive: positive.map(str::to_string), ..Columns::default() };
         let origin = root.display().to_string();
@@ -57,7 +75,7 @@ impl Layout {
 }
 
 /// All files below `root` with this suffix in any case, in order; links to folders are not followed.
-fn files(root: &Path, suffix: &str) -> Result<Vec<PathBuf>> {
+pub(super) fn files(root: &Path, suffix: &str) -> Result<Vec<PathBuf>> {
     let (mut pending, mut found) = (vec![root.to_path_buf()], vec![]);
     while let Some(folder) = pending.pop() {
         let failed = |e| Error::io("list", &folder, e);
@@ -75,7 +93,7 @@ fn files(root: &Path, suffix: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// The rows of a table with the texts of the named columns, each of which has one of several names.
-fn rows<const N: usize>(path: &Path, columns: [&[&str]; N]) -> Result<Vec<[String; N]>> {
+pub(super) fn rows<const N: usize>(path: &Path, columns: [&[&str]; N]) -> Result<Vec<[String; N]>> {
     let shown = path.display().to_string();
     let malformed = |e: csv::Error| Error::unusable(format!("{shown} is no valid CSV: {e}"), "mend that line");
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).map_err(malformed)?;
@@ -100,8 +118,8 @@ const BONE_AGE_COLUMNS: [&[&str]; 3] = [
     &["male", "Sex"],
 ];
 
-/// The split is that which the path of a table names; one for training alone, as officially published, leaves the rest to
-/// be drawn.
+/// The split is that which the path of a table names; one for training alone, as officially published, leaves the
+/// rest to be drawn.
 fn bone_age(root: &Path) -> Result<Vec<Listed>> {
     let mut images: BTreeMap<(Option<Split>, String), PathBuf> = BTreeMap::new();
     for path in files(root, "png")? {

@@ -7,9 +7,13 @@ use super::{
     scan::{Color, Facts, Frame, MAX_PIXELS, Meaning},
     volume::{self, Element},
 };
-use flate2::read::ZlibDecoder;
+use flate2::{
+    Compression,
+    read::{ZlibDecoder, ZlibEncoder},
+};
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Component, Path},
 };
 
@@ -66,8 +70,8 @@ fn numbers<T: std::str::FromStr>(text: &str) -> Vec<T> {
     text.split_whitespace().map_while(|word| word.parse().ok()).collect()
 }
 
-/// The bytes of the file at `path` if it is a MetaImage, with the data of the file that it names behind its header. Other
-/// files come as they are.
+/// The bytes of the file at `path` if it is a MetaImage, with the data of the file that it names behind its header.
+/// Other files come as they are.
 pub fn with_data(path: &Path, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     if !is_metaimage(&bytes) {
         return Ok(bytes);
@@ -91,6 +95,46 @@ pub fn with_data(path: &Path, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     Ok(whole)
 }
 
+/// The file with its pixels plain, if they are packed and have at most `limit` bytes.
+pub fn unpacked(bytes: &[u8], limit: u64) -> Option<Vec<u8>> {
+    let (fields, rest) = is_metaimage(bytes).then(|| split(bytes).ok()).flatten()?;
+    let packed = field(&fields, &["CompressedData"])?.eq_ignore_ascii_case("true")
+        && field(&fields, &["HeaderSize"]).is_none_or(|skip| skip == "0");
+    let data = packed.then(|| volume::inflate_all(ZlibDecoder::new(rest), limit)).flatten()?;
+    Some([header(&fields, &[("CompressedData", "False")]).as_bytes(), &data].concat())
+}
+
+/// The file of a mask over all frames of the file `bytes`, in its space: its header, with `mask` as packed bytes.
+pub fn with_mask(bytes: &[u8], mask: &[u8]) -> Option<Vec<u8>> {
+    let (mut fields, _) = split(bytes).ok()?;
+    let of_values =
+        ["ElementNumberOfChannels", "ElementMin", "ElementMax", "BinaryDataByteOrderMSB", "ElementByteOrderMSB"];
+    fields.retain(|(key, _)| !of_values.contains(key));
+    let mut packed = vec![];
+    ZlibEncoder::new(mask, Compression::default()).read_to_end(&mut packed).ok()?;
+    let size = packed.len().to_string();
+    let changed = [("ElementType", "MET_UCHAR"), ("CompressedData", "True"), ("CompressedDataSize", size.as_str())];
+    Some([header(&fields, &changed).as_bytes(), &packed].concat())
+}
+
+/// The plain file `bytes` with frame `index` alone.
+pub fn with_frame(bytes: &[u8], index: usize) -> Option<Vec<u8>> {
+    let (fields, _) = split(bytes).ok()?;
+    let (_, image) = MetaImage::open(bytes).ok()?;
+    let data = volume::part(image.data, index, image.frame_bytes()).ok()?;
+    let kept: Fields = fields.into_iter().filter(|(key, _)| key.contains("Element") || key.contains("MSB")).collect();
+    let size = format!("{} {}", image.width, image.height);
+    Some([format!("NDims = 2\nDimSize = {size}\n").as_bytes(), header(&kept, &[]).as_bytes(), data].concat())
+}
+
+/// The text of a header with these fields, some of them changed, and data that follow it.
+fn header(fields: &Fields, changed: &[(&str, &str)]) -> String {
+    let obsolete = |key: &str| matches!(key, DATA_FILE | "CompressedDataSize" | "HeaderSize");
+    let kept = fields.iter().filter(|(key, _)| !obsolete(key) && !changed.iter().any(|(other, _)| other == key));
+    let lines = kept.chain(changed).map(|(key, value)| format!("{key} = {value}\n"));
+    lines.chain([format!("{DATA_FILE} = LOCAL\n")]).collect()
+}
+
 impl<'a> MetaImage<'a> {
     /// Reads the header.
     pub fn open(bytes: &'a [u8]) -> Parsed<(Facts, MetaImage<'a>)> {
@@ -98,9 +142,9 @@ impl<'a> MetaImage<'a> {
         let get = |names: &[&str]| field(&fields, names);
         let is_true = |names: &[&str]| get(names).is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let need = |name: &str| get(&[name]).ok_or_else(|| format!("its header has no {name}"));
-        let name = need(DATA_FILE)?;
+        need(DATA_FILE)?;
         if rest.is_empty() {
-            return Err(format!("its data are not in it, nor beside it as {name:?}"));
+            return Err("its data are not in it, nor in the file that it names".into());
         }
         let sizes: Vec<usize> = numbers(need("DimSize")?);
         let dims: usize = need("NDims")?.parse().map_err(|_| "its NDims is no number")?;
@@ -143,9 +187,13 @@ impl<'a> MetaImage<'a> {
         Ok((facts, MetaImage { data, compressed, element, big_endian, width, height, channels }))
     }
 
+    fn frame_bytes(&self) -> usize {
+        self.width * self.height * self.channels * self.element.bytes()
+    }
+
     /// Decodes frame `index`, which exists.
     pub fn frame(&self, index: usize) -> Parsed<Frame> {
-        let size = self.width * self.height * self.channels * self.element.bytes();
+        let size = self.frame_bytes();
         let raw = match self.compressed {
             true => volume::inflate(ZlibDecoder::new(self.data), index as u64 * size as u64, size)?,
             false => volume::part(self.data, index, size)?.to_vec(),

@@ -9,6 +9,7 @@
 //! [`split::assign`] says which are trained on; [`Loader`] turns them into batches. Every step is a function of its
 //! inputs and a seed: order of the folder listing, number of workers and state of the cache change nothing.
 
+pub mod archive;
 pub mod augment;
 mod batch;
 mod cache;
@@ -18,6 +19,7 @@ mod folder;
 pub mod intensity;
 mod layouts;
 pub mod loader;
+mod luna;
 pub mod manifest;
 mod metaimage;
 mod nifti;
@@ -31,7 +33,7 @@ pub mod split;
 mod survey;
 mod table;
 mod verify;
-mod volume;
+pub mod volume;
 
 pub use augment::Augment;
 pub use batch::Batch;
@@ -48,7 +50,7 @@ pub use scaling::Scaling;
 pub use scan::{Facts, Frame, Scan};
 pub use source::{Dataset, Fingerprint, Raters, Record, Skipped, Source, Split, Truth};
 pub use split::Fractions;
-pub use survey::Survey;
+pub use survey::{Spread, Survey};
 pub use table::Columns;
 
 use crate::Result;

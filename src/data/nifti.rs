@@ -1,7 +1,7 @@
 //! NIfTI-1 and NIfTI-2 (`.nii`, `.nii.gz`): a binary header, then samples.
 //!
-//! The slices along the third axis, and along any further one, are the frames; a column is a step along the first axis, a
-//! row one along the second, as stored.
+//! The slices along the third axis, and along any further one, are the frames; a column is a step along the first
+//! axis, a row one along the second, as stored.
 
 use super::{
     dicom::Parsed,
@@ -37,6 +37,60 @@ fn version(header: &[u8]) -> Option<(u8, bool)> {
 
 fn has_magic(header: &[u8], at: usize) -> bool {
     matches!(header.get(at..at + 3), Some(b"n+1" | b"n+2" | b"ni1" | b"ni2"))
+}
+
+/// The plain file that is packed in `bytes`, if one of at most `limit` bytes is.
+pub fn unpacked(bytes: &[u8], limit: u64) -> Option<Vec<u8>> {
+    bytes.starts_with(GZIP).then(|| volume::inflate_all(MultiGzDecoder::new(bytes), limit)).flatten()
+}
+
+/// The file of a mask over all frames of the plain file `bytes`, in its space: its header, with `mask` as bytes.
+pub fn with_mask(bytes: &[u8], mask: &[u8]) -> Option<Vec<u8>> {
+    rewritten(bytes, Some(2), None, mask)
+}
+
+/// The plain file `bytes` with frame `index` alone.
+pub fn with_frame(bytes: &[u8], index: usize) -> Option<Vec<u8>> {
+    let (_, nifti) = Nifti::open(bytes).ok()?;
+    let data = bytes.get(usize::try_from(nifti.offset).ok()?..)?;
+    rewritten(bytes, None, Some(2), volume::part(data, index, nifti.frame_bytes()).ok()?)
+}
+
+/// The header of `bytes` before other data: of the type `code` unscaled, and of so many dimensions, where they are
+/// given.
+fn rewritten(bytes: &[u8], code: Option<i16>, rank: Option<i64>, data: &[u8]) -> Option<Vec<u8>> {
+    let (version, big_endian) = version(bytes)?;
+    // Behind the header, four bytes say that there are no extensions.
+    let start = if version == 1 { 352 } else { 544 };
+    let mut file = bytes.get(..start - 4)?.to_vec();
+    file.extend([0; 4]);
+    let mut put = |at: usize, mut raw: Vec<u8>| {
+        if big_endian {
+            raw.reverse();
+        }
+        file[at..at + raw.len()].copy_from_slice(&raw);
+    };
+    let one = version == 1;
+    let real = |x: f64| if one { (x as f32).to_le_bytes().to_vec() } else { x.to_le_bytes().to_vec() };
+    let whole = |x: i64| if one { (x as i16).to_le_bytes().to_vec() } else { x.to_le_bytes().to_vec() };
+    if one {
+        put(108, real(start as f64))
+    } else {
+        put(168, whole(start as i64))
+    }
+    if let Some(code) = code {
+        let (kind, bits) = if one { (70, 72) } else { (12, 14) };
+        put(kind, code.to_le_bytes().to_vec());
+        put(bits, 8i16.to_le_bytes().to_vec());
+        // Slope, intercept, and the values that are to be shown as white and black.
+        let places = if one { [112, 116, 124, 128] } else { [176, 184, 192, 200] };
+        places.into_iter().zip([1.0, 0.0, 1.0, 0.0]).for_each(|(at, x)| put(at, real(x)));
+    }
+    if let Some(rank) = rank {
+        put(if one { 40 } else { 16 }, whole(rank));
+    }
+    file.extend(data);
+    Some(file)
 }
 
 /// A NIfTI file whose header has been read.
@@ -155,9 +209,13 @@ impl<'a> Nifti<'a> {
         Ok((facts, Nifti { bytes, offset, element, big_endian, width, height, rescale }))
     }
 
+    fn frame_bytes(&self) -> usize {
+        self.width * self.height * self.element.map_or(3, Element::bytes)
+    }
+
     /// Decodes frame `index`, which exists.
     pub fn frame(&self, index: usize) -> Parsed<Frame> {
-        let size = self.width * self.height * self.element.map_or(3, Element::bytes);
+        let size = self.frame_bytes();
         let raw = if self.bytes.starts_with(GZIP) {
             let skip = (index as u64).checked_mul(size as u64).and_then(|n| n.checked_add(self.offset));
             volume::inflate(MultiGzDecoder::new(self.bytes), skip.ok_or("its sizes overflow")?, size)?

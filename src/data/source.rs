@@ -16,6 +16,7 @@ use std::{
     borrow::Cow,
     fmt, fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Which part of the data a record belongs to.
@@ -66,6 +67,8 @@ pub enum Source {
     Frame(PathBuf, usize),
     /// In the program.
     Embedded(&'static [u8]),
+    /// In memory, made from a part of a file.
+    Memory(Arc<[u8]>),
 }
 
 impl Source {
@@ -82,7 +85,7 @@ impl Source {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Source::File(path) | Source::Frame(path, _) => Some(path),
-            Source::Embedded(_) => None,
+            Source::Embedded(_) | Source::Memory(_) => None,
         }
     }
 
@@ -94,6 +97,7 @@ impl Source {
                 bytes.map(Cow::Owned).map_err(|e| Error::io("read", path, e))
             }
             Source::Embedded(bytes) => Ok(Cow::Borrowed(bytes)),
+            Source::Memory(bytes) => Ok(Cow::Owned(bytes.to_vec())),
         }
     }
 
@@ -123,6 +127,7 @@ impl Source {
             Source::File(path) => path.display().to_string(),
             Source::Frame(path, index) => format!("{}#{index}", path.display()),
             Source::Embedded(_) => format!("{name} (embedded)"),
+            Source::Memory(_) => name.into(),
         }
     }
 }
@@ -203,7 +208,7 @@ impl Record {
         match &self.source {
             Source::File(path) => folder::stem(path),
             Source::Frame(path, index) => format!("{}-{index}", folder::stem(path)),
-            Source::Embedded(_) => folder::stem(Path::new(&self.name)),
+            Source::Embedded(_) | Source::Memory(_) => folder::stem(Path::new(&self.name)),
         }
     }
 

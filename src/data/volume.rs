@@ -4,6 +4,7 @@ use super::{
     dicom::Parsed,
     scan::{Meaning, Samples},
 };
+use flate2::{Compression, read::GzEncoder};
 use std::io::{self, Read};
 
 /// The type of a stored number.
@@ -98,6 +99,50 @@ impl Element {
         };
         Meaning { range, shown: false, ..Meaning::picture(8) }
     }
+}
+
+/// Most bytes that a packed volume is unpacked to as a whole; slices of larger ones are unpacked one by one.
+const MAX_UNPACKED: u64 = 1 << 31;
+
+/// The bytes of a file with its packed pixels unpacked, so that reading every slice unpacks them once. Other files,
+/// and those that cannot be unpacked, come as they are.
+pub fn unpacked(bytes: Vec<u8>) -> Vec<u8> {
+    super::nifti::unpacked(&bytes, MAX_UNPACKED)
+        .or_else(|| super::metaimage::unpacked(&bytes, MAX_UNPACKED))
+        .unwrap_or(bytes)
+}
+
+/// Whether `bytes` are a volume whose masks are volumes: NIfTI or MetaImage.
+pub fn is_volume(bytes: &[u8]) -> bool {
+    super::nifti::is_nifti(bytes) || super::metaimage::is_metaimage(bytes)
+}
+
+/// The file of a mask `[frames, height, width]` of 0 and 1, in the space of the volume `bytes` (after [`unpacked`]),
+/// and its suffix; `None` if that is no NIfTI or MetaImage.
+pub fn mask_like(bytes: &[u8], mask: &[u8]) -> Option<(Vec<u8>, &'static str)> {
+    if super::nifti::is_nifti(bytes) {
+        let file = super::nifti::with_mask(bytes, mask)?;
+        let mut packed = vec![];
+        GzEncoder::new(&file[..], Compression::default()).read_to_end(&mut packed).ok()?;
+        return Some((packed, "nii.gz"));
+    }
+    let file = super::metaimage::is_metaimage(bytes).then(|| super::metaimage::with_mask(bytes, mask)).flatten()?;
+    Some((file, "mha"))
+}
+
+/// A file with frame `index` of the volume `bytes` (after [`unpacked`]) alone; `None` if that is no NIfTI or MetaImage.
+pub fn frame_alone(bytes: &[u8], index: usize) -> Option<Vec<u8>> {
+    if super::nifti::is_nifti(bytes) {
+        return super::nifti::with_frame(bytes, index);
+    }
+    super::metaimage::is_metaimage(bytes).then(|| super::metaimage::with_frame(bytes, index)).flatten()
+}
+
+/// All that `reader` unpacks, if it is whole and at most `limit` bytes.
+pub fn inflate_all(reader: impl Read, limit: u64) -> Option<Vec<u8>> {
+    let mut bytes = vec![];
+    reader.take(limit + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 <= limit).then_some(bytes)
 }
 
 /// Part `index` of data made of parts of `size` bytes.

@@ -76,7 +76,7 @@ fn interval(mut values: Vec<f64>) -> Interval {
 }
 
 /// The `q` quantile of sorted values, linear between neighbours (Hyndman and Fan 1996, type 7).
-pub(super) fn quantile(sorted: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
     let position = q * (sorted.len() - 1) as f64;
     let below = position.floor() as usize;
     let above = (below + 1).min(sorted.len() - 1);

@@ -15,6 +15,7 @@ mod predictions;
 mod ranking;
 mod table;
 
+pub(crate) use bootstrap::quantile;
 pub use bootstrap::{Interval, Intervals};
 pub use classes::{ClassSummary, Confusion, Scores, Summary};
 pub use images::{ImageScores, ImageSummary};

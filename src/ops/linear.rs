@@ -8,8 +8,9 @@ use crate::{
     device::{
         DType, Grid,
         cpu::{
+            block::{Cut, blocks},
             gemm::{Shape, gemm},
-            parallel,
+            parallel, scratch,
         },
     },
     kernel,
@@ -50,16 +51,34 @@ impl Linear {
 
 /// Rows of a weight matrix that one piece of work covers: enough to fill the caches, few enough for many threads.
 const ROWS: usize = 64;
+/// Columns, likewise; these are read in runs of so many.
+const COLUMNS: usize = 256;
 
 kernel!(LINEAR_FWD = "linear_fwd", |p: Linear, [x, w, b] -> [y]| {
     let (n, i, o) = p.extents();
-    let y_shape = Shape::new(n, o);
-    y.chunks_exact_mut(o).for_each(|row| row.copy_from_slice(b));
-    gemm((y, y_shape), (x, Shape::new(n, i)), (w, Shape::new(o, i).t()), true);
+    blocks([Cut { matrix: y, rows: n }], (o, ROWS), |_, piece, [mut y]| {
+        let (first, cols) = (piece * ROWS, y.cols());
+        // As [cols, n]: the product then takes the weights as they lie, and vectors run over the images.
+        scratch::with(cols * n, |yt| {
+            let w = (&w[first * i..], Shape::new(cols, i).t());
+            gemm((yt, Shape::new(cols, n).t()), (x, Shape::new(n, i)), w, false);
+            for row in 0..n {
+                let sums = yt[row..].iter().step_by(n).zip(&b[first..]);
+                y.row_mut(row).iter_mut().zip(sums).for_each(|(y, (&sum, &b))| *y = sum + b);
+            }
+        });
+    });
 }, grid |dtype| p.fwd_grid(dtype), macs p.as_conv().macs());
 kernel!(LINEAR_DGRAD = "linear_dgrad", |p: Linear, [gy, w] -> [gx]| {
     let (n, i, o) = p.extents();
-    gemm((gx, Shape::new(n, i)), (gy, Shape::new(n, o)), (w, Shape::new(o, i)), false);
+    blocks([Cut { matrix: gx, rows: n }], (i, COLUMNS), |_, piece, [mut gx]| {
+        let cols = gx.cols();
+        scratch::with(n * cols, |part| {
+            let w = (&w[piece * COLUMNS..], Shape { rows: o, cols, row_stride: i, col_stride: 1 });
+            gemm((part, Shape::new(n, cols)), (gy, Shape::new(n, o)), w, false);
+            part.chunks_exact(cols).enumerate().for_each(|(row, part)| gx.row_mut(row).copy_from_slice(part));
+        });
+    });
 }, grid |dtype| p.dgrad_grid(dtype), macs p.as_conv().macs());
 kernel!(LINEAR_WGRAD = "linear_wgrad", |p: Linear, [x, gy] -> [gw, gb]| {
     let (n, i, o) = p.extents();

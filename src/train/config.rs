@@ -249,6 +249,9 @@ impl Config {
         if let Some(layout) = self.layout {
             self.task = layout.task();
             self.columns.inputs = layout.inputs();
+            if self.intensity == Intensity::Auto {
+                self.intensity = layout.intensity();
+            }
         }
         if let (Some(steps), Some(epoch)) = (self.steps, self.epoch_steps()) {
             self.epochs = steps.div_ceil(epoch as u64) as u32;

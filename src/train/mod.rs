@@ -28,7 +28,7 @@ pub use forecast::{Forecast, forecast};
 pub use head::Head;
 pub use objective::Objective;
 pub use optimiser::Optimiser;
-pub use prepare::Prepared;
+pub use prepare::{Prepared, open};
 pub use state::{Best, Partial, RunState};
 
 use crate::{

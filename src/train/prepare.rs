@@ -213,7 +213,11 @@ impl Prepared {
     }
 }
 
-fn open(config: &Config, path: &Path) -> Result<Dataset> {
+/// Lists the data at `path` as `config` says what they are.
+///
+/// # Errors
+/// Data that cannot be used.
+pub fn open(config: &Config, path: &Path) -> Result<Dataset> {
     match config.layout {
         Some(layout) if config.columns.only.is_empty() => layout.open(path),
         Some(_) => Err(Error::unusable("a published layout is used whole", "leave --where out")),

@@ -4,7 +4,7 @@
 //! `FUZZ_SECONDS=300 FUZZ_SEED=7 cargo test --test data -- --ignored --nocapture hostile::dicom`.
 
 use roentgen::{
-    data::{Intensity, Scan, Source},
+    data::{Intensity, Scan, Source, volume},
     rng::{Purpose, Rng},
 };
 use std::{
@@ -21,6 +21,10 @@ fn read(bytes: &[u8]) {
             let _ = frame.render(Intensity::Auto, "fuzz");
         }
     }
+    // And as a volume that is taken apart.
+    let plain = volume::unpacked(bytes.to_vec());
+    let _ = volume::frame_alone(&plain, scan.middle());
+    let _ = volume::mask_like(&plain, &[]);
 }
 
 /// The fixtures whose names end so, small ones of the real files and what once made a reader panic included.

@@ -5,10 +5,12 @@ mod formats;
 mod hostile;
 mod intensity;
 mod loader;
+mod luna;
 mod parity;
 mod speed;
 mod splits;
 mod tasks;
+mod volumes;
 
 use roentgen::{
     data::{Batch, Dataset, Record, Source, Truth},

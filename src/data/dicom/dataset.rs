@@ -62,6 +62,7 @@ pub enum Value<'a> {
 }
 
 /// Data elements in their order.
+#[derive(Default)]
 pub struct DataSet<'a> {
     elements: Vec<Element<'a>>,
     big_endian: bool,

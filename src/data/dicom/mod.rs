@@ -13,8 +13,8 @@ mod rle;
 
 use super::scan::{Color, Facts, Frame, Meaning, Samples, Table};
 use codec::{Codec, Layout};
-use dataset::{DOUBLE_PIXELS, DataSet, FLOAT_PIXELS, PIXEL_DATA, Tag, Value};
-pub use dataset::{Parsed, is_dicom};
+use dataset::{DOUBLE_PIXELS, FLOAT_PIXELS, PIXEL_DATA, Value};
+pub use dataset::{DataSet, Parsed, Tag, is_dicom};
 use std::{borrow::Cow, ops::Range};
 
 const EXTENDED_OFFSETS: Tag = 0x7fe0_0001;
@@ -35,6 +35,12 @@ pub struct Dicom<'a> {
     palette: Option<[Table; 3]>,
     /// Of each frame, or one for all.
     meanings: Vec<Meaning>,
+}
+
+/// What `read` finds in the data set of a file.
+pub fn header<T>(bytes: &[u8], read: impl FnOnce(&DataSet) -> T) -> Parsed<T> {
+    let dataset::File { encoding, body, .. } = dataset::open(bytes)?;
+    Ok(read(&DataSet::parse(&body, encoding)?))
 }
 
 /// Where the pixels are in the body.
@@ -258,8 +264,9 @@ fn floats(data: &[u8], bytes: usize, layout: &Layout, index: usize) -> Parsed<Sa
 
 /// Millimetres between columns, rows and frames.
 fn spacing(set: &DataSet) -> [f64; 3] {
-    let shared = set.items(SHARED).first().or(set.items(PER_FRAME).first());
-    let measures = shared.and_then(|item| item.items(PIXEL_MEASURES).first()).unwrap_or(set);
+    let groups = [SHARED, PER_FRAME].map(|tag| set.items(tag).first());
+    let mut measures = groups.into_iter().flatten().filter_map(|group| group.items(PIXEL_MEASURES).first());
+    let measures = measures.next().unwrap_or(set);
     let plane = [measures.decimals(0x0028_0030), set.decimals(0x0018_1164)];
     let between = measures.decimal(0x0018_0088).or(measures.decimal(0x0018_0050)).unwrap_or(0.0);
     match plane.iter().find(|pair| pair.len() == 2) {

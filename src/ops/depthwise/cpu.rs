@@ -76,6 +76,13 @@ struct Windows<'a, T> {
     cols: &'a Axis,
 }
 
+/// Where the vector from channel `c` of `channels` begins: a last one that would not be whole begins earlier, and makes some
+/// channels once more.
+#[inline(always)]
+fn whole_from<T: Real, S: Simd>(c: usize, channels: usize) -> usize {
+    c.min(channels.saturating_sub(lanes::<T, S>()))
+}
+
 /// Neighbouring pixels that share the weights of a tap.
 const PIXELS: usize = 2;
 
@@ -117,6 +124,7 @@ impl<T: Real> Windows<'_, T> {
                 let pair = next < len && (reaches[next].count, reaches[next].tap) == (reaches[x].count, reaches[x].tap);
                 let mut c = 0;
                 while c < self.c {
+                    c = whole_from::<T, S>(c, self.c);
                     let vectors = (self.c - c) / lanes::<T, S>();
                     macro_rules! pixels {
                         ($p:expr, $v:literal, $whole:literal) => {
@@ -221,8 +229,10 @@ const PARTIAL_PIXELS: usize = 128;
 /// Most partial sums of the weight gradient.
 const PARTIALS: usize = 32;
 
-/// Channels of a piece of the weight gradient.
-const PARTIAL_CHANNELS: usize = 64;
+/// Most channels of a piece of the weight gradient, and what their number is a multiple of, so that no piece but the last
+/// is short of a vector's.
+const PARTIAL_CHANNELS: usize = 80;
+const WHOLE_CHANNELS: usize = 16;
 
 /// Gradient of the weights: `gw[c, r, s] = Σ gy[n, oy, ox, c] · x[n, oy·stride + r − pad, ox·stride + s − pad, c]`, as
 /// partial sums over fixed ranges of output rows that are added in their order.
@@ -233,9 +243,10 @@ pub fn depthwise_wgrad<T: Real>(p: &Conv, x: &[T], gy: &[T], gw: &mut [T]) {
     let partials = (d.n * d.oh).div_ceil(rows);
     scratch::with(partials * taps * d.c, |sums| {
         let cut = Cut { matrix: sums, rows: taps };
-        blocks([cut], (d.c, PARTIAL_CHANNELS), |i, j, [out]| {
+        let channels = d.c.div_ceil(d.c.div_ceil(PARTIAL_CHANNELS)).next_multiple_of(WHOLE_CHANNELS);
+        blocks([cut], (d.c, channels), |i, j, [out]| {
             let rows = (i * rows, ((i + 1) * rows).min(d.n * d.oh));
-            Arch::new().dispatch(Partial { d: &d, x, gy, rows, channel: j * PARTIAL_CHANNELS, out });
+            Arch::new().dispatch(Partial { d: &d, x, gy, rows, channel: j * channels, out });
         });
         for (i, gw) in gw.iter_mut().enumerate() {
             let (c, tap) = (i / taps, i % taps);
@@ -261,79 +272,101 @@ impl<T: Real> WithSimd for Partial<'_, '_, T> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let mut c = 0;
         while c < self.out.cols() {
-            let vectors = (self.out.cols() - c) / lanes::<T, S>();
-            let mut channels = 0;
-            for r in 0..self.d.r {
-                let mut s = 0;
-                while s < self.d.s {
-                    macro_rules! taps {
-                        ($n:literal, $v:literal, $whole:literal) => {{
-                            channels = self.taps::<S, $n, $v, $whole>(simd, (r, s), c);
-                            $n
-                        }};
+            c = whole_from::<T, S>(c, self.out.cols());
+            let whole = self.out.cols() - c >= lanes::<T, S>();
+            macro_rules! all {
+                ($m:literal, $n:literal, $stride:literal) => {
+                    match whole {
+                        true => self.all::<S, $m, $n, $stride, true>(simd, c),
+                        false => self.all::<S, $m, $n, $stride, false>(simd, c),
                     }
-                    s += match (self.d.s - s, vectors) {
-                        (5.., 2..) => taps!(5, 2, true),
-                        (3.., 2..) => taps!(3, 2, true),
-                        (_, 2..) => taps!(1, 2, true),
-                        (5.., 1) => taps!(5, 1, true),
-                        (3.., 1) => taps!(3, 1, true),
-                        (_, 1) => taps!(1, 1, true),
-                        (_, 0) => taps!(1, 1, false),
-                    };
-                }
+                };
             }
-            c += channels;
+            c += match (self.d.r, self.d.s, self.d.stride_w) {
+                (3, 3, 1) => all!(3, 3, 1),
+                (3, 3, 2) => all!(3, 3, 2),
+                (_, 5, 1) => all!(1, 5, 1),
+                (_, 5, 2) => all!(1, 5, 2),
+                _ => all!(1, 1, 1),
+            };
         }
     }
 }
 
 impl<T: Real> Partial<'_, '_, T> {
-    /// `N` neighbouring taps from (r, s) on: `V` vectors of channels from `c` on, or the channels that are left if they do
-    /// not fill a whole vector. Returns how many channels.
+    /// All taps, `M` rows and `N` columns of them at a time, for a vector of channels from `c` on, or the channels that are
+    /// left if they do not fill one. Returns how many channels.
     #[inline(always)]
-    fn taps<S: Simd, const N: usize, const V: usize, const WHOLE: bool>(
+    fn all<S: Simd, const M: usize, const N: usize, const STRIDE: usize, const WHOLE: bool>(
+        &mut self,
+        simd: S,
+        c: usize,
+    ) -> usize {
+        for r in (0..self.d.r).step_by(M) {
+            for s in (0..self.d.s).step_by(N) {
+                self.taps::<S, M, N, STRIDE, WHOLE>(simd, (r, s), c);
+            }
+        }
+        if WHOLE { lanes::<T, S>() } else { self.out.cols() - c }
+    }
+
+    /// The `M` × `N` taps from (r, s) on, for a vector of channels or fewer. What they read of the image slides over it:
+    /// with `N > 1` the columns are `STRIDE` apart, and each is loaded once a row.
+    #[inline(always)]
+    fn taps<S: Simd, const M: usize, const N: usize, const STRIDE: usize, const WHOLE: bool>(
         &mut self,
         simd: S,
         (r, s): (usize, usize),
         c: usize,
-    ) -> usize {
-        let lanes = lanes::<T, S>();
-        let channels = if WHOLE { V * lanes } else { self.out.cols() - c };
+    ) {
+        let channels = if WHOLE { lanes::<T, S>() } else { self.out.cols() - c };
         let d = self.d;
-        let mut sums = [[T::splat(simd, T::ZERO); V]; N];
-        // Output columns whose `N` taps all lie inside the image.
-        let first = d.pad_w.saturating_sub(s).div_ceil(d.stride_w).min(d.ow);
-        let last = (d.w + d.pad_w + 1).saturating_sub(s + N).div_ceil(d.stride_w).clamp(first, d.ow);
+        let channel = self.channel + c;
+        let mut sums = [[T::splat(simd, T::ZERO); N]; M];
         for row in self.rows.0..self.rows.1 {
-            let y = (row % d.oh * d.stride_h + r).wrapping_sub(d.pad_h);
-            if y >= d.h {
-                continue;
-            }
-            let x_row = &self.x[(row / d.oh * d.h + y) * d.w * d.c..][..d.w * d.c];
-            let gy_row = &self.gy[row * d.ow * d.c..][..d.ow * d.c];
-            let channel = self.channel + c;
-            for ox in 0..d.ow {
-                let g = &gy_row[ox * d.c + channel..][..channels];
-                let g: [_; V] = array::from_fn(|v| load(simd, &g[v * lanes..]));
-                let inside = (first..last).contains(&ox);
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    let x = (ox * d.stride_w + s + i).wrapping_sub(d.pad_w);
-                    if inside || x < d.w {
-                        let x = &x_row[x * d.c + channel..][..channels];
-                        for v in 0..V {
-                            sums[v] = T::mul_add(simd, load(simd, &x[v * lanes..]), g[v], sums[v]);
-                        }
-                    }
+            let mut x_rows = [&self.x[..0]; M];
+            for (m, x_row) in x_rows.iter_mut().enumerate() {
+                let y = (row % d.oh * d.stride_h + r + m).wrapping_sub(d.pad_h);
+                if y < d.h {
+                    *x_row = &self.x[(row / d.oh * d.h + y) * d.w * d.c..][..d.w * d.c];
                 }
             }
-        }
-        for (i, sums) in sums.into_iter().enumerate() {
-            let out = &mut self.out.row_mut(r * d.s + s + i)[c..][..channels];
-            for (v, sum) in sums.into_iter().enumerate() {
-                store::<T, S>(&mut out[v * lanes..], sum);
+            let mut x = s.wrapping_sub(d.pad_w);
+            let mut window = [[T::splat(simd, T::ZERO); N]; M];
+            for m in 0..M {
+                for n in STRIDE..N {
+                    window[m][n] = column(simd, x_rows[m], x.wrapping_add(n - STRIDE), d.c, channel, channels);
+                }
+            }
+            for gy in self.gy[row * d.ow * d.c..][..d.ow * d.c].chunks_exact(d.c) {
+                let g = load(simd, &gy[channel..][..channels]);
+                for m in 0..M {
+                    for n in 0..N {
+                        window[m][n] = match n + STRIDE < N {
+                            true => window[m][n + STRIDE],
+                            false => column(simd, x_rows[m], x.wrapping_add(n), d.c, channel, channels),
+                        };
+                        sums[m][n] = T::mul_add(simd, window[m][n], g, sums[m][n]);
+                    }
+                }
+                x = x.wrapping_add(d.stride_w);
             }
         }
-        channels
+        for (m, sums) in sums.into_iter().enumerate() {
+            for (n, sum) in sums.into_iter().enumerate() {
+                store::<T, S>(&mut self.out.row_mut((r + m) * d.s + s + n)[c..][..channels], sum);
+            }
+        }
+    }
+}
+
+/// `channels` elements from `channel` on of pixel `x` of a row of `c` channels; zero where the row has no such pixel, and `x`
+/// may have wrapped below zero.
+#[inline(always)]
+fn column<T: Real, S: Simd>(simd: S, row: &[T], x: usize, c: usize, channel: usize, channels: usize) -> T::Vector<S> {
+    let at = x.wrapping_mul(c).wrapping_add(channel);
+    match row.get(at..at.wrapping_add(channels)) {
+        Some(elements) => load(simd, elements),
+        None => T::splat(simd, T::ZERO),
     }
 }

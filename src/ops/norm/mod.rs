@@ -5,6 +5,8 @@
 //! Backward: gβ = Σ gᵤ, gγ = Σ gᵤ·ŷ with ŷ = (y − μ)·r, and gy = γ·r·(gᵤ − gβ/m − ŷ·gγ/m); with running statistics
 //! the two means fall away.
 
+mod cpu;
+
 use super::{
     Case, Spec,
     activation::{Act, Activation, Relu, with_activation},
@@ -12,13 +14,15 @@ use super::{
     depthwise::depthwise_with_moments,
 };
 use crate::{
-    device::{DType, Grid, Real, cpu::parallel},
+    device::{DType, Grid, cpu::parallel},
     kernel,
     shape::{Window, int},
     tensor::{Tensor, launch},
 };
 use bytemuck::{Pod, Zeroable};
 use conv::cpu::channel_moments;
+use cpu::{ActTerms, AddReluTerms, Affine, add_up};
+use std::marker::PhantomData;
 
 /// Where the mean and variance come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,33 +118,6 @@ kernel!(RUNNING_STATS = "bn_running_stats", |p: Norm, [running_mean, running_var
     }
 }, grid |_| Grid::threads(p.c as usize));
 
-/// The affine map of one channel row: u = (y − mean)·scale + bias.
-#[derive(Clone, Copy)]
-struct Affine<'a, T> {
-    mean: &'a [T],
-    rstd: &'a [T],
-    weight: &'a [T],
-    bias: &'a [T],
-}
-
-impl<'a, T: Real> Affine<'a, T> {
-    #[inline(always)]
-    fn new(stats: &'a [T], weight: &'a [T], bias: &'a [T]) -> Self {
-        let c = weight.len();
-        Affine { mean: &stats[..c], rstd: &stats[c..][..c], weight, bias: &bias[..c] }
-    }
-
-    #[inline(always)]
-    fn normal(&self, i: usize, y: T) -> T {
-        (y - self.mean[i]) * self.rstd[i]
-    }
-
-    #[inline(always)]
-    fn u(&self, i: usize, y: T) -> T {
-        self.normal(i, y) * self.weight[i] + self.bias[i]
-    }
-}
-
 kernel!(ACT_FWD = "bn_act_fwd", |p: Norm, [y, stats, weight, bias] -> [z]| {
     let c = p.c as usize;
     with_activation!(p.act, A => parallel::rows(z, c, #[inline(always)] |row, z| {
@@ -169,19 +146,9 @@ kernel!(ADD_RELU_FWD = "bn_add_relu_fwd", |p: Norm, [y, stats, weight, bias, res
 kernel!(ACT_BWD_REDUCE = "bn_act_bwd_reduce", |p: Norm, [y, gz, stats, weight, bias] -> [partials]| {
     let c = p.c as usize;
     with_activation!(p.act, A => parallel::pieces(partials, 2 * c, #[inline(always)] |block, partial| {
-        let affine = Affine::new(stats, weight, bias);
-        let (sum_g, sum_gy) = partial.split_at_mut(c);
-        sum_g.fill(T::ZERO);
-        sum_gy.fill(T::ZERO);
-        let rows = y.chunks_exact(c).zip(gz.chunks_exact(c)).skip(block * BLOCK).take(BLOCK);
-        for (y, gz) in rows {
-            for i in 0..c {
-                let normal = affine.normal(i, y[i]);
-                let g = gz[i] * A::df(normal * weight[i] + bias[i]);
-                sum_g[i] += g;
-                sum_gy[i] += g * normal;
-            }
-        }
+        let (y, gz) = (&y[block * BLOCK * c..], &gz[block * BLOCK * c..]);
+        let mut terms = ActTerms { y, gz, affine: Affine::new(stats, weight, bias), act: PhantomData::<A> };
+        add_up(&mut terms, BLOCK.min(y.len() / c), partial);
     }));
 }, grid |dtype| pixels(p, dtype));
 
@@ -189,19 +156,9 @@ kernel!(ADD_RELU_BWD_REDUCE = "bn_add_relu_bwd_reduce", |p: Norm, [y, z, gz, sta
     let c = p.c as usize;
     let (mean, rstd) = stats.split_at(c);
     parallel::pieces2((gu, BLOCK * c), (partials, 2 * c), #[inline(always)] |block, gu, partial| {
-        let (sum_g, sum_gy) = partial.split_at_mut(c);
-        sum_g.fill(T::ZERO);
-        sum_gy.fill(T::ZERO);
-        let skip = block * BLOCK * c;
-        let rows = y[skip..].chunks_exact(c).zip(z[skip..].chunks_exact(c)).zip(gz[skip..].chunks_exact(c));
-        for (gu, ((y, z), gz)) in gu.chunks_exact_mut(c).zip(rows) {
-            for i in 0..c {
-                let g = gz[i] * Relu::df(z[i]);
-                gu[i] = g;
-                sum_g[i] += g;
-                sum_gy[i] += g * (y[i] - mean[i]) * rstd[i];
-            }
-        }
+        let (from, rows) = (block * BLOCK * c, gu.len() / c);
+        let mut terms = AddReluTerms { y: &y[from..], z: &z[from..], gz: &gz[from..], gu, mean, rstd };
+        add_up(&mut terms, rows, partial);
     });
 }, grid |dtype| pixels(p, dtype));
 

@@ -1,0 +1,155 @@
+//! Masks in the geometry of their sources: of volumes a volume, of other images a PNG.
+
+use super::Network;
+use crate::{
+    Error, Result,
+    data::{Record, Scan, Source, resize::unfit_mask, volume},
+    files::write_atomic,
+    report::Picture,
+    train::Head,
+};
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Images that are predicted together, where they are files of their own.
+const TOGETHER: usize = 64;
+
+/// Predicts the masks of `records`, of a file with several frames all of them, and writes them to `folder`, if there
+/// is one.
+///
+/// # Errors
+/// What cannot be read or written; two images whose masks would have one name.
+pub fn predict(network: &mut Network, records: Vec<Record>, folder: Option<&Path>) -> Result<()> {
+    if let Some(folder) = folder {
+        fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
+    }
+    let mut names = Names { folder, taken: HashSet::new() };
+    let mut single: Vec<Record> = vec![];
+    for record in records {
+        match frames(&record) {
+            Ok(Some(frames)) => {
+                pictures(network, std::mem::take(&mut single), &mut names)?;
+                match frames.volume {
+                    Some(bytes) => whole_volume(network, &record, frames.records, &bytes, &mut names)?,
+                    None => pictures(network, frames.records, &mut names)?,
+                }
+            }
+            // What cannot be read is told of with the others.
+            _ => single.push(record),
+        }
+        if single.len() >= TOGETHER {
+            pictures(network, std::mem::take(&mut single), &mut names)?;
+        }
+    }
+    pictures(network, single, &mut names)
+}
+
+/// The frames of a file.
+struct Frames {
+    records: Vec<Record>,
+    /// The file's bytes, unpacked, if its masks are to be a volume too.
+    volume: Option<Vec<u8>>,
+}
+
+/// The frames of a file that has several and of which none is named.
+fn frames(record: &Record) -> Result<Option<Frames>> {
+    let Source::File(path) = &record.source else { return Ok(None) };
+    let bytes = volume::unpacked(record.read()?.into_owned());
+    let scan = Scan::open(&bytes, &record.name)?;
+    let frames = scan.facts().frames;
+    if frames == 1 && !volume::is_volume(&bytes) {
+        return Ok(None);
+    }
+    let frame = |index: usize| {
+        // A file in memory for each, so that the volume is unpacked once.
+        let alone = volume::frame_alone(&bytes, index).map(|bytes| Source::Memory(bytes.into()));
+        let source = alone.unwrap_or_else(|| Source::Frame(path.clone(), index));
+        let name = if frames == 1 { record.name.clone() } else { format!("{}#{index}", record.name) };
+        Record { name, source, ..record.clone() }
+    };
+    let records = (0..frames).map(frame).collect();
+    let volume = volume::is_volume(&bytes).then_some(bytes);
+    Ok(Some(Frames { records, volume }))
+}
+
+/// Predicts all slices of the volume `bytes`, and writes a volume for each structure.
+fn whole_volume(
+    network: &mut Network,
+    whole: &Record,
+    slices: Vec<Record>,
+    bytes: &[u8],
+    names: &mut Names,
+) -> Result<()> {
+    let places: Vec<String> = slices.iter().map(|slice| slice.name.clone()).collect();
+    let structures = network.state.classes.clone();
+    let (k, size) = (structures.len(), network.state.config.size);
+    let (width, height) = {
+        let scan = Scan::open(bytes, &whole.name)?;
+        (scan.facts().width, scan.facts().height)
+    };
+    let area = width * height;
+    let mut masks = vec![vec![0; if names.folder.is_some() { area * slices.len() } else { 0 }]; k];
+    network.predict(slices, &mut |slice, outputs| {
+        let at = places.iter().position(|name| *name == slice.name).expect("it is a slice of the volume");
+        if names.folder.is_some() {
+            let mask = unfit_mask(&Head::mask(outputs), (width, height), k, size);
+            for (c, drawn) in masks.iter_mut().enumerate() {
+                let marked = mask.iter().skip(c).step_by(k);
+                drawn[at * area..(at + 1) * area].iter_mut().zip(marked).for_each(|(to, &marked)| *to = marked);
+            }
+        }
+        Ok(())
+    })?;
+    if names.folder.is_none() {
+        return Ok(());
+    }
+    for (c, mask) in masks.iter().enumerate() {
+        let (file, suffix) = volume::mask_like(bytes, mask).ok_or_else(|| {
+            Error::unusable(format!("{} is too large to be unpacked as a whole", whole.name), "unpack it before")
+        })?;
+        write_atomic(&names.of(whole, &structures, c, suffix)?, &file)?;
+    }
+    Ok(())
+}
+
+/// Predicts images, and writes a PNG for each structure of each.
+fn pictures(network: &mut Network, records: Vec<Record>, names: &mut Names) -> Result<()> {
+    let structures = network.state.classes.clone();
+    let (k, size) = (structures.len(), network.state.config.size);
+    network.predict(records, &mut |record, outputs| {
+        if names.folder.is_none() {
+            return Ok(());
+        }
+        let (width, height) = record.extent()?;
+        let mask = unfit_mask(&Head::mask(outputs), (width, height), k, size);
+        for c in 0..k {
+            let pixels = mask.iter().skip(c).step_by(k).map(|&marked| marked * 255).collect();
+            let picture = Picture { width: width as u32, height: height as u32, pixels };
+            write_atomic(&names.of(record, &structures, c, "png")?, &picture.png())?;
+        }
+        Ok(())
+    })
+}
+
+/// What the files of masks are called.
+struct Names<'a> {
+    folder: Option<&'a Path>,
+    taken: HashSet<PathBuf>,
+}
+
+impl Names<'_> {
+    /// That of structure `c`: the image's, with the structure's where there are several.
+    fn of(&mut self, record: &Record, structures: &[String], c: usize, suffix: &str) -> Result<PathBuf> {
+        let stem = record.stem();
+        let name = if structures.len() == 1 { stem } else { format!("{stem}-{}", structures[c]) };
+        let path = self.folder.expect("masks are written").join(format!("{name}.{suffix}"));
+        if self.taken.insert(path.clone()) {
+            return Ok(path);
+        }
+        let problem = format!("the mask of {} would replace that of another image, {}", record.name, path.display());
+        Err(Error::unusable(problem, "a call for each folder of images, with a --masks of its own"))
+    }
+}

@@ -1,0 +1,55 @@
+//! Volumes taken apart, and masks in their place.
+
+use roentgen::data::{Scan, Source, volume};
+use std::{fs, path::Path};
+
+/// Every volume of the fixtures, whatever its type, byte order and packing: a frame alone is that frame, and a mask is read back
+/// with the place of its volume.
+#[test]
+fn frames_and_masks_keep_what_their_volume_is() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/scans");
+    let mut tried = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with("bad") || ![".nii", ".gz", ".mha", ".mhd"].iter().any(|suffix| name.ends_with(suffix)) {
+            continue;
+        }
+        let original = Source::File(path).read().unwrap().into_owned();
+        let plain = volume::unpacked(original.clone());
+        assert!(volume::is_volume(&plain), "{name}");
+        let (scan, unpacked) = (Scan::open(&original, &name).unwrap(), Scan::open(&plain, &name).unwrap());
+        let facts = scan.facts();
+        let area = facts.width * facts.height;
+        let mask: Vec<u8> = (0..area * facts.frames).map(|i| u8::from(i % 7 == i / area % 7)).collect();
+        let (file, suffix) = volume::mask_like(&plain, &mask).unwrap();
+        assert_eq!(suffix, if name.starts_with("nifti") { "nii.gz" } else { "mha" });
+        let masks = Scan::open(&file, "mask").unwrap();
+        let found = masks.facts();
+        assert_eq!((found.width, found.height, found.frames), (facts.width, facts.height, facts.frames), "{name}");
+        assert_eq!((found.bits, found.channels), (8, 1), "{name}");
+        assert_eq!((found.spacing, found.affine), (facts.spacing, facts.affine), "{name}");
+        for k in 0..facts.frames {
+            let frame = scan.frame(k).unwrap();
+            assert_eq!(unpacked.frame(k).unwrap(), frame, "{name}");
+            let alone = volume::frame_alone(&plain, k).unwrap();
+            let alone = Scan::open(&alone, "frame").unwrap();
+            assert_eq!(alone.facts().frames, 1, "{name}");
+            assert_eq!(alone.frame(0).unwrap(), frame, "{name}, frame {k}");
+            let marked: Vec<u8> = masks.frame(k).unwrap().marked().into_iter().map(u8::from).collect();
+            assert!(marked == mask[k * area..(k + 1) * area], "{name}, frame {k}");
+        }
+        tried += 1;
+    }
+    assert!(tried > 25, "{tried}");
+}
+
+/// What cannot be unpacked comes as it is.
+#[test]
+fn damaged_volumes_are_left_alone() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/scans");
+    for name in ["bad_packed.mha", "bad_packed.nii.gz", "bad_short.nii", "u8.dcm"] {
+        let bytes = fs::read(folder.join(name)).unwrap();
+        assert!(volume::unpacked(bytes.clone()) == bytes, "{name}");
+    }
+}
