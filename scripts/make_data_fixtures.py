@@ -132,19 +132,35 @@ def resize_cases():
     return cases
 
 
+# what nothing is done by; the geometry's names are those of `Geometry` in src/data/augment.rs
+PLAIN = {"size": 16, "flip": [False, False], "degrees": 0.0, "shift": [0.0, 0.0], "scale": 1.0, "shear": 0.0,
+         "brightness": 1.0, "contrast": 1.0, "gamma": 1.0}
+
+
 def augment_cases():
-    """torchvision's functions, in the order flip, rotation, brightness, contrast."""
+    """torchvision's functions, in the order flips, affine, brightness, contrast about the mean, gamma; masks by the nearest pixel."""
     cases = []
-    for size, flip, degrees, brightness, contrast in [
-        (16, True, 0.0, 1.0, 1.0), (16, False, 13.0, 1.0, 1.0), (15, False, -7.5, 1.0, 1.0), (16, False, 0.0, 1.2, 1.0),
-        (16, False, 0.0, 0.8, 1.0), (16, False, 0.0, 1.0, 1.3), (16, False, 0.0, 1.0, 0.8), (15, True, 11.0, 1.15, 1.25),
+    for changed in [
+        {"flip": [True, False]}, {"flip": [False, True]}, {"degrees": 13.0}, {"size": 15, "degrees": -7.5},
+        {"shift": [2.0, -3.0]}, {"scale": 1.27}, {"size": 15, "scale": 0.7}, {"shear": 17.0}, {"shear": -9.0},
+        {"brightness": 1.2}, {"brightness": 0.8}, {"contrast": 1.3}, {"contrast": 0.8}, {"gamma": 0.6}, {"gamma": 1.7},
+        {"size": 15, "flip": [True, True], "degrees": 11.0, "shift": [1.5, 2.0], "scale": 1.1, "shear": 6.0,
+         "brightness": 1.15, "contrast": 1.25, "gamma": 0.9},
     ]:
-        image = torch.tensor(pattern(size, size, 256), dtype=torch.float32)[None] / 255
-        image = F.hflip(image) if flip else image
-        image = F.rotate(image, degrees, InterpolationMode.BILINEAR) if degrees else image
-        image = F.adjust_contrast(F.adjust_brightness(image, brightness), contrast)
-        cases.append({"size": size, "flip": flip, "degrees": degrees, "brightness": brightness, "contrast": contrast,
-                      "pixels": [round(v, 6) for v in image.flatten().tolist()]})
+        case = PLAIN | changed
+        size = case["size"]
+        stored = torch.tensor(pattern(size, size, 256), dtype=torch.float64)[None]
+        image, mask = stored / 255, (stored > 120).double()
+        for on, flip in zip(case["flip"], (F.hflip, F.vflip)):
+            image, mask = (flip(image), flip(mask)) if on else (image, mask)
+        move = [-case["degrees"], case["shift"], case["scale"], [case["shear"], 0.0]]
+        image = F.affine(image, *move, InterpolationMode.BILINEAR)
+        mask = F.affine(mask, *move, InterpolationMode.NEAREST)
+        image = F.adjust_brightness(image, case["brightness"])
+        pivot = image.mean().item()
+        image = F.adjust_gamma(F.adjust_contrast(image, case["contrast"]), case["gamma"])
+        cases.append(case | {"pivot": pivot, "pixels": [round(v, 6) for v in image.flatten().tolist()],
+                             "mask": [int(v) for v in mask.flatten().tolist()]})
     return cases
 
 

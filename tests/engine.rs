@@ -20,9 +20,9 @@ fn step(model: &Model) -> Result<usize> {
     let pass = model.pass(Mode::Train { seed: Some(1), step: 0 });
     let images: Vec<f32> = (0..2 * 32 * 32 * 3).map(|i| (i % 17) as f32 / 17.0).collect();
     let logits = model.forward(&pass, &pass.images([2, 32, 32, 3], &images));
-    let labels = pass.tape().upload(&[2], DType::U32, bytemuck::cast_slice(&[0u32, 2]));
+    let targets = pass.tape().floats(&[2, CLASSES], DType::F32, &[1.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
     let weights = pass.tape().floats(&[CLASSES], DType::F32, &[1.0; CLASSES]);
-    let loss = softmax_cross_entropy(&logits, &labels, &weights, 0.0);
+    let loss = softmax_cross_entropy(&logits, &targets, &weights, 0.0);
     let grads = pass.tape().backward(&loss)?;
     Ok(model.params.iter().filter(|(id, _)| pass.gradient(&grads, *id).is_some()).count())
 }

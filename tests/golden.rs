@@ -9,7 +9,7 @@ use roentgen::{
     ops::{
         activation::Act,
         elementwise::{activate, add, scale},
-        loss::softmax_cross_entropy,
+        loss::{one_hot, softmax_cross_entropy},
         optim::{Limits, Progress, Rule, Scalars, Update, update},
         pool::{avg_pool, max_pool},
     },
@@ -19,7 +19,7 @@ use roentgen::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
 const CLASSES: usize = 10;
 
@@ -132,9 +132,14 @@ fn images(name: &str, n: usize, h: usize, w: usize) -> Vec<f32> {
     (0..nchw.len()).map(at).collect()
 }
 
-fn labels(pass: &Pass, n: usize) -> Tensor {
+fn targets(pass: &Pass, n: usize, dtype: DType) -> Tensor {
     let labels: Vec<u32> = (0..n as u32).map(|i| (7 * i + 3) % CLASSES as u32).collect();
-    pass.tape().upload(&[n], DType::U32, bytemuck::cast_slice(&labels))
+    one_hot_on(pass.tape(), &labels, CLASSES, dtype)
+}
+
+fn one_hot_on(tape: &Rc<Tape>, labels: &[u32], classes: usize, dtype: DType) -> Tensor {
+    let shares: Vec<f64> = one_hot(labels, classes).into_iter().map(f64::from).collect();
+    tape.floats(&[labels.len(), classes], dtype, &shares)
 }
 
 fn ones(pass: &Pass, dtype: DType) -> Tensor {
@@ -176,14 +181,14 @@ fn check_case(golden: &Golden, case: &GoldenCase, device: &Arc<dyn Device>, dtyp
     let Scores { main, auxiliary } = model.scores(&pass, &x, None);
     let rows = main.len() / CLASSES;
     let logits = main.reshape(&[rows, CLASSES]);
-    let loss_of = |logits| softmax_cross_entropy(logits, &labels(&pass, rows), &ones(&pass, dtype), 0.0);
+    let loss_of = |logits| softmax_cross_entropy(logits, &targets(&pass, rows, dtype), &ones(&pass, dtype), 0.0);
     let loss = match &auxiliary {
         Some(auxiliary) => add(&loss_of(&logits), &scale(&loss_of(auxiliary), 0.4)),
         None => loss_of(&logits),
     };
     let weights: Vec<f64> = (0..CLASSES).map(|c| 0.5 + c as f64 / 9.0).collect();
     let weights = pass.tape().floats(&[CLASSES], dtype, &weights);
-    let smoothed = softmax_cross_entropy(&logits, &labels(&pass, rows), &weights, 0.1);
+    let smoothed = softmax_cross_entropy(&logits, &targets(&pass, rows, dtype), &weights, 0.1);
 
     let name = format!("{} {} {h}x{w} {dtype:?}", golden.net, case.mode);
     let logits = logits.to_vec().unwrap();
@@ -252,7 +257,7 @@ fn train(golden: &Golden, run: &Training, dtype: DType) -> Vec<f64> {
     for step in 1..=run.losses.len() {
         let pass = model.pass(Mode::Train { seed: None, step: step as u32 });
         let logits = model.forward(&pass, &pass.images([n, h, w, 3], &images));
-        let loss = softmax_cross_entropy(&logits, &labels(&pass, n), &ones(&pass, dtype), 0.0);
+        let loss = softmax_cross_entropy(&logits, &targets(&pass, n, dtype), &ones(&pass, dtype), 0.0);
         losses.push(loss.to_vec().unwrap()[0]);
         let grads = pass.tape().backward(&loss).unwrap();
         let gradients: Vec<_> = trained.iter().map(|(id, _)| pass.gradient(&grads, *id).unwrap()).collect();
@@ -392,8 +397,8 @@ fn cross_entropy_follows_pytorch() {
         let weights = if weights.is_empty() { vec![1.0; classes] } else { weights };
         let smoothing = case["label_smoothing"].as_f64().unwrap() as f32;
         let (loss, gradient) = value_and_gradient(&[labels.len(), classes], &logits, false, |x| {
-            let labels = x.tape().upload(&[labels.len()], DType::U32, bytemuck::cast_slice(&labels));
-            softmax_cross_entropy(x, &labels, &x.tape().floats(&[classes], DType::F64, &weights), smoothing)
+            let targets = one_hot_on(x.tape(), &labels, classes, DType::F64);
+            softmax_cross_entropy(x, &targets, &x.tape().floats(&[classes], DType::F64, &weights), smoothing)
         });
         assert_close("loss", &loss, &numbers(&case["loss"]), 1e-7);
         assert_close("gradient of the logits", &gradient, &numbers(&case["gradient"]), 1e-7);

@@ -3,9 +3,10 @@
 mod common;
 
 use roentgen::{
-    data::Batch,
+    data::{Augment, Batch, sampling::Turn},
     device::{DType, Device, cpu::Cpu},
     models::{Ends, Model},
+    ops::augment::Change,
     rng::{Purpose, Rng},
     task::Loss,
     train::{Config, Objective, Optimiser, Optimizer, step::Steps},
@@ -22,14 +23,14 @@ const STEPS: u32 = 4;
 
 fn batch(step: u32, size: usize) -> Batch {
     let mut rng = Rng::new(7, Purpose::Test, step, 0);
-    Batch {
-        images: (0..IMAGES * size * size * 3).map(|_| rng.uniform()).collect(),
-        labels: (0..IMAGES as u32).map(|i| i % CLASSES as u32).collect(),
-        targets: (0..IMAGES * CLASSES).map(|_| rng.uniform() - 0.5).collect(),
-        indices: (0..IMAGES as u32).collect(),
-        size,
-        ..Batch::default()
-    }
+    let pixels = (0..IMAGES * size * size).map(|_| rng.bits() as u8).collect();
+    // Everything that a step reads anew changes from step to step.
+    let augment = Augment { gamma: [0.8, 1.2], noise: 0.05, cutout: 0.4, mixup: 1.0, ..Augment::default() };
+    let turn = |record| Turn { record, pass: step };
+    let mut changes: Vec<Change> = (0..IMAGES as u32).map(|i| augment.draw(3, turn(i), size, 0.5)).collect();
+    changes.iter_mut().zip(1..).for_each(|(change, next)| change.partner = next % IMAGES as u32);
+    let targets = (0..IMAGES * CLASSES).map(|_| rng.uniform() - 0.5).collect();
+    Batch { targets, changes, ..Batch::plain(size, pixels, (0..IMAGES as u32).map(|i| i % CLASSES as u32).collect()) }
 }
 
 /// Losses of `steps` steps, and the network after them.

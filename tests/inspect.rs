@@ -67,8 +67,7 @@ fn train(device: &Arc<dyn Device>, config: &Config, dtype: DType) -> (Memory, Ve
     let objective = Objective::CrossEntropy { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
     let mut steps = Steps::new(objective, 1);
     let Config { batch: n, size, .. } = *config;
-    let images = (0..n * size * size * 3).map(|i| (i % 251) as f32 / 251.0).collect();
-    let batch = Batch { images, labels: vec![1; n], indices: vec![0; n], size, ..Batch::default() };
+    let batch = Batch::plain(size, (0..n * size * size).map(|i| (i % 251) as u8).collect(), vec![1; n]);
     for step in 0..3 {
         steps.train(&model, &optimiser, &batch, (step, 1e-4)).unwrap();
     }

@@ -14,13 +14,8 @@ const IMAGES: usize = 6;
 
 fn batch(size: usize) -> Batch {
     let mut rng = Rng::new(11, Purpose::Test, 0, 0);
-    Batch {
-        images: (0..IMAGES * size * size * 3).map(|_| rng.uniform()).collect(),
-        labels: (0..IMAGES as u32).map(|i| i % CLASSES as u32).collect(),
-        indices: (0..IMAGES as u32).collect(),
-        size,
-        ..Batch::default()
-    }
+    let pixels = (0..IMAGES * size * size).map(|_| rng.bits() as u8).collect();
+    Batch::plain(size, pixels, (0..IMAGES as u32).map(|i| i % CLASSES as u32).collect())
 }
 
 /// Trains on one batch until its loss is below a thousandth.

@@ -223,7 +223,7 @@ fn what_has_no_translation_is_named() {
         &|_, x| {
             roentgen::ops::loss::softmax_cross_entropy(
                 &x.reshape(&[x.len() / 3, 3]),
-                &x.tape().upload(&[x.len() / 3], DType::U32, &vec![0; x.len() / 3 * 4]),
+                &x.tape().floats(&[x.len() / 3, 3], DType::F32, &vec![0.0; x.len()]),
                 &x.tape().floats(&[3], DType::F32, &[1.0; 3]),
                 0.0,
             )

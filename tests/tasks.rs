@@ -195,6 +195,10 @@ fn settings_that_do_not_go_together_are_refused() {
     refused("--task segmentation --model unet_resnet18", &["which columns", "--masks"]);
     refused("--task regression --target side --model unet_resnet18", &["unet_resnet18 is for masks"]);
     refused("--task segmentation --model unet_resnet18 --masks m0,m1 --agree 3", &["3 of 2 raters"]);
+    let mix = folder.join("mix.toml");
+    fs::write(&mix, "[augment]\nmixup = 0.2\n").unwrap();
+    let mixed = format!("--task segmentation --model unet_resnet18 --masks m0 --config {}", text(&mix));
+    refused(&mixed, &["mixup and cutmix do not go with the task segmentation"]);
     refused("--task binary --target big --group team", &["no column \"team\""]);
     let out = folder.join("x");
     let args = ["finetune", "--data", text(folder), "--task", "regression", "--out", text(&out)];

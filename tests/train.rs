@@ -60,7 +60,8 @@ fn interrupted_and_resumed_equals_uninterrupted() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     make_images(&data, &["a", "b"], 20);
-    let config = recipe(&data);
+    let augment = Augment { noise: 0.1, cutout: 0.4, mixup: 0.4, cutmix: 1.0, ..Augment::default() };
+    let config = Config { augment, ..recipe(&data) };
     let whole = dir.path().join("whole");
     assert_eq!(go_on(begin(&config, &whole, 1), ALL), Outcome::Complete);
     let steps = Checkpoint::open(&whole.join("last.safetensors")).unwrap().state.step as usize;
@@ -86,9 +87,12 @@ fn neither_workers_nor_threads_change_a_byte() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     make_images(&data, &["a", "b", "c"], 12);
+    let file = dir.path().join("recipe.toml");
+    fs::write(&file, "[augment]\nscale = [0.8, 1.2]\nnoise = 0.1\ncutout = 0.4\nmixup = 0.4\ncutmix = 1.0\n").unwrap();
     let run = |name: &str, workers: &str, threads: &str| {
         let out = dir.path().join(name);
-        let args = quick(data.to_str().unwrap(), out.to_str().unwrap());
+        let mut args = quick(data.to_str().unwrap(), out.to_str().unwrap());
+        args.extend(["--config", file.to_str().unwrap()]);
         let args = args.into_iter().chain(["--epochs", "2", "--workers", workers, "--threads", threads]);
         succeed(&mut roentgen(args));
         out

@@ -10,7 +10,6 @@ use crate::{
     device::KernelTime,
     metrics::decimals,
     models::Model,
-    nn::Mode,
     rng::{Purpose, Rng},
     train::{
         Config, Objective, Optimiser, Optimizer, Precision,
@@ -91,7 +90,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         for step in first..first + count {
             let start = Instant::now();
             if args.forward {
-                step::forward(&model, &model.pass(Mode::Eval), &batch).to_vec()?;
+                step::look(&model, None, &batch)?.outputs.to_vec()?;
             } else {
                 losses.push(steps.train(&model, &optimiser, &batch, (u64::from(step), config.lr))?.loss);
             }
@@ -159,12 +158,6 @@ fn print_profile(kernels: &[KernelTime], seconds: f64) -> Result<()> {
 
 fn random_batch(n: usize, size: usize) -> Batch {
     let mut rng = Rng::new(0, Purpose::Test, 0, 0);
-    let images = (0..n * size * size * 3).map(|_| rng.uniform()).collect();
-    Batch {
-        images,
-        labels: (0..n).map(|_| rng.below(CLASSES as u32)).collect(),
-        indices: (0..n as u32).collect(),
-        size,
-        ..Batch::default()
-    }
+    let pixels = (0..n * size * size).map(|_| rng.bits() as u8).collect();
+    Batch::plain(size, pixels, (0..n).map(|_| rng.below(CLASSES as u32)).collect())
 }

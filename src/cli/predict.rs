@@ -135,9 +135,9 @@ impl Network<'_> {
         let skipped = dataset.verify(state.config.intensity, *skip_bad)?;
         skipped.iter().for_each(|skipped| say(format!("left out: {}", skipped.reason.lines().next().unwrap_or(""))));
         let Some(loader) = Prepared::plain(dataset).loader(Split::Test, state, *workers) else { return Ok(()) };
-        step::each_batch(model, &loader, &AtomicBool::new(false), &mut |batch, outputs| {
-            let outputs = outputs.to_vec()?;
-            head.add(predictions, &outputs, batch, loader.records());
+        step::each_batch(model, &loader, None, &AtomicBool::new(false), &mut |batch, seen| {
+            head.add(predictions, seen, batch, loader.records())?;
+            let outputs = seen.outputs.to_vec()?;
             let images = outputs.chunks_exact(outputs.len() / batch.len());
             images.zip(&batch.indices).try_for_each(|(image, &i)| each(&loader.records()[i as usize], image))
         })?;

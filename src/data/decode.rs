@@ -48,6 +48,16 @@ impl Gray {
         }
     }
 
+    /// Mean of the values as numbers in `[0, 1]`.
+    pub fn mean(&self) -> f32 {
+        let n = (self.width * self.height).max(1) as f64;
+        let sum = |values: &mut dyn Iterator<Item = u64>| values.sum::<u64>() as f64;
+        (match &self.pixels {
+            Pixels::U8(values) => sum(&mut values.iter().map(|&v| v.into())) / 255.0 / n,
+            Pixels::U16(values) => sum(&mut values.iter().map(|&v| v.into())) / 65535.0 / n,
+        }) as f32
+    }
+
     /// Bytes that the pixels occupy.
     pub fn bytes(&self) -> usize {
         match &self.pixels {

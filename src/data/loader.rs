@@ -7,8 +7,9 @@
 
 use super::{
     augment::Augment,
+    batch::Batch,
     cache::DiskCache,
-    decode::Gray,
+    decode::{Gray, Pixels},
     intensity::Intensity,
     normalise::Normalise,
     resize::fit_mask,
@@ -33,8 +34,6 @@ use std::{
 pub struct LoaderOptions {
     /// Side of the square images, in pixels.
     pub size: usize,
-    /// Channels of an image: 1, or 3 that are repeated from its gray values.
-    pub channels: usize,
     /// Images in a batch; the last of an epoch may have fewer.
     pub batch: usize,
     /// Seed of order and augmentation.
@@ -70,7 +69,6 @@ impl Default for LoaderOptions {
     fn default() -> Self {
         LoaderOptions {
             size: 224,
-            channels: 3,
             batch: 32,
             seed: 0,
             workers: 2,
@@ -89,47 +87,16 @@ impl Default for LoaderOptions {
     }
 }
 
-/// Images of one step and what is true of them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Batch {
-    /// `[n, size, size, channels]`, normalised.
-    pub images: Vec<f32>,
-    /// Class of each image; 0 where the truth is none.
-    pub labels: Vec<u32>,
-    /// Class of each image as a number, or its scaled numbers `[n, k]`, or its masks `[n, size, size, k]` of 0 and 1.
-    pub targets: Vec<f32>,
-    /// Scaled numbers beside the images, `[n, inputs]`.
-    pub inputs: Vec<f32>,
-    /// Position of each image in the loader's records.
-    pub indices: Vec<u32>,
-    /// Side of the images.
-    pub size: usize,
-}
-
-impl Batch {
-    /// Number of images `n`.
-    pub fn len(&self) -> usize {
-        self.indices.len()
-    }
-
-    /// Whether there is no image.
-    pub fn is_empty(&self) -> bool {
-        self.indices.is_empty()
-    }
-}
-
 /// Turns records into batches, epoch by epoch.
 pub struct Loader {
     shared: Arc<Shared>,
 }
 
 impl Loader {
-    /// A loader of `records` (say, those of one split). Panics if size or batch is 0, or if there
-    /// are to be neither 1 nor 3 channels.
+    /// A loader of `records` (say, those of one split). Panics if size or batch is 0.
     #[track_caller]
     pub fn new(records: Vec<Record>, options: LoaderOptions) -> Loader {
         assert!(options.size > 0 && options.batch > 0, "Loader::new: size and batch must be at least 1");
-        assert!([1, 3].contains(&options.channels), "Loader::new: {} channels are neither 1 nor 3", options.channels);
         assert!(u32::try_from(records.len()).is_ok(), "Loader::new: more than 2^32 records");
         let cache = Cache::new(records.len(), options.cache_bytes);
         let classes = records.iter().map(Record::label);
@@ -209,26 +176,27 @@ impl Shared {
 
     /// The batch of these records, or `None` once `stop` is set.
     fn batch(&self, turns: &[Turn], stop: &AtomicBool) -> Option<Result<Batch>> {
-        let LoaderOptions { size, channels, .. } = self.options;
-        let area = size * size * channels;
-        let mut batch = Batch { images: vec![0.0; turns.len() * area], size, ..Batch::default() };
+        let LoaderOptions { size, seed, augment, normalise, .. } = &self.options;
+        let mut batch = Batch { size: *size, normalise: *normalise, ..Batch::default() };
+        let mut images = Vec::with_capacity(turns.len());
         for &turn in turns {
             let index = turn.record;
             if stop.load(Ordering::Relaxed) {
                 return None;
             }
-            let start = batch.len() * area;
-            match self.write_image(turn, &mut batch.images[start..start + area]) {
-                Ok(mask) => {
-                    let record = &self.records[index as usize];
+            let record = &self.records[index as usize];
+            match self.cache.get(index as usize, || Fitted::read(record, &self.options)) {
+                Ok(fitted) => {
                     match &record.truth {
                         Truth::Class(class) => batch.targets.push(*class as f32),
                         Truth::Numbers(numbers) => batch.targets.extend(self.options.targets.apply(numbers)),
-                        Truth::Masks(_) => batch.targets.extend(mask.into_iter().map(f32::from)),
+                        Truth::Masks(_) => batch.masks.extend(&fitted.mask),
                     }
+                    batch.changes.push(augment.draw(*seed, turn, *size, fitted.mean));
                     batch.labels.push(record.label());
                     batch.inputs.extend(self.options.inputs.apply(&record.inputs));
                     batch.indices.push(index);
+                    images.push(fitted);
                 }
                 Err(e) if self.options.skip_bad => {
                     let mut skipped = self.skipped.lock().expect("no holder of the lock panics");
@@ -237,31 +205,34 @@ impl Shared {
                 Err(e) => return Some(Err(e)),
             }
         }
-        batch.images.truncate(batch.len() * area);
+        let n = images.len() as u32;
+        (0..).zip(&mut batch.changes).for_each(|(i, change)| change.partner = (i + 1) % n);
+        (batch.pixels, batch.bytes) = stored(&images);
         Some(Ok(batch))
     }
+}
 
-    /// Writes the image of a turn as that turn varies it, and gives its mask, varied alike.
-    fn write_image(&self, turn: Turn, out: &mut [f32]) -> Result<Vec<u8>> {
-        let index = turn.record;
-        let LoaderOptions { size, channels, seed, augment, normalise, .. } = &self.options;
-        let fitted = self.cache.get(index as usize, || Fitted::read(&self.records[index as usize], &self.options))?;
-        let variation = augment.draw(*seed, turn.pass, index);
-        let varied = variation.apply(&fitted.image.to_unit(), *size);
-        match channels {
-            1 => normalise.apply::<1>(&varied, out),
-            _ => normalise.apply::<3>(&varied, out),
-        }
-        match fitted.mask.len() / (size * size) {
-            0 => Ok(vec![]),
-            k => Ok(variation.apply_mask(&fitted.mask, *size, k)),
-        }
+/// The values of images one after the other, and the bytes of one: 1 if all have 8 bit, else 2.
+fn stored(images: &[Arc<Fitted>]) -> (Vec<u8>, usize) {
+    let narrow = images.iter().map(|fitted| match &fitted.image.pixels {
+        Pixels::U8(values) => Some(&values[..]),
+        Pixels::U16(_) => None,
+    });
+    if let Some(all) = narrow.collect::<Option<Vec<&[u8]>>>() {
+        return (all.concat(), 1);
     }
+    let wide = |fitted: &Arc<Fitted>| match &fitted.image.pixels {
+        Pixels::U8(values) => values.iter().map(|&v| u16::from(v) * (u16::MAX / u16::from(u8::MAX))).collect(),
+        Pixels::U16(values) => values.clone(),
+    };
+    (bytemuck::cast_slice(&images.iter().flat_map(wide).collect::<Vec<u16>>()).to_vec(), 2)
 }
 
 /// An image and its mask, resized.
 struct Fitted {
     image: Gray,
+    /// Mean intensity.
+    mean: f32,
     /// `[size, size, structures]` of 0 and 1; empty where there is none.
     mask: Vec<u8>,
 }
@@ -281,7 +252,8 @@ impl Fitted {
             }
             _ => vec![],
         };
-        Ok(Fitted { image, mask })
+        let mean = image.mean();
+        Ok(Fitted { image, mean, mask })
     }
 
     fn bytes(&self) -> usize {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! file -> scan (format, header) -> frame (as stored) -> intensity (gray, 8 or 16 bit) -> fit (square, padded)
-//!      -> [cache] -> augment -> normalise -> batch [n, s, s, 3]
+//!      -> [cache] -> batch [n, s, s], with what is to be varied -> on the device: vary, normalise
 //! ```
 //!
 //! [`Dataset`] lists the records of a folder, a CSV or an embedded sample; [`Dataset::verify`] reads each once;
@@ -11,6 +11,7 @@
 
 pub mod archive;
 pub mod augment;
+mod batch;
 mod cache;
 pub mod decode;
 pub mod dicom;
@@ -35,12 +36,13 @@ mod verify;
 pub mod volume;
 
 pub use augment::Augment;
+pub use batch::Batch;
 pub use cache::DiskCache;
 pub use decode::{Gray, Pixels};
 pub use folder::is_image_file;
 pub use intensity::Intensity;
 pub use layouts::Layout;
-pub use loader::{Batch, Epoch, Loader, LoaderOptions};
+pub use loader::{Epoch, Loader, LoaderOptions};
 pub use normalise::Normalise;
 pub use resize::{fit, fit_plain};
 pub use sampling::Sampling;
@@ -52,20 +54,10 @@ pub use survey::{Spread, Survey};
 pub use table::Columns;
 
 use crate::Result;
-use std::path::Path;
 
 /// Decodes the bytes of an image file of any format that is read: its middle frame, as [`Intensity::Auto`] shows it.
 /// `name` is how the errors call the file.
 pub fn decode(bytes: &[u8], name: &str) -> Result<Gray> {
     let scan = Scan::open(bytes, name)?;
     scan.frame(scan.middle())?.render(Intensity::Auto, name)
-}
-
-/// Reads one image file as the network wants it, without augmentation: `[size, size, 3]`, the gray value repeated and
-/// normalised. This is what [`Loader`] gives for the same file when it does not augment.
-pub fn read_image(path: &Path, size: usize, intensity: Intensity, normalise: &Normalise) -> Result<Vec<f32>> {
-    let gray = Source::of_path(path).fitted(&path.display().to_string(), size, intensity)?;
-    let mut image = vec![0.0; size * size * 3];
-    normalise.apply::<3>(&gray.to_unit(), &mut image);
-    Ok(image)
 }

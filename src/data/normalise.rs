@@ -25,15 +25,6 @@ impl Normalise {
         Normalise { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
     }
 
-    /// Repeats each gray value to `C` normalised channels, at most three: `out[C i + c] = (gray[i] - mean[c]) / std[c]`.
-    #[track_caller]
-    pub fn apply<const C: usize>(&self, gray: &[f32], out: &mut [f32]) {
-        assert_eq!(C * gray.len(), out.len(), "Normalise::apply: out must hold {C} channels");
-        for (&v, pixel) in gray.iter().zip(out.as_chunks_mut::<C>().0) {
-            *pixel = std::array::from_fn(|c| (v - self.mean[c]) / self.std[c]);
-        }
-    }
-
     /// Whether all channels are scaled alike, as those of gray images must be that have only one.
     pub fn is_gray(&self) -> bool {
         let alike = |values: [f32; 3]| values.iter().all(|&value| value == values[0]);

@@ -299,7 +299,8 @@ fn copies(dataset: &Dataset) -> Vec<Vec<&Record>> {
     sets
 }
 
-fn leaking_groups(dataset: &Dataset) -> Vec<String> {
+/// The groups with images in more than one split.
+pub fn leaking_groups(dataset: &Dataset) -> Vec<String> {
     let mut splits_of: BTreeMap<&str, BTreeSet<Split>> = BTreeMap::new();
     for record in &dataset.records {
         if let (Some(group), Some(split)) = (&record.group, record.split) {

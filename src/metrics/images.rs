@@ -18,9 +18,9 @@ pub struct ImageScores {
 impl ImageScores {
     /// Adds an image and what became of it.
     #[track_caller]
-    pub fn push(&mut self, image: &[f32], reconstructed: &[f64]) {
+    pub fn push(&mut self, image: &[f64], reconstructed: &[f64]) {
         assert_eq!(image.len(), reconstructed.len(), "ImageScores::push: another size");
-        let errors = || image.iter().zip(reconstructed).map(|(&x, y)| y - f64::from(x));
+        let errors = || image.iter().zip(reconstructed).map(|(x, y)| y - x);
         self.mae.push(mean(errors().map(f64::abs)));
         self.mse.push(mean(errors().map(|error| error * error)));
     }

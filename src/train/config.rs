@@ -285,8 +285,6 @@ impl Config {
         let refuse = |problem: String, remedy: &str| Err(Error::unusable(problem, remedy));
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let not_negative = |x: f64| x.is_finite() && x >= 0.0;
-        let ordered = |[low, high]: [f32; 2]| 0.0 <= low && low <= high && high.is_finite();
-        let Augment { flip, rotation, brightness, contrast } = self.augment;
         let Normalise { mean, std } = self.normalise;
         let rules = [
             ((1..=4096).contains(&self.size), "size", self.size.to_string(), "1 to 4096 pixels"),
@@ -325,15 +323,6 @@ impl Config {
                 "factors of at least 0",
             ),
             (
-                (0.0..=1.0).contains(&flip)
-                    && (0.0..=180.0).contains(&rotation)
-                    && ordered(brightness)
-                    && ordered(contrast),
-                "augment",
-                format!("{:?}", self.augment),
-                "flip from 0 to 1, rotation from 0 to 180, and ranges of two rising numbers",
-            ),
-            (
                 mean.iter().all(|x| x.is_finite()) && std.iter().all(|&x| positive(f64::from(x))),
                 "normalise",
                 format!("{:?}", self.normalise),
@@ -343,6 +332,7 @@ impl Config {
         if let Some((_, key, value, remedy)) = rules.into_iter().find(|(holds, ..)| !holds) {
             return refuse(format!("{key} cannot be {value}"), remedy);
         }
+        self.augment.check()?;
         let dense = models::is_dense(&self.model).ok_or_else(|| models::unknown(&self.model))?;
         let resolved = self.clone().resolved()?;
         match (dense, resolved.task.is_dense()) {
@@ -382,6 +372,13 @@ impl Config {
             return refuse(
                 format!("balanced sampling does not go with the task {}", resolved.task),
                 "--sampling natural",
+            );
+        }
+        let mixable = matches!(resolved.task, Task::MultiClass | Task::Binary | Task::MultiLabel);
+        if self.augment.mixes() && !mixable {
+            return refuse(
+                format!("mixup and cutmix do not go with the task {}", resolved.task),
+                "augment.mixup = 0 and augment.cutmix = 0",
             );
         }
         if self.channels == 1 && !self.normalise.is_gray() {

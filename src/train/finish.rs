@@ -110,10 +110,10 @@ impl Session {
         let loader = self.prepared.loader_of(vec![record.clone()], &self.state);
         let k = self.state.classes.len();
         let mut outlined = picture;
-        step::each_batch(&self.model, &loader, &AtomicBool::new(false), &mut |batch, outputs| {
+        step::each_batch(&self.model, &loader, None, &AtomicBool::new(false), &mut |batch, seen| {
             let any = |mask: &[bool]| mask.chunks_exact(k).map(|pixel| pixel.contains(&true)).collect::<Vec<_>>();
-            let truth: Vec<bool> = batch.targets.iter().map(|&y| y != 0.0).collect();
-            let predicted: Vec<bool> = Head::mask(&outputs.to_vec()?).iter().map(|&marked| marked != 0).collect();
+            let truth: Vec<bool> = batch.masks.iter().map(|&marked| marked != 0).collect();
+            let predicted: Vec<bool> = Head::mask(&seen.outputs.to_vec()?).iter().map(|&marked| marked != 0).collect();
             outlined = outlined.outlined(&any(&truth), &any(&predicted));
             Ok(())
         })?;

@@ -64,7 +64,7 @@ pub fn forecast(config: &Config, classes: usize, like: Like) -> Result<Forecast>
 /// A recipe that cannot work; a failure of the device.
 pub fn speed(config: &Config, classes: usize, device: &Arc<dyn Device>) -> Result<f64> {
     let mut trial = Trial::new(config, classes, device)?;
-    trial.batch.images = vec![0.0; config.batch * config.size * config.size * config.channels];
+    trial.batch.pixels = vec![0; config.batch * config.size * config.size];
     trial.step(0)?;
     let start = Instant::now();
     trial.step(1)?;
@@ -102,13 +102,8 @@ impl Trial<'_> {
             Objective::CrossEntropy { class_weights: ones, label_smoothing: config.label_smoothing }
         };
         let (n, size) = (config.batch, config.size);
-        let batch = Batch {
-            labels: vec![0; n],
-            targets: vec![0.0; if dense { n * size * size * classes } else { 0 }],
-            indices: vec![0; n],
-            size,
-            ..Batch::default()
-        };
+        let masks = vec![0; if dense { n * size * size * classes } else { 0 }];
+        let batch = Batch { masks, ..Batch::plain(size, vec![], vec![0; n]) };
         let steps = Steps::new(objective, config.seed);
         Ok(Trial { config, model, optimiser, steps, batch, precision, weights, with_optimiser })
     }

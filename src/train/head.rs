@@ -1,7 +1,11 @@
 //! Between a network's outputs and what they say, for the task of a run.
 
-use super::{state::RunState, step::softmax};
+use super::{
+    state::RunState,
+    step::{Seen, softmax},
+};
 use crate::{
+    Result,
     data::{Batch, Record, Scaling, Truth},
     metrics::{ImageScores, LabelScores, MaskCase, MaskScores, NumberScores, Predictions, Scores},
     task::Task,
@@ -54,8 +58,12 @@ impl Head {
         }
     }
 
-    /// Adds what `outputs` say about the images of `batch`, which are among `records`, to `predictions`.
-    pub fn add(&self, predictions: &mut Predictions, outputs: &[f64], batch: &Batch, records: &[Record]) {
+    /// Adds what a network made of the images of `batch`, which are among `records`, to `predictions`.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn add(&self, predictions: &mut Predictions, seen: &Seen, batch: &Batch, records: &[Record]) -> Result<()> {
+        let outputs = &seen.outputs.to_vec()?[..];
         let truths = batch.indices.iter().map(|&i| &records[i as usize].truth);
         match predictions {
             Predictions::Classes(scores) => {
@@ -81,18 +89,19 @@ impl Head {
             }
             Predictions::Images(scores) => {
                 let area = outputs.len() / batch.len();
-                let pairs = batch.images.chunks_exact(area).zip(outputs.chunks_exact(area));
+                let images = seen.fed.images.to_vec()?;
+                let pairs = images.chunks_exact(area).zip(outputs.chunks_exact(area));
                 pairs.for_each(|(image, outputs)| scores.push(image, outputs));
             }
             Predictions::Masks(scores) => {
                 let k = self.names.len();
                 let image = outputs.len() / batch.len();
                 for (i, outputs) in outputs.chunks_exact(image).enumerate() {
-                    let truth = batch.targets.get(i * image..(i + 1) * image);
+                    let truth = batch.masks.get(i * image..(i + 1) * image);
                     for c in 0..k {
                         let predicted: Vec<bool> = outputs.iter().skip(c).step_by(k).map(|&x| x > EVEN).collect();
                         let truth = match truth {
-                            Some(truth) => truth.iter().skip(c).step_by(k).map(|&y| y != 0.0).collect(),
+                            Some(truth) => truth.iter().skip(c).step_by(k).map(|&marked| marked != 0).collect(),
                             // Nothing is known of the image.
                             None => vec![false; predicted.len()],
                         };
@@ -101,6 +110,7 @@ impl Head {
                 }
             }
         }
+        Ok(())
     }
 
     /// The mask that the outputs of one image are, of 0 and 1.

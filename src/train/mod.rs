@@ -6,6 +6,7 @@
 mod card;
 pub mod checkpoint;
 mod config;
+mod feed;
 mod finish;
 mod folder;
 mod forecast;

@@ -4,11 +4,10 @@ use super::config::{ClassWeights, Config};
 use crate::{
     Result,
     data::{Batch, Dataset, Split},
-    device::DType,
     ops::{
         dense_loss::{bce_with_logits, dice, focal, huber, l1, mse},
         elementwise::add,
-        loss::softmax_cross_entropy,
+        loss::{one_hot, softmax_cross_entropy},
     },
     task::{Loss, Task},
     tensor::Tensor,
@@ -76,7 +75,7 @@ impl Objective {
         })
     }
 
-    /// The loss of `outputs` against `targets` (as [`Objective::targets`] has them), one element.
+    /// The loss of `outputs` against `targets` of their shape, one element.
     #[track_caller]
     pub fn loss(&self, outputs: &Tensor, targets: &Tensor) -> Tensor {
         let wide = outputs.dtype().wide();
@@ -102,24 +101,21 @@ impl Objective {
         }
     }
 
-    /// The type of targets for images of type `dtype`.
-    pub fn target_type(&self, dtype: DType) -> DType {
-        if matches!(self, Objective::CrossEntropy { .. }) { DType::U32 } else { dtype.wide() }
+    /// Whether outputs are compared with the images themselves.
+    pub fn reconstructs(&self) -> bool {
+        matches!(self, Objective::Reconstruction(_))
     }
 
-    /// The targets of `batch`, in that type.
-    pub fn targets(&self, batch: &Batch, dtype: DType) -> Vec<u8> {
-        match self.target_type(dtype) {
-            DType::U32 => bytemuck::cast_slice(&batch.labels).to_vec(),
-            wide if matches!(self, Objective::Reconstruction(_)) => wide.encode_single(&batch.images),
-            wide => wide.encode_single(&batch.targets),
-        }
-    }
-
-    /// The shape of the targets for `outputs`.
-    pub fn target_shape(&self, outputs: &Tensor) -> Vec<usize> {
-        let labels = matches!(self, Objective::CrossEntropy { .. });
-        if labels { outputs.shape()[..1].to_vec() } else { outputs.shape().to_vec() }
+    /// The numbers that the outputs for `batch` are compared with, in the order of the outputs; none where those are masks or the
+    /// images themselves. Of mixed images they are mixed in the same shares.
+    pub fn numbers(&self, batch: &Batch) -> Vec<f32> {
+        let numbers = match self {
+            Objective::CrossEntropy { class_weights, .. } => one_hot(&batch.labels, class_weights.len()),
+            Objective::Reconstruction(_) => return vec![],
+            _ if !batch.masks.is_empty() => return vec![],
+            _ => batch.targets.clone(),
+        };
+        batch.mixed(&numbers)
     }
 
     /// Images of `batch` that `outputs` name rightly: the class with the largest output, or the second of two if its output
@@ -137,8 +133,8 @@ impl Objective {
             return Ok(0);
         }
         let outputs = outputs.to_vec()?;
-        let right = outputs.chunks_exact(k).zip(&batch.labels).filter(|(row, l)| predicted(row) == **l as usize);
-        Ok(right.count() as u64)
+        let right = |&(i, row): &(usize, &[f64])| predicted(row) == batch.leading_label(i) as usize;
+        Ok(outputs.chunks_exact(k).enumerate().filter(right).count() as u64)
     }
 }
 

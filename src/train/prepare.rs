@@ -196,10 +196,14 @@ impl Prepared {
     /// What keeps splits apart, in a sentence.
     pub fn split_rule(&self) -> String {
         let groups: BTreeSet<_> = self.dataset.records.iter().filter_map(|record| record.group.as_ref()).collect();
-        match groups.len() {
-            0 => "by image: nothing says which images belong together, so those of one exam can be in several splits"
-                .into(),
-            n => format!("by group: {n} groups, say exams or patients, each with all its images in one split"),
+        match (groups.len(), split::leaking_groups(&self.dataset).len()) {
+            (0, _) => {
+                "by image: nothing says which belong together, so those of one exam can be in several splits".into()
+            }
+            (n, 0) => format!("by group: {n} groups, say exams or patients, each with all its images in one split"),
+            (n, torn) => {
+                format!("as given: of {n} groups, say exams or patients, {torn} reach into more than one split")
+            }
         }
     }
 
@@ -280,7 +284,6 @@ fn options(state: &RunState, workers: usize) -> LoaderOptions {
     let config = &state.config;
     LoaderOptions {
         size: config.size,
-        channels: config.channels,
         batch: config.batch,
         seed: config.seed,
         workers,

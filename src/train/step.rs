@@ -1,20 +1,22 @@
 //! One step of training, and evaluation over a loader.
 
-use super::{head::Head, objective::Objective, optimiser::Optimiser};
+use super::{
+    feed::{Fed, Inputs},
+    head::Head,
+    objective::Objective,
+    optimiser::Optimiser,
+};
 use crate::{
     Error, Result,
     data::{Batch, Loader},
-    device::{Block, DType, Device, Replay},
+    device::Replay,
     metrics::Predictions,
     models::Model,
-    nn::{Id, Mode, Pass, Scores},
+    nn::{Id, Mode, Scores},
     ops::elementwise::{add, scale},
     tensor::Tensor,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a step saw.
 #[derive(Clone, Copy, Debug)]
@@ -23,58 +25,6 @@ pub struct StepResult {
     pub loss: f64,
     /// Images that were predicted rightly; 0 where the objective has no classes.
     pub right: u64,
-}
-
-/// Outputs for the images of a batch: `[n, outputs]`, or `[n, size, size, outputs]` of a network that segments.
-pub fn forward(model: &Model, pass: &Pass, batch: &Batch) -> Tensor {
-    let images = pass.images([batch.len(), batch.size, batch.size, model.channels], &batch.images);
-    let wide = model.params.dtype().wide();
-    let given = (model.inputs > 0)
-        .then(|| pass.tape().upload(&[batch.len(), model.inputs], wide, &wide.encode_single(&batch.inputs)));
-    model.scores(pass, &images, given.as_ref()).main
-}
-
-/// What a step reads that changes from step to step, in memory of its own, so that a recorded step finds it again.
-struct Inputs {
-    shape: [usize; 4],
-    dtype: DType,
-    images: Arc<Block>,
-    /// What the objective compares outputs with.
-    targets: Arc<Block>,
-    /// The numbers beside the images, if the network takes any.
-    given: Option<Arc<Block>>,
-    step: Arc<Block>,
-}
-
-impl Inputs {
-    /// Room for a `batch` that `model` is given.
-    fn new(model: &Model, objective: &Objective, batch: &Batch) -> Result<Inputs> {
-        let (device, dtype) = (model.params.device(), model.params.dtype());
-        let shape = [batch.len(), batch.size, batch.size, model.channels];
-        let images = device.alloc(shape.iter().product::<usize>() * dtype.size(), "images")?;
-        let targets = device.alloc(objective.targets(batch, dtype).len(), "targets")?;
-        let given = match batch.inputs.len() {
-            0 => None,
-            len => Some(device.alloc(len * dtype.wide().size(), "numbers beside images")?),
-        };
-        Ok(Inputs { shape, dtype, images, targets, given, step: device.alloc(size_of::<u32>(), "step")? })
-    }
-
-    fn fit(&self, batch: &Batch) -> bool {
-        self.shape[..2] == [batch.len(), batch.size]
-    }
-
-    fn set(&self, device: &dyn Device, objective: &Objective, batch: &Batch, step: u64) -> Result<()> {
-        if !device.holds_values() {
-            return Ok(());
-        }
-        device.upload(bytemuck::bytes_of(&(step as u32)), &self.step)?;
-        device.upload(&self.dtype.encode_single(&batch.images), &self.images)?;
-        if let Some(given) = &self.given {
-            device.upload(&self.dtype.wide().encode_single(&batch.inputs), given)?;
-        }
-        device.upload(&objective.targets(batch, self.dtype), &self.targets)
-    }
 }
 
 /// What a step leaves on the device, and the counters it moved.
@@ -138,14 +88,15 @@ impl Steps {
     ) -> Result<StepResult> {
         let device = model.params.device();
         optimiser.scalars().set_rate(&**device, lr)?;
+        let objective = Some(&self.objective);
         if let Some(recorded) = self.recorded.as_ref().filter(|recorded| recorded.inputs.fit(batch)) {
-            recorded.inputs.set(&**device, &self.objective, batch, step)?;
+            recorded.inputs.set(model, objective, batch, step)?;
             recorded.replay.replay()?;
             recorded.results.counted.iter().for_each(|&id| model.params.count(id));
             return self.read(&recorded.results, batch, (step, lr));
         }
-        let inputs = Inputs::new(model, &self.objective, batch)?;
-        inputs.set(&**device, &self.objective, batch, step)?;
+        let inputs = Inputs::new(model, objective, batch)?;
+        inputs.set(model, objective, batch, step)?;
         let shape = (batch.len(), batch.size);
         self.repeats = if self.repeats.0 == shape { (shape, self.repeats.1 + 1) } else { (shape, 1) };
         if self.recorded.is_some() || self.repeats.1 <= WARM_UP {
@@ -170,12 +121,10 @@ impl Steps {
     fn run(&self, model: &Model, optimiser: &Optimiser, inputs: &Inputs, step: u64) -> Result<Results> {
         let mode = Mode::Train { seed: self.seed, step: step as u32 };
         let pass = model.pass(mode).with_step(&inputs.step);
-        let (tape, dtype) = (pass.tape(), model.params.dtype());
-        let images = tape.wrap(&inputs.shape, dtype, &inputs.images);
-        let given = inputs.given.as_ref().map(|given| tape.wrap(&[inputs.shape[0], model.inputs], dtype.wide(), given));
+        let tape = pass.tape();
+        let Fed { images, targets, given } = inputs.feed(model, &pass, Some(&self.objective));
+        let targets = targets.expect("an objective compares outputs with something");
         let Scores { main: outputs, auxiliary } = model.scores(&pass, &images, given.as_ref());
-        let shape = self.objective.target_shape(&outputs);
-        let targets = tape.wrap(&shape, self.objective.target_type(dtype), &inputs.targets);
         let loss = self.objective.loss(&outputs, &targets);
         let loss = match &auxiliary {
             Some(auxiliary) => add(&loss, &scale(&self.objective.loss(auxiliary, &targets), AUXILIARY_WEIGHT)),
@@ -211,7 +160,28 @@ pub fn softmax(scores: &[f64], classes: usize) -> Vec<f32> {
     scores.chunks_exact(classes).flat_map(row).collect()
 }
 
-/// Hands each batch of `loader`, in its order, to `take` with the outputs of `model` for it. `false` if `interrupt` was raised
+/// What a network makes of a batch without training.
+pub struct Seen {
+    /// The batch as it was given it.
+    pub fed: Fed,
+    /// Its outputs: `[n, outputs]`, or `[n, size, size, outputs]` of a network with outputs for each pixel.
+    pub outputs: Tensor,
+}
+
+/// What `model` makes of `batch`, with what `objective`, if there is one, compares its outputs with.
+///
+/// # Errors
+/// A failure of the device.
+pub fn look(model: &Model, objective: Option<&Objective>, batch: &Batch) -> Result<Seen> {
+    let inputs = Inputs::new(model, objective, batch)?;
+    inputs.set(model, objective, batch, 0)?;
+    let pass = model.pass(Mode::Eval);
+    let fed = inputs.feed(model, &pass, objective);
+    let outputs = model.scores(&pass, &fed.images, fed.given.as_ref()).main;
+    Ok(Seen { fed, outputs })
+}
+
+/// Hands each batch of `loader`, in its order, to `take` with what `model` makes of it. `false` if `interrupt` was raised
 /// on the way.
 ///
 /// # Errors
@@ -219,15 +189,16 @@ pub fn softmax(scores: &[f64], classes: usize) -> Vec<f32> {
 pub fn each_batch(
     model: &Model,
     loader: &Loader,
+    objective: Option<&Objective>,
     interrupt: &AtomicBool,
-    take: &mut dyn FnMut(&Batch, &Tensor) -> Result<()>,
+    take: &mut dyn FnMut(&Batch, &Seen) -> Result<()>,
 ) -> Result<bool> {
     for batch in loader.epoch(0, 0) {
         if interrupt.load(Ordering::Relaxed) {
             return Ok(false);
         }
         let batch = batch?;
-        take(&batch, &forward(model, &model.pass(Mode::Eval), &batch))?;
+        take(&batch, &look(model, objective, &batch)?)?;
     }
     Ok(true)
 }
@@ -238,9 +209,8 @@ pub fn each_batch(
 /// An image that cannot be read, or a failure of the device.
 pub fn evaluate(model: &Model, loader: &Loader, head: &Head, interrupt: &AtomicBool) -> Result<Option<Predictions>> {
     let mut predictions = head.no_predictions();
-    let finished = each_batch(model, loader, interrupt, &mut |batch, outputs| {
-        head.add(&mut predictions, &outputs.to_vec()?, batch, loader.records());
-        Ok(())
+    let finished = each_batch(model, loader, None, interrupt, &mut |batch, seen| {
+        head.add(&mut predictions, seen, batch, loader.records())
     })?;
     Ok(finished.then_some(predictions))
 }
@@ -257,13 +227,10 @@ pub fn validate(
     interrupt: &AtomicBool,
 ) -> Result<Option<(Predictions, f64)>> {
     let (mut predictions, mut sum) = (head.no_predictions(), 0.0);
-    let finished = each_batch(model, loader, interrupt, &mut |batch, outputs| {
-        head.add(&mut predictions, &outputs.to_vec()?, batch, loader.records());
-        let dtype = model.params.dtype();
-        let (shape, bytes) = (objective.target_shape(outputs), objective.targets(batch, dtype));
-        let targets = outputs.tape().upload(&shape, objective.target_type(dtype), &bytes);
-        sum += objective.loss(outputs, &targets).to_vec()?[0] * batch.len() as f64;
-        Ok(())
+    let finished = each_batch(model, loader, Some(objective), interrupt, &mut |batch, seen| {
+        let targets = seen.fed.targets.as_ref().expect("an objective compares outputs with something");
+        sum += objective.loss(&seen.outputs, targets).to_vec()?[0] * batch.len() as f64;
+        head.add(&mut predictions, seen, batch, loader.records())
     })?;
     Ok(finished.then(|| (predictions, sum / loader.records().len() as f64)))
 }

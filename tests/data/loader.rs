@@ -1,8 +1,13 @@
 //! Batches depend on seed, epoch and index, and on nothing else.
 
-use crate::{png_bytes, write};
-use roentgen::data::{
-    Augment, Batch, Dataset, DiskCache, Intensity, Loader, LoaderOptions, Normalise, Sampling, read_image,
+use crate::{png_bytes, seen, write};
+use roentgen::{
+    data::{
+        Augment, Batch, Dataset, DiskCache, Intensity, Loader, LoaderOptions, Normalise, Pixels, Sampling,
+        sampling::Turn,
+    },
+    ops::augment::Change,
+    train::Objective,
 };
 use std::{
     fs,
@@ -105,7 +110,7 @@ fn an_epoch_shows_every_image_once() {
     seen.sort();
     assert_eq!(seen, (0..25).collect::<Vec<_>>());
     for batch in &batches {
-        assert_eq!((batch.images.len(), batch.size), (batch.len() * 12 * 12 * 3, 12));
+        assert_eq!((batch.pixels.len(), batch.bytes, batch.size), (batch.len() * 12 * 12, 1, 12));
         let labels = batch.indices.iter().map(|&i| loader.records()[i as usize].label());
         assert!(batch.labels.iter().copied().eq(labels));
     }
@@ -135,9 +140,10 @@ fn without_variation_a_batch_holds_the_files_as_read() {
     let folder = folder(false);
     let loader = loader(&folder, LoaderOptions { augment: Augment::none(), sampling: None, ..options() });
     for batch in epoch(&loader, 5) {
-        for (image, &index) in batch.images.chunks_exact(12 * 12 * 3).zip(&batch.indices) {
-            let path = folder.path().join(&loader.records()[index as usize].name);
-            assert_eq!(image, read_image(&path, 12, Intensity::Auto, &Normalise::imagenet()).unwrap());
+        assert!(batch.changes.iter().all(|&change| Change { partner: 0, ..change } == Change::NONE));
+        for (image, &index) in batch.pixels.chunks_exact(12 * 12).zip(&batch.indices) {
+            let gray = loader.records()[index as usize].fitted(12, Intensity::Auto).unwrap();
+            assert_eq!(gray.pixels, Pixels::U8(image.to_vec()));
         }
     }
 }
@@ -186,20 +192,86 @@ fn dropping_an_epoch_early_stops_its_workers() {
     assert!(start.elapsed() < Duration::from_secs(20), "dropping took {:?}", start.elapsed());
 }
 
+const EVERYTHING: Augment = Augment {
+    flip: 0.5,
+    flip_vertical: 0.25,
+    rotation: 15.0,
+    translation: 0.1,
+    scale: [0.8, 1.2],
+    shear: 10.0,
+    brightness: [0.8, 1.2],
+    contrast: [0.8, 1.3],
+    gamma: [0.7, 1.5],
+    noise: 0.1,
+    cutout: 0.5,
+    mixup: 0.4,
+    cutmix: 1.0,
+};
+
 #[test]
 fn variations_have_the_asked_moments() {
-    let augment = Augment::default();
-    let draws: Vec<_> = (0..4000).map(|i| augment.draw(1, 2, i)).collect();
-    let mean = |of: &dyn Fn(usize) -> f32| (0..draws.len()).map(of).sum::<f32>() / draws.len() as f32;
+    let turn = |record| Turn { record, pass: 2 };
+    let draws: Vec<Change> = (0..4000).map(|i| EVERYTHING.draw(1, turn(i), 100, 0.25)).collect();
+    let mean = |of: &dyn Fn(&Change) -> f32| draws.iter().map(of).sum::<f32>() / draws.len() as f32;
     let near = |got: f32, want: f32, tolerance: f32| assert!((got - want).abs() < tolerance, "{got} for {want}");
-    near(mean(&|i| f32::from(u8::from(draws[i].flip))), 0.5, 0.03);
-    near(mean(&|i| draws[i].degrees), 0.0, 0.6);
-    near(mean(&|i| draws[i].degrees.powi(2)), 75.0, 3.0);
-    near(mean(&|i| draws[i].brightness), 1.0, 0.01);
-    near(mean(&|i| draws[i].contrast), 1.05, 0.01);
-    assert!(draws.iter().all(|d| d.degrees.abs() <= 15.0 && (0.8..=1.3).contains(&d.contrast)));
-    assert_ne!(augment.draw(1, 2, 3), augment.draw(1, 3, 3));
-    assert_eq!(Augment::none().draw(1, 2, 3).apply(&[0.25; 9], 3), [0.25; 9]);
+    // The second row of the matrix, [sin, cos] / scale, is turned by the vertical flip alone.
+    let [sin, cos] = [0, 1].map(|i| move |change: &Change| change.affine[1][i]);
+    let share = |holds: &dyn Fn(&Change) -> bool| mean(&|change| f32::from(u8::from(holds(change))));
+    near(share(&|change| cos(change) < 0.0), 0.25, 0.03);
+    let determinant = |change: &Change| change.affine[0][0] * cos(change) - change.affine[0][1] * sin(change);
+    near(share(&|change| determinant(change) < 0.0), 0.5 * 0.75 + 0.5 * 0.25, 0.03);
+    let degrees = |change: &Change| (sin(change) / cos(change)).atan().to_degrees();
+    near(mean(&degrees), 0.0, 0.6);
+    near(mean(&|change| degrees(change).powi(2)), 75.0, 3.0);
+    // Areas grow with the square of the scale.
+    let scale = |change: &Change| determinant(change).abs().powf(-0.5);
+    near(mean(&scale), 1.0, 0.01);
+    assert!(draws.iter().all(|change| degrees(change).abs() <= 15.001 && (0.799..1.201).contains(&scale(change))));
+    near(mean(&|change| change.affine[1][2].powi(2)), 10.0f32.powi(2) / 3.0 * (1.0 / 0.8 - 1.0 / 1.2) / 0.4, 3.0);
+    near(mean(&|change| change.brightness), 1.0, 0.01);
+    near(mean(&|change| change.contrast), 1.05, 0.01);
+    near(mean(&|change| change.pivot), 0.25, 0.003);
+    near(mean(&|change| change.gamma), 1.1, 0.02);
+    near(mean(&|change| change.noise), 0.05, 0.002);
+    near(
+        mean(&|change| (change.cutout.rows[1] - change.cutout.rows[0]) as f32),
+        25.0 - 25.0f32.powi(2) / 3.0 / 100.0,
+        2.5,
+    );
+    // Half of the images are mixed as a whole, with shares of variance 1 / (4 (2 α + 1)); half have a patch.
+    let whole: Vec<f32> = draws.iter().map(|change| change.share).filter(|&share| share < 1.0).collect();
+    near(whole.len() as f32 / 4000.0, 0.5, 0.03);
+    near(whole.iter().map(|share| (share - 0.5).powi(2)).sum::<f32>() / whole.len() as f32, 0.25 / 1.8, 0.006);
+    assert!(draws.iter().all(|change| (change.share < 1.0) != (change.patch.area() > 0) || change.share == 1.0));
+    near(mean(&|change| f32::from(u8::from(change.patch.area() > 0))), 0.5, 0.03);
+    let draw = |turn| EVERYTHING.draw(1, turn, 100, 0.25);
+    assert_eq!(draw(turn(3)), draw(turn(3)));
+    assert_ne!(draw(turn(3)), draw(Turn { record: 3, pass: 3 }));
+    assert_eq!(Augment::none().draw(1, turn(3), 9, 0.5), Change::NONE);
+}
+
+#[test]
+fn targets_are_mixed_as_their_images() {
+    let folder = folder(false);
+    for mixing in [Augment { mixup: 0.4, ..Augment::none() }, Augment { cutmix: 1.0, ..Augment::none() }] {
+        let loader = loader(&folder, LoaderOptions { augment: mixing, normalise: Normalise::none(), ..options() });
+        let mut mixtures = 0;
+        for batch in epoch(&loader, 0) {
+            // Black images of one class and white ones of the other: the mean intensity is the share of the second.
+            let pixels = batch.labels.iter().flat_map(|&label| vec![255 * label as u8; 12 * 12]).collect();
+            let batch = Batch { pixels, ..batch };
+            let classes = Objective::CrossEntropy { class_weights: vec![1.0; 2], label_smoothing: 0.0 }.numbers(&batch);
+            let images = seen(&batch, 1).0;
+            for (i, (image, target)) in images.chunks(12 * 12).zip(classes.chunks(2)).enumerate() {
+                let white = image.iter().sum::<f64>() as f32 / 144.0;
+                assert!((target[1] - white).abs() < 1e-5 && (target[0] + target[1] - 1.0).abs() < 1e-6, "{target:?}");
+                assert_eq!(batch.leading_label(i), u32::from(white > 0.5), "{target:?}");
+                mixtures += usize::from((0.02..0.98).contains(&white));
+            }
+            assert_eq!(batch.mixed(&batch.targets), classes.iter().skip(1).step_by(2).copied().collect::<Vec<_>>());
+        }
+        assert!(mixtures >= 3, "only {mixtures} of 25 images are of both classes");
+    }
 }
 
 #[test]
@@ -207,10 +279,13 @@ fn senseless_augmentation_is_refused() {
     let default = Augment::default();
     assert!(default.check().is_ok() && Augment::none().check().is_ok());
     for (augment, part) in [
-        (Augment { flip: 1.5, ..default }, "flip = 1.5"),
-        (Augment { rotation: -1.0, ..default }, "rotation = -1"),
-        (Augment { brightness: [1.2, 0.8], ..default }, "brightness = [1.2, 0.8]"),
-        (Augment { contrast: [0.8, f32::NAN], ..default }, "contrast = [0.8, NaN]"),
+        (Augment { flip: 1.5, ..default }, "augment.flip cannot be 1.5"),
+        (Augment { rotation: -1.0, ..default }, "augment.rotation cannot be -1"),
+        (Augment { translation: f32::NAN, ..default }, "augment.translation cannot be NaN"),
+        (Augment { mixup: 5.0, ..default }, "augment.mixup cannot be 5"),
+        (Augment { brightness: [1.2, 0.8], ..default }, "augment.brightness cannot be [1.2, 0.8]"),
+        (Augment { contrast: [0.8, f32::NAN], ..default }, "augment.contrast cannot be [0.8, NaN]"),
+        (Augment { scale: [0.0, 1.0], ..default }, "augment.scale cannot be [0.0, 1.0]"),
     ] {
         let error = augment.check().unwrap_err().to_string();
         assert!(error.contains(part) && error.contains("\n  try: "), "{error}");

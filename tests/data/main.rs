@@ -12,7 +12,12 @@ mod splits;
 mod tasks;
 mod volumes;
 
-use roentgen::data::{Dataset, Record, Source, Truth};
+use roentgen::{
+    data::{Batch, Dataset, Record, Source, Truth},
+    device::{DType, cpu::Cpu},
+    ops::augment::{Change, Edge, Input, augment, augment_masks},
+    tape::Tape,
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -34,6 +39,22 @@ fn pattern(width: usize, height: usize, levels: usize) -> Vec<u16> {
     let value = |x: usize, y: usize| x * 977 + y * 1531 + x * y * 7919 / 64 + (x / 5) * (y / 3) * 4099;
     let at = |i: usize| (value(i % width, i / width) * levels / 65536 % levels) as u16;
     (0..width * height).map(at).collect()
+}
+
+/// The images of a batch as a network of so many channels gets them, and their masks.
+fn seen(batch: &Batch, channels: usize) -> (Vec<f64>, Vec<f64>) {
+    let tape = Tape::new(&Cpu::new(1 << 26), false);
+    let (n, size) = (batch.len(), batch.size);
+    let pixels = tape.upload(&[n, size, size, batch.bytes], DType::U8, &batch.pixels);
+    let changes = tape.upload(&[n, Change::LEN], DType::U32, bytemuck::cast_slice(&batch.changes));
+    let [mean, std] = [batch.normalise.mean, batch.normalise.std].map(|of| of[..channels].to_vec());
+    let input = Input { bytes: batch.bytes, size: (size, size), edge: Edge::Zero, mean, std, dtype: DType::F64 };
+    let images = augment(&pixels, &changes, &input).to_vec().unwrap();
+    if batch.masks.is_empty() {
+        return (images, vec![]);
+    }
+    let masks = tape.upload(&[n, size, size, batch.masks.len() / (n * size * size)], DType::U8, &batch.masks);
+    (images, augment_masks(&masks, &changes, DType::F64).to_vec().unwrap())
 }
 
 /// A gray PNG whose pixels differ from those of every other seed.

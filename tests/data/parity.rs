@@ -1,7 +1,10 @@
 //! Decoding, resizing and augmentation give what Pillow and torchvision give.
 
-use crate::{fixtures, pattern};
-use roentgen::data::{Gray, Intensity, Normalise, Pixels, augment::Variation, decode, fit, read_image};
+use crate::{fixtures, pattern, seen};
+use roentgen::{
+    data::{Batch, Gray, Intensity, Normalise, Pixels, Source, augment::Geometry, decode, fit},
+    ops::augment::Change,
+};
 use serde_json::Value;
 use std::fs;
 
@@ -93,32 +96,50 @@ fn augmentation_is_that_of_torchvision() {
     for case in expected("augment").as_array().unwrap() {
         let size = number(&case["size"]);
         let real = |name: &str| case[name].as_f64().unwrap() as f32;
-        let variation = Variation {
-            flip: case["flip"].as_bool().unwrap(),
-            degrees: real("degrees"),
+        let change = Change {
+            affine: Geometry {
+                flip: [0, 1].map(|i| case["flip"][i].as_bool().unwrap()),
+                degrees: real("degrees"),
+                shift: [0, 1].map(|i| case["shift"][i].as_f64().unwrap() as f32),
+                scale: real("scale"),
+                shear: real("shear"),
+            }
+            .affine(),
             brightness: real("brightness"),
             contrast: real("contrast"),
+            pivot: real("pivot"),
+            gamma: real("gamma"),
+            ..Change::NONE
         };
-        let image: Vec<f32> = pattern(size, size, 256).iter().map(|&v| f32::from(v) / 255.0).collect();
-        let got = variation.apply(&image, size);
-        for (i, (a, b)) in got.iter().zip(case["pixels"].as_array().unwrap()).enumerate() {
-            let b = b.as_f64().unwrap() as f32;
-            assert!((a - b).abs() < 1e-5, "{variation:?}: {a} for {b} at {i}");
+        let stored = pattern(size, size, 256).into_iter().map(|v| v as u8).collect::<Vec<_>>();
+        let masks = stored.iter().map(|&v| u8::from(v > 120)).collect();
+        let batch = Batch { changes: vec![change], masks, ..Batch::plain(size, stored, vec![0]) };
+        let (image, mask) = seen(&batch, 1);
+        for (i, (a, b)) in image.iter().zip(case["pixels"].as_array().unwrap()).enumerate() {
+            let b = b.as_f64().unwrap();
+            assert!((a - b).abs() < 1e-5, "{case}: {a} for {b} at {i}");
         }
+        let wanted = case["mask"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap());
+        assert_eq!(mask, wanted.collect::<Vec<_>>(), "{case}");
     }
 }
 
 #[test]
-fn an_image_is_read_as_three_normalised_channels() {
+fn an_image_becomes_three_normalised_channels() {
     let path = fixtures().join("gray16.png");
-    let raw = read_image(&path, 21, Intensity::Auto, &Normalise::none()).unwrap();
-    let scaled = read_image(&path, 21, Intensity::Auto, &Normalise::imagenet()).unwrap();
+    let gray = Source::of_path(&path).fitted("gray16.png", 21, Intensity::Auto).unwrap();
+    let Pixels::U16(values) = gray.pixels else { panic!("other pixels") };
+    let batch = |normalise| {
+        let pixels = bytemuck::cast_slice(&values).to_vec();
+        Batch { bytes: 2, normalise, ..Batch::plain(21, pixels, vec![0]) }
+    };
+    let (raw, scaled) = (seen(&batch(Normalise::none()), 3).0, seen(&batch(Normalise::imagenet()), 3).0);
     assert_eq!(raw.len(), 21 * 21 * 3);
     let first = pattern(21, 13, 65536);
     for (i, pixel) in raw.chunks_exact(3).enumerate() {
         let (x, y) = (i % 21, i / 21);
-        let want = if (4..17).contains(&y) { f32::from(first[(y - 4) * 21 + x]) / 65535.0 } else { 0.0 };
-        assert_eq!(pixel, [want; 3]);
+        let want = if (4..17).contains(&y) { f64::from(first[(y - 4) * 21 + x]) / 65535.0 } else { 0.0 };
+        assert!(pixel.iter().all(|v| (v - want).abs() < 1e-7));
         let normal = [(want - 0.485) / 0.229, (want - 0.456) / 0.224, (want - 0.406) / 0.225];
         assert!(scaled[3 * i..][..3].iter().zip(normal).all(|(a, b)| (a - b).abs() < 1e-5));
     }

@@ -1,11 +1,12 @@
 //! Tables of labels, numbers and masks, and the published layouts.
 
-use crate::{png_bytes, write};
+use crate::{png_bytes, seen, write};
 use roentgen::{
     data::{
-        Augment, Columns, Dataset, DiskCache, Fractions, Frame, Intensity, Layout, Loader, LoaderOptions, Record,
-        Scaling, Scan, Split, Truth,
+        Augment, Batch, Columns, Dataset, DiskCache, Fractions, Frame, Intensity, Layout, Loader, LoaderOptions,
+        Record, Scaling, Scan, Split, Truth,
         resize::{fit_mask, unfit_mask},
+        sampling::Turn,
         scan::{Color, Meaning, Samples},
         split,
     },
@@ -108,7 +109,7 @@ fn masks_of_raters_agree_and_follow_the_image() {
     // The image is centred in the square, and so is the mask.
     let options = LoaderOptions { size: 4, workers: 0, ..LoaderOptions::default() };
     let batch = Loader::new(two.records, options).epoch(0, 0).next().unwrap().unwrap();
-    assert_eq!(batch.targets, [0., 0., 0., 0., 1., 1., 0., 0., 0., 0., 0., 0., 0., 0., 0., 0.]);
+    assert_eq!(batch.masks, [0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     // A mask of another size is refused by name.
     write(path.join("left.png"), picture(2, &[1; 8]));
     let error = drawn(1).unwrap().verify(Intensity::Auto, false).unwrap_err().to_string();
@@ -145,26 +146,32 @@ fn masks_come_back_from_the_square() {
     assert_eq!(unfit_mask(&square, (width, height), k, 80), mask);
 }
 
-/// Flip and rotation move a mask as they move the image: the image of a mask, moved and cut at one half, differs from the moved
-/// mask only where it is near one half.
+/// Geometry moves a mask as it moves the image: the image of a mask, moved and cut at one half, differs from the moved mask only
+/// where it is near one half.
 #[test]
 fn a_mask_is_varied_as_its_image() {
     let size = 48;
     let mask: Vec<u8> = (0..size * size).map(|i| u8::from((i / size > 30) != (i % size < 17))).collect();
-    let image: Vec<f32> = mask.iter().map(|&marked| f32::from(marked)).collect();
-    let augment = Augment { brightness: [1.0; 2], contrast: [1.0; 2], rotation: 60.0, ..Augment::default() };
-    for index in 0..40 {
-        let variation = augment.draw(1, 0, index);
-        let moved = variation.apply_mask(&mask, size, 1);
-        let expected = variation.apply(&image, size);
-        let differs = |(&m, &v): (&u8, &f32)| (v - 0.5).abs() > 0.3 && m != u8::from(v > 0.5);
-        let wrong = moved.iter().zip(&expected).filter(|&pair| differs(pair)).count();
-        // Corners, and the rim where the image fades into nothing.
-        assert!(wrong <= 8, "{variation:?}: {wrong} pixels differ");
+    let augment = Augment {
+        flip: 0.5,
+        flip_vertical: 0.5,
+        rotation: 60.0,
+        translation: 0.1,
+        scale: [0.8, 1.2],
+        shear: 10.0,
+        ..Augment::none()
+    };
+    for record in 0..40 {
+        let change = augment.draw(1, Turn { record, pass: 0 }, size, 0.5);
+        let pixels = mask.iter().map(|&marked| 255 * marked).collect();
         // Two structures move alike.
-        let both: Vec<u8> = mask.iter().flat_map(|&m| [m, 1 - m]).collect();
-        let first: Vec<u8> = variation.apply_mask(&both, size, 2).into_iter().step_by(2).collect();
-        assert_eq!(first, moved);
+        let masks = mask.iter().flat_map(|&m| [m, m]).collect();
+        let batch = Batch { changes: vec![change], masks, ..Batch::plain(size, pixels, vec![0]) };
+        let (image, moved) = seen(&batch, 1);
+        let differs = |(m, &v): (&[f64], &f64)| m[0] != m[1] || (v - 0.5).abs() > 0.3 && (m[0] == 1.0) != (v > 0.5);
+        let wrong = moved.chunks(2).zip(&image).filter(|&pair| differs(pair)).count();
+        // Corners, and the rim where the image fades into nothing.
+        assert!(wrong <= 12, "{change:?}: {wrong} pixels differ");
     }
 }
 
@@ -305,7 +312,7 @@ fn slices_of_volumes_have_the_masks_of_their_slices() {
     let options = LoaderOptions { size: 2, workers: 0, disk_cache, ..LoaderOptions::default() };
     for _ in 0..2 {
         let batch = Loader::new(dataset.records.clone(), options.clone()).epoch(0, 0).next().unwrap().unwrap();
-        let rows: Vec<_> = batch.targets.chunks_exact(4).map(|mask| [mask[0] + mask[2], mask[1] + mask[3]]).collect();
-        assert_eq!(rows, [[1., 0.], [0., 0.], [1., 1.], [1., 0.]]);
+        let rows: Vec<_> = batch.masks.chunks_exact(4).map(|mask| [mask[0] + mask[2], mask[1] + mask[3]]).collect();
+        assert_eq!(rows, [[1, 0], [0, 0], [1, 1], [1, 0]]);
     }
 }
