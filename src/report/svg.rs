@@ -235,6 +235,15 @@ mod tests {
     }
 
     #[test]
+    fn equal_ratios_of_shares_are_equal_steps() {
+        let lines = vec![Line::curve("", "rate", [0.25, 0.5, 1.0].map(|x| (x, x)).into())];
+        let x = Axis::Shares(vec![0.25, 0.5, 1.0]);
+        let chart = Chart { title: "", lines, x, may_be_log: false, label: |v| v.to_string() }.draw().into_string();
+        let middle = format!("cx=\"{}\"", px((LEFT + WIDTH - RIGHT) / 2.0));
+        assert!(chart.contains(&middle), "{middle} is not in {chart}");
+    }
+
+    #[test]
     fn gaps_break_the_line() {
         let points = [(1.0, 1.0), (2.0, f64::NAN), (3.0, 2.0), (4.0, 3.0)];
         assert_eq!(path(&points, |x| x, |y| y), "M1.0 1.0M3.0 2.0L4.0 3.0");
