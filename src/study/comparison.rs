@@ -36,8 +36,12 @@ pub struct Comparison<'a> {
     pub adjusted: f64,
 }
 
-/// p values below this are called significant.
-const ALPHA: f64 = 1.0 - LEVEL;
+impl Comparison<'_> {
+    /// Whether the difference is significant at 5 %. With one seed it is one of two networks, which tells nothing of their arms.
+    fn significant(&self) -> bool {
+        self.seeds > 1 && self.adjusted < 1.0 - LEVEL
+    }
+}
 
 impl Results {
     /// The mean of every cell.
@@ -140,7 +144,7 @@ impl Results {
         let mut rows = vec![head.chain(study.arms.iter().map(|arm| arm.name.clone())).collect()];
         let differs = |cell: &CellResults| {
             let against_first = |c: &&Comparison| c.of.cell == cell.cell && c.against.cell.arm == 0;
-            comparisons.iter().find(against_first).is_some_and(|comparison| comparison.adjusted < ALPHA)
+            comparisons.iter().find(against_first).is_some_and(Comparison::significant)
         };
         for arms in self.summaries().chunks(study.arms.len()) {
             let [task, model, ..] = names(study, arms[0].cell);

@@ -333,9 +333,9 @@ impl<T: Real> Partial<'_, '_, T> {
             }
             let mut x = s.wrapping_sub(d.pad_w);
             let mut window = [[T::splat(simd, T::ZERO); N]; M];
-            for m in 0..M {
-                for n in STRIDE..N {
-                    window[m][n] = column(simd, x_rows[m], x.wrapping_add(n - STRIDE), d.c, channel, channels);
+            for (window, x_row) in window.iter_mut().zip(x_rows) {
+                for (n, place) in window.iter_mut().skip(STRIDE).enumerate() {
+                    *place = column(simd, x_row, x.wrapping_add(n), d.c, channel, channels);
                 }
             }
             for gy in self.gy[row * d.ow * d.c..][..d.ow * d.c].chunks_exact(d.c) {
