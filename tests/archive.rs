@@ -142,8 +142,9 @@ fn nothing_in_a_store_of_real_files_names_anybody() {
             secrets.insert(value.trim_matches(['\0', ' ']).to_string());
         }
     }
-    // Short ones are found by chance among hashes, and some are words of the manifest.
-    secrets.retain(|secret| secret.len() >= 8 && !secret.bytes().all(|b| b.is_ascii_hexdigit()));
+    // Short ones are found by chance among hashes, and some are words of the manifest, as the file rtstruct.dcm is.
+    secrets
+        .retain(|secret| secret.len() >= 8 && !secret.bytes().all(|b| b.is_ascii_hexdigit()) && secret != "rtstruct");
     assert!(secrets.len() > 50, "{secrets:?}");
     let tables = ["manifest.csv", "rejected.csv", "journal.jsonl"];
     let tables = tables.map(|name| fs::read_to_string(folder.path().join("store").join(name)).unwrap().to_lowercase());
@@ -300,7 +301,11 @@ fn a_full_disk_is_told_and_loses_nothing() {
     let command = convert(&archive, folder.path(), "--threads 2");
     let words = command.get_args().map(|arg| format!("'{}'", arg.to_str().unwrap())).collect::<Vec<_>>().join(" ");
     let script = format!("trap '' XFSZ; ulimit -f 40; exec '{}' {words}", env!("CARGO_BIN_EXE_roentgen"));
-    fail(Command::new("sh").args(["-c", &script]), 1, &["cannot write to the store", "same command again"]);
+    fail(
+        Command::new("sh").args(["-c", &script]),
+        1,
+        &["cannot write to the store", "free some space, then give the command again"],
+    );
     let journal = folder.path().join("store/journal.jsonl");
     let kept = fs::read(&journal).unwrap();
     assert!(kept.len() > 10_000 && kept.ends_with(b"\n"), "{}", kept.len());

@@ -321,7 +321,6 @@ fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
 fn cannot_write(store: &Path, e: io::Error) -> Error {
     match Error::io("write to the store", store, e) {
         Error::Unusable { problem, remedy } => {
-            let remedy = if remedy.starts_with("free some space") { "free some space" } else { &remedy };
             Error::unusable(problem, format!("{remedy}, then give the same command again: it goes on from here"))
         }
         other => other,
