@@ -8,7 +8,7 @@ use super::{
     lanes::{Lanes, lanes},
 };
 use pulp::{Arch, Simd, WithSimd};
-use std::{array, marker::PhantomData};
+use std::{array, hint::black_box, marker::PhantomData};
 
 /// Vectors side by side in a tile.
 const VECTORS: usize = 2;
@@ -220,7 +220,8 @@ impl<T: Lanes> Multiply<'_, '_, T> {
         unsafe { self.store(simd, sums, start, (col, cols)) };
     }
 
-    /// Writes or adds a tile. It takes the sums by value, so that they stay in registers until here.
+    /// Writes or adds a tile. The loops over the sums are short, so that they are unrolled: an index that is not a constant
+    /// would keep all sums in memory, through the whole multiplication.
     #[inline(always)]
     unsafe fn store<S: Simd, const M: usize, const N: usize>(
         &self,
@@ -230,24 +231,29 @@ impl<T: Lanes> Multiply<'_, '_, T> {
         (col, cols): (usize, usize),
     ) {
         let lanes = lanes::<T, S>();
-        for i in 0..M {
-            let row = self.targets.map_or(start + i, |t| t[start + i]);
-            let out = self.out.at(row, col);
-            if cols == N * lanes {
-                for (j, sum) in sums[i].into_iter().enumerate() {
-                    // SAFETY: `multiply` checked the row; it has N · lanes columns from `col` on.
-                    unsafe {
-                        let out = out.add(j * lanes).cast::<T::Vector<S>>();
-                        let old = self.accumulate.then(|| out.read_unaligned());
-                        out.write_unaligned(old.map_or(sum, |old| T::plus(simd, old, sum)));
-                    }
-                }
-            } else {
-                let row = sums[i];
+        let rows: [*mut T; M] = array::from_fn(|i| self.out.at(self.targets.map_or(start + i, |t| t[start + i]), col));
+        if cols < N * lanes {
+            // A copy whose rows may be indexed.
+            for (row, out) in black_box(sums).iter().zip(rows) {
                 // SAFETY: `multiply` checked the row; it has `cols` columns from `col` on.
                 let out = unsafe { std::slice::from_raw_parts_mut(out, cols) };
-                for (out, &sum) in out.iter_mut().zip(bytemuck::cast_slice::<_, T>(&row)) {
+                for (out, &sum) in out.iter_mut().zip(bytemuck::cast_slice::<_, T>(row)) {
                     *out = if self.accumulate { *out + sum } else { sum };
+                }
+            }
+            return;
+        }
+        // SAFETY: `multiply` checked the rows; they have N · lanes columns from `col` on.
+        let at = |i: usize, j: usize| unsafe { rows[i].add(j * lanes).cast::<T::Vector<S>>() };
+        for i in 0..M {
+            for j in 0..N {
+                // SAFETY: as above.
+                unsafe {
+                    if self.accumulate {
+                        at(i, j).write_unaligned(T::plus(simd, at(i, j).read_unaligned(), sums[i][j]));
+                    } else {
+                        at(i, j).write_unaligned(sums[i][j]);
+                    }
                 }
             }
         }
