@@ -223,6 +223,7 @@ impl<T: Lanes> Multiply<'_, '_, T> {
     /// Writes or adds a tile. The loops over the sums are short, so that they are unrolled: an index that is not a constant
     /// would keep all sums in memory, through the whole multiplication.
     #[inline(always)]
+    #[allow(clippy::needless_range_loop, reason = "an iterator over the sums is a pointer into memory")]
     unsafe fn store<S: Simd, const M: usize, const N: usize>(
         &self,
         simd: S,
