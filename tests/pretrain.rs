@@ -4,7 +4,7 @@ mod common;
 
 use common::{
     fail, make_images, roentgen,
-    runs::{ALL, begin, go_on, recipe, resume, same},
+    runs::{ALL, begin, go_on, in_parts, recipe, resume, same},
     stderr, succeed,
 };
 use roentgen::{
@@ -64,12 +64,7 @@ fn looks_within_epochs_keep_the_best_and_are_resumed_exactly() {
     assert_eq!(history.matches("\"step\":2").count(), 2, "{history}");
     for (i, pauses) in [vec![1], vec![2], vec![1, 1, 2], vec![3, 1]].into_iter().enumerate() {
         let out = dir.path().join(format!("parts{i}"));
-        let mut session = begin(&config, &out, 2);
-        for steps in &pauses {
-            assert_eq!(go_on(session, *steps), Outcome::Interrupted);
-            session = resume(&out, i);
-        }
-        assert_eq!(go_on(session, ALL), Outcome::Complete);
+        in_parts(&config, &out, &pauses, i);
         same(&whole, &out, &format!("paused after {pauses:?} steps"));
     }
     // A network that cannot change is best at its first look, and its run stops when patience ends.

@@ -4,7 +4,7 @@ mod common;
 
 use common::{
     make_images, quick, roentgen,
-    runs::{ALL, Stop, begin, go_on, recipe, resume, same},
+    runs::{ALL, Stop, begin, go_on, in_parts, recipe, resume, same},
     succeed,
 };
 use roentgen::{
@@ -69,12 +69,7 @@ fn interrupted_and_resumed_equals_uninterrupted() {
     // In an epoch, at its end before validation, between, and just before the end; with other numbers of workers.
     for (i, pauses) in [vec![1], vec![3], vec![4], vec![2, 3], vec![6]].into_iter().enumerate() {
         let out = dir.path().join(format!("parts{i}"));
-        let mut session = begin(&config, &out, 2);
-        for steps in &pauses {
-            assert_eq!(go_on(session, *steps), Outcome::Interrupted);
-            session = resume(&out, i);
-        }
-        assert_eq!(go_on(session, ALL), Outcome::Complete);
+        in_parts(&config, &out, &pauses, i);
         same(&whole, &out, &format!("paused after {pauses:?} steps"));
     }
     // Resuming what is complete changes nothing.

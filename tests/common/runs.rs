@@ -60,6 +60,17 @@ pub fn resume(out: &Path, workers: usize) -> Session {
     Session::resume(&Checkpoint::open(&folder.last()).unwrap(), folder, &Cpu::new(1 << 30), workers).unwrap()
 }
 
+/// A whole run that is interrupted after each of these numbers of steps, and resumed with `workers`.
+#[track_caller]
+pub fn in_parts(config: &Config, out: &Path, pauses: &[usize], workers: usize) {
+    let mut session = begin(config, out, 2);
+    for &steps in pauses {
+        assert_eq!(go_on(session, steps), Outcome::Interrupted);
+        session = resume(out, workers);
+    }
+    assert_eq!(go_on(session, ALL), Outcome::Complete);
+}
+
 /// More steps than there are.
 pub const ALL: usize = usize::MAX;
 
