@@ -136,8 +136,7 @@ impl Network<'_> {
         skipped.iter().for_each(|skipped| say(format!("left out: {}", skipped.reason.lines().next().unwrap_or(""))));
         let Some(loader) = Prepared::plain(dataset).loader(Split::Test, state, *workers) else { return Ok(()) };
         step::each_batch(model, &loader, None, &AtomicBool::new(false), &mut |batch, seen| {
-            head.add(predictions, seen, batch, loader.records())?;
-            let outputs = seen.outputs.to_vec()?;
+            let outputs = head.add(predictions, seen, batch, loader.records())?;
             let images = outputs.chunks_exact(outputs.len() / batch.len());
             images.zip(&batch.indices).try_for_each(|(image, &i)| each(&loader.records()[i as usize], image))
         })?;

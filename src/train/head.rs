@@ -58,12 +58,19 @@ impl Head {
         }
     }
 
-    /// Adds what a network made of the images of `batch`, which are among `records`, to `predictions`.
+    /// Adds what a network made of the images of `batch`, which are among `records`, to `predictions`. Gives its outputs.
     ///
     /// # Errors
     /// A failure of the device.
-    pub fn add(&self, predictions: &mut Predictions, seen: &Seen, batch: &Batch, records: &[Record]) -> Result<()> {
-        let outputs = &seen.outputs.to_vec()?[..];
+    pub fn add(
+        &self,
+        predictions: &mut Predictions,
+        seen: &Seen,
+        batch: &Batch,
+        records: &[Record],
+    ) -> Result<Vec<f64>> {
+        let seen_outputs = seen.outputs.to_vec()?;
+        let outputs = &seen_outputs[..];
         let truths = batch.indices.iter().map(|&i| &records[i as usize].truth);
         match predictions {
             Predictions::Classes(scores) => {
@@ -110,7 +117,7 @@ impl Head {
                 }
             }
         }
-        Ok(())
+        Ok(seen_outputs)
     }
 
     /// The mask that the outputs of one image are, of 0 and 1.

@@ -210,7 +210,7 @@ pub fn each_batch(
 pub fn evaluate(model: &Model, loader: &Loader, head: &Head, interrupt: &AtomicBool) -> Result<Option<Predictions>> {
     let mut predictions = head.no_predictions();
     let finished = each_batch(model, loader, None, interrupt, &mut |batch, seen| {
-        head.add(&mut predictions, seen, batch, loader.records())
+        head.add(&mut predictions, seen, batch, loader.records()).map(drop)
     })?;
     Ok(finished.then_some(predictions))
 }
@@ -230,7 +230,7 @@ pub fn validate(
     let finished = each_batch(model, loader, Some(objective), interrupt, &mut |batch, seen| {
         let targets = seen.fed.targets.as_ref().expect("an objective compares outputs with something");
         sum += objective.loss(&seen.outputs, targets).to_vec()?[0] * batch.len() as f64;
-        head.add(&mut predictions, seen, batch, loader.records())
+        head.add(&mut predictions, seen, batch, loader.records()).map(drop)
     })?;
     Ok(finished.then(|| (predictions, sum / loader.records().len() as f64)))
 }
