@@ -197,7 +197,7 @@ kernel!(ACT_BWD_APPLY = "bn_act_bwd_apply", |p: Norm, [y, gz, stats, weight, bia
     let slope: Vec<T> = (0..c).map(|i| -scale[i] * stats[c + i] * gweight[i] * T::of(through)).collect();
     let offset: Vec<T> = (0..c).map(|i| -scale[i] * gbias[i] * T::of(through)).collect();
     with_activation!(p.act, A => parallel::rows(gy, width, #[inline(always)] |row, gy| {
-        let affine = Affine::new(stats, weight, bias);
+        let (affine, add) = (Affine::new(stats, weight, bias), p.add == 1);
         let (scale, slope, offset) = (&scale[..c], &slope[..c], &offset[..c]);
         let rows = y[row * width..].chunks_exact(width).zip(gz[row * c..].chunks_exact(c));
         for (gy, (y, gz)) in gy.chunks_exact_mut(width).zip(rows) {
@@ -205,7 +205,7 @@ kernel!(ACT_BWD_APPLY = "bn_act_bwd_apply", |p: Norm, [y, gz, stats, weight, bia
             for i in 0..c {
                 let gu = gz[i] * A::df(affine.u(i, y[i]));
                 let part = scale[i] * gu + (y[i] - affine.mean[i]) * slope[i] + offset[i];
-                gy[i] = if p.add == 1 { gy[i] + part } else { part };
+                gy[i] = if add { gy[i] + part } else { part };
             }
         }
     }));
