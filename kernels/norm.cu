@@ -139,11 +139,10 @@ __device__ __forceinline__ void bn_act_fwd(const Norm& p, const T* y, const Wide
         if (!lane.active) return;
         Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
         Rows rows(p, BLOCK);
-        auto to = rows.column(z, lane.channel, p.c);
         with_activation(p.act, [&](auto act) {
             auto apply = [&](int row, auto v) {
                 for (int i = 0; i < N; i++) v.v[i] = act.f(affine.u(i, v.v[i]));
-                write<N>(to.at(row), v);
+                write<N>(rows.column(z, lane.channel, p.c).at(row), v);
             };
             for_columns(lane, rows.count, apply, rows.column(y, lane.channel, p.width));
         });
