@@ -283,16 +283,17 @@ impl Lossless<'_> {
         let (width, count) = (self.header.width, self.header.components.len());
         let stride = width * count;
         let middle = 1 << (self.header.precision - self.shift - 1);
-        let mut until_restart = self.restart;
-        let mut first_row = true;
+        if !self.restart.is_multiple_of(width) {
+            return Err("it restarts within a row, which lossless JPEG does not allow".into());
+        }
+        let rows = self.restart / width;
         for y in 0..self.header.height {
+            let restarts = rows > 0 && y > 0 && y % rows == 0;
+            if restarts {
+                bits.restart()?;
+            }
+            let first_row = y == 0 || restarts;
             for x in 0..width {
-                if self.restart > 0 && until_restart == 0 {
-                    bits.restart()?;
-                    until_restart = self.restart;
-                    first_row = x == 0;
-                }
-                until_restart = until_restart.wrapping_sub(1);
                 for (&channel, table) in self.channels.iter().zip(self.tables) {
                     let i = y * stride + x * count + channel;
                     let at = |i: usize| i32::from(self.samples[i]);
@@ -310,7 +311,6 @@ impl Lossless<'_> {
                     self.samples[i] = (prediction + difference) as u16;
                 }
             }
-            first_row = false;
             bits.check()?;
         }
         if self.shift > 0 {
