@@ -121,7 +121,7 @@ pub struct Recipe {
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     drop_copies: bool,
-    /// Leave out classes with fewer images than this; RadiologyNET has 20 [default: 0]
+    /// Leave out classes with fewer images than this; the RadiologyNET study has 20 [default: 0]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32))]
     min_images: Option<u32>,
     /// Share of the training images to use, the same of every class, groups whole [default: 1]

@@ -130,7 +130,8 @@ impl<'a> Header<'a> {
             let found = self.names.iter().collect::<Vec<_>>().join(", ");
             Error::unusable(
                 format!("{} has no column {name:?}; its first line reads: {found}", self.table),
-                "start it with the line path,label (and, if you like, group and split), or name its columns: --path, --target, --masks, --group, --split-column, --frame, --inputs",
+                "start it with the line path,label (and, if you like, group and split), or name its columns: \
+                 --path, --target, --masks, --group, --split-column, --frame, --inputs",
             )
         })
     }
