@@ -67,6 +67,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let totals = archive::convert(&args.from, &args.out, &key, &options, &stop, &mut |event| progress.note(event));
     progress.close();
     let totals = totals?;
+    if totals.files == 0 && !stop.load(Ordering::Relaxed) {
+        let named: Vec<String> = args.from.iter().map(|path| path.display().to_string()).collect();
+        return Err(Error::unusable(format!("there are no files in {}", named.join(", ")), "check the path"));
+    }
     print(format!(
         "{}: {} images of {} files, {} files rejected, {} copies left out\n",
         args.out.join("manifest.csv").display(),

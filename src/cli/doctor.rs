@@ -13,7 +13,7 @@ use crate::{
         fatbin::{ARCHS, FATBINS, KERNELS_HASH, NVCC, code_for},
     },
     task::Task,
-    train::{self, Config},
+    train::{Config, Verified},
 };
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
@@ -37,9 +37,9 @@ fn line(key: &str, value: String) -> Result<()> {
 /// Prints a table of what was found. Fails only if the device that was asked for, or all of the data, cannot be used.
 pub fn run(args: Args) -> Result<ExitCode> {
     let config = args.recipe.unchecked(args.config.as_deref(), |_| Ok(Config::default()))?.resolved()?;
-    if let Some(data) = &config.data {
+    if config.data.is_some() {
         args.machine.threads()?;
-        let mut dataset = train::open(&config, data)?;
+        let mut dataset = Verified::list(&config)?;
         let survey = Survey::of(&mut dataset, config.intensity, config.size, &config.split, config.seed);
         return describe(&dataset, &survey, config.size);
     }
@@ -144,7 +144,7 @@ fn describe(dataset: &Dataset, survey: &Survey, size: usize) -> Result<ExitCode>
     }
     lines("inputs", survey.inputs.iter().map(|spread| described(spread, "")))?;
     lines("unreadable", survey.unreadable.iter().map(|skipped| first_line(&skipped.reason).into()))?;
-    lines("warnings", survey.warnings.iter().cloned())?;
+    lines("warnings", dataset.dropped_classes().into_iter().chain(survey.warnings.iter().cloned()))?;
     if images == 0 {
         let problem = format!("none of the {} images of {} can be read", survey.unreadable.len(), dataset.origin);
         return Err(Error::unusable(problem, "see the reasons above"));

@@ -121,6 +121,9 @@ pub struct Recipe {
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     drop_copies: bool,
+    /// Leave out classes with fewer images than this; the RadiologyNET study has 20 [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32))]
+    min_images: Option<u32>,
     /// Share of the training images to use, the same of every class, groups whole [default: 1]
     #[arg(long, value_name = "SHARE")]
     train_fraction: Option<f64>,
@@ -167,6 +170,9 @@ struct ColumnFlags {
     /// What must not straddle splits, say a patient [default: group, if there is one]
     #[arg(long, value_name = "COLUMN")]
     group: Option<String>,
+    /// Number of the frame in a file of several; '' if no column says it [default: frame or slice, if there is one]
+    #[arg(long, value_name = "COLUMN")]
+    frame: Option<String>,
     /// The split [default: split, if there is one]
     #[arg(long = "split-column", value_name = "COLUMN")]
     split: Option<String>,

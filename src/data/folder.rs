@@ -122,7 +122,7 @@ impl Found<'_> {
 
 impl Found<'_> {
     /// Adds the images of the folder `image…` with the files of the same stem in the folders `mask…`, one a rater. A
-    /// rater without such a file marked nothing, but some rater must have one.
+    /// rater without such a file marked nothing, but some rater must have one. Masks of no image are ignored.
     fn add_pairs(&mut self, folders: &[PathBuf], split: Option<Split>, columns: &Columns) -> Result<()> {
         let unpaired = |problem: String| Error::unusable(problem, PAIRS);
         let named = |start: &'static str| move |path: &PathBuf| base_name(path).to_lowercase().starts_with(start);
@@ -154,6 +154,7 @@ impl Found<'_> {
                 source: Source::File(path),
             });
         }
+        self.ignored += drawn.values().map(Vec::len).sum::<usize>();
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use super::{
     folder::{relative_name, stem},
     luna,
     source::{Dataset, Listed, ListedTruth, Listing, Source, Split},
-    table::{Columns, Header, number},
+    table::{self, Columns, Header, number},
 };
 use crate::{Error, Result, task::Task};
 use serde::{Deserialize, Serialize};
@@ -96,7 +96,8 @@ pub(super) fn files(root: &Path, suffix: &str) -> Result<Vec<PathBuf>> {
 pub(super) fn rows<const N: usize>(path: &Path, columns: [&[&str]; N]) -> Result<Vec<[String; N]>> {
     let shown = path.display().to_string();
     let malformed = |e: csv::Error| Error::unusable(format!("{shown} is no valid CSV: {e}"), "mend that line");
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).map_err(malformed)?;
+    let text = fs::read(path).map_err(|e| Error::io("read", path, e))?;
+    let mut reader = table::reader(&text);
     let names = reader.headers().map_err(malformed)?.clone();
     let header = Header::new(&names, &shown);
     let place = |names: &[&str]| match names.iter().find_map(|name| header.find(name)) {

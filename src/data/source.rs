@@ -288,8 +288,10 @@ pub struct Dataset {
     pub inputs: Vec<String>,
     /// In byte order of the names.
     pub records: Vec<Record>,
-    /// Files found in the folders that are no images; always 0 for a CSV.
+    /// Files found in the folders that are no images, or masks of none; always 0 for a CSV.
     pub ignored: usize,
+    /// The classes that [`Dataset::drop_small_classes`] took out, and their images.
+    pub dropped: Vec<(String, usize)>,
 }
 
 /// A record as a folder or a table lists it, before classes have numbers.
@@ -413,7 +415,52 @@ impl Dataset {
             fingerprint: None,
         };
         let records = listed.into_iter().map(record).collect();
-        Ok(Dataset { origin, task, classes, inputs: columns.inputs.clone(), records, ignored })
+        Ok(Dataset { origin, task, classes, inputs: columns.inputs.clone(), records, ignored, dropped: vec![] })
+    }
+
+    /// Takes out the classes with fewer than `fewest` images over all splits, as RadiologyNET does with 20, and notes them in
+    /// [`Dataset::dropped`]. Truths other than classes stay as they are.
+    ///
+    /// # Errors
+    /// Too few classes left for the task.
+    pub fn drop_small_classes(&mut self, fewest: usize) -> Result<()> {
+        if !self.task.counts_classes() {
+            return Ok(());
+        }
+        let counts = self.class_counts(None);
+        let (kept, dropped): (Vec<usize>, Vec<usize>) = (0..counts.len()).partition(|&class| counts[class] >= fewest);
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        let named = |class: &usize| self.classes[*class].clone();
+        let classes: Vec<String> = kept.iter().map(named).collect();
+        self.dropped = dropped.iter().map(|class| (named(class), counts[*class])).collect();
+        if classes.len() < if self.task.has_classes() { 2 } else { 1 } {
+            let problem = format!("{} of {} classes of {} have {fewest} images", kept.len(), counts.len(), self.origin);
+            return Err(Error::unusable(problem, "a lower --min-images"));
+        }
+        self.records.retain_mut(|record| match &mut record.truth {
+            Truth::Class(class) => match kept.iter().position(|kept| kept == &(*class as usize)) {
+                Some(place) => {
+                    *class = place as u32;
+                    true
+                }
+                None => false,
+            },
+            _ => true,
+        });
+        self.classes = classes;
+        Ok(())
+    }
+
+    /// The classes taken out for want of images, in a sentence, if there are any.
+    pub fn dropped_classes(&self) -> Option<String> {
+        let images: usize = self.dropped.iter().map(|(_, n)| n).sum();
+        let named: Vec<String> = self.dropped.iter().map(|(class, n)| format!("{class} ({n})")).collect();
+        let count = named.len();
+        (count > 0).then(|| {
+            format!("{count} classes with too few images were left out, {images} in all: {}", named.join(", "))
+        })
     }
 
     /// The records of one split, in order.

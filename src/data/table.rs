@@ -24,6 +24,9 @@ pub struct Columns {
     pub group: String,
     /// The split. A table need not have the default.
     pub split: String,
+    /// The number of the frame in a file of several: `None` for `frame` or `slice`, where there is one; empty for no column.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frame: Option<String>,
     /// Numbers that the network is given beside the image.
     pub inputs: Vec<String>,
     /// Paths of the masks, a structure each: `COLUMN,…` with a column a rater, or `NAME=COLUMN,…`.
@@ -38,13 +41,14 @@ pub struct Columns {
 }
 
 impl Default for Columns {
-    /// `path,label[,group][,split]`; a column `frame` or `slice` is used where there is one.
+    /// `path,label[,group][,split][,frame]`.
     fn default() -> Self {
         Columns {
             path: "path".into(),
             target: vec!["label".into()],
             group: "group".into(),
             split: "split".into(),
+            frame: None,
             inputs: vec![],
             masks: vec![],
             agree: 1,
@@ -126,8 +130,8 @@ impl<'a> Header<'a> {
             let found = self.names.iter().collect::<Vec<_>>().join(", ");
             Error::unusable(
                 format!("{} has no column {name:?}; its first line reads: {found}", self.table),
-                "start it with the line path,label (and, if you like, group and split), separated by commas, or name its \
-                 columns: --path, --target, --masks, --group, --split-column, --inputs",
+                "start it with the line path,label (and, if you like, group and split), or name its columns: \
+                 --path, --target, --masks, --group, --split-column, --frame, --inputs",
             )
         })
     }
@@ -209,9 +213,23 @@ impl Places {
             inputs: all(&columns.inputs)?,
             group: optional(&columns.group, "group")?,
             split: optional(&columns.split, "split")?,
-            frame: header.find("frame").or(header.find("slice")),
+            frame: match columns.frame.as_deref() {
+                None => header.find("frame").or(header.find("slice")),
+                Some("") => None,
+                Some(name) => Some(header.need(name)?),
+            },
         })
     }
+}
+
+/// A reader of a table whose cells are separated by the most frequent of commas, semicolons and tabs in its first line:
+/// spreadsheets write semicolons where numbers have a decimal comma.
+pub(super) fn reader(text: &[u8]) -> csv::Reader<&[u8]> {
+    let header = text.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let count = |mark: &u8| header.iter().filter(|&byte| byte == mark).count();
+    // Of equals the last: the comma.
+    let delimiter = [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',');
+    csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).from_reader(text)
 }
 
 /// Parses `text`; `find` gives the source of a path, if there is one. `table` is how errors call the file.
@@ -225,7 +243,7 @@ fn list(
     if task == Task::Segmentation && columns.masks.is_empty() {
         return Err(Error::unusable(format!("nothing says which columns of {table} are masks"), "--masks COLUMN,..."));
     }
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
+    let mut reader = reader(text.as_bytes());
     let malformed = |e: csv::Error| Error::unusable(format!("{table} is no valid CSV: {e}"), "mend that line");
     let names = reader.headers().map_err(malformed)?.clone();
     let header = Header::new(&names, table);
@@ -344,7 +362,8 @@ fn read_row(
         None => name.to_string(),
         Some(frame) if frame.parse::<usize>().is_ok() => format!("{name}#{frame}"),
         Some(frame) => {
-            return Err((format!("{frame:?} is no number of a frame"), "0 for the first, or leave it empty"));
+            let problem = format!("{frame:?} is no number of a frame");
+            return Err((problem, "0 for the first, or empty; --frame '' if the column says something else"));
         }
     };
     Ok(Listed {

@@ -148,7 +148,8 @@ struct Augment {
 }
 
 impl Augment {
-    /// Stored value `i` of an image.
+    /// Stored value `i` of an image. Inlined, as what calls it, into the kernel: that alone is compiled for the processor.
+    #[inline(always)]
     fn stored(&self, image: &[u8], i: usize) -> f64 {
         match self.bytes {
             1 => f64::from(image[i]),
@@ -161,20 +162,24 @@ impl Augment {
         f64::from(if self.bytes == 1 { u16::from(u8::MAX) } else { u16::MAX })
     }
 
+    /// Stored value in row i and column j, where there may be none.
+    #[inline(always)]
+    fn pixel(&self, image: &[u8], channel: usize, mut i: i32, mut j: i32) -> f64 {
+        if self.edge == Edge::Repeat as i32 {
+            (i, j) = (i.clamp(0, self.h - 1), j.clamp(0, self.w - 1));
+        }
+        let there = (0..self.h).contains(&i) && (0..self.w).contains(&j);
+        if there { self.stored(image, (i * self.w + j) as usize * self.k as usize + channel) } else { 0.0 }
+    }
+
     /// Intensity of an image at (x, y), by bilinear interpolation.
+    #[inline(always)]
     fn sample(&self, image: &[u8], channel: usize, [x, y]: [f64; 2]) -> f64 {
         // Further out nothing changes, and what is no number becomes the outside.
         let inside = |at: f64, size: i32| if at > -1.0 { at.min(f64::from(size)) } else { -1.0 };
         let (x, y) = (inside(x, self.w), inside(y, self.h));
         let (left, top) = (x.floor() as i32, y.floor() as i32);
-        let pixel = |dx: i32, dy: i32| {
-            let (mut i, mut j) = (top + dy, left + dx);
-            if self.edge == Edge::Repeat as i32 {
-                (i, j) = (i.clamp(0, self.h - 1), j.clamp(0, self.w - 1));
-            }
-            let there = (0..self.h).contains(&i) && (0..self.w).contains(&j);
-            if there { self.stored(image, (i * self.w + j) as usize * self.k as usize + channel) } else { 0.0 }
-        };
+        let pixel = |dx, dy| self.pixel(image, channel, top + dy, left + dx);
         let (right, down) = (x - f64::from(left), y - f64::from(top));
         if right == 0.0 && down == 0.0 {
             return pixel(0, 0) / self.white();
@@ -184,6 +189,7 @@ impl Augment {
     }
 
     /// Adds `share` of the intensities of a pixel of the output to `into`, before mixing.
+    #[inline(always)]
     fn add(&self, image: &[u8], change: &Change, (row, col): (usize, usize), share: f64, into: &mut [f64]) {
         let (h, w, k, oh, ow) = (self.h as usize, self.w as usize, self.k as usize, self.oh as usize, self.ow as usize);
         let cut = change.cutout.holds(row, col);
@@ -216,7 +222,7 @@ kernel!(AUGMENT = "augment", |p: Augment, [images: u8, changes: u32] -> [y]| {
     let [n, h, w, k, oh, ow, c, bytes] = [p.n, p.h, p.w, p.k, p.oh, p.ow, p.c, p.bytes].map(|x| x as usize);
     let area = h * w * k * bytes;
     let changes: &[Change] = bytemuck::cast_slice(changes);
-    parallel::pieces(y, ow * c, |line, y| {
+    parallel::pieces(y, ow * c, #[inline(always)] |line, y| {
         let (image, row) = (line / oh, line % oh);
         let change = &changes[image];
         let partner = (change.partner as usize).min(n - 1);
@@ -275,7 +281,7 @@ struct Masks {
 kernel!(AUGMENT_MASKS = "augment_masks", |p: Masks, [masks: u8, changes: u32] -> [y]| {
     let [h, w, k] = [p.h, p.w, p.k].map(|x| x as usize);
     let changes: &[Change] = bytemuck::cast_slice(changes);
-    parallel::pieces(y, w * k, |line, y| {
+    parallel::pieces(y, w * k, #[inline(always)] |line, y| {
         let (image, row) = (line / h, line % h);
         let mask = &masks[image * h * w * k..][..h * w * k];
         for (col, y) in y.chunks_exact_mut(k).enumerate() {

@@ -168,6 +168,9 @@ pub struct Config {
     pub skip_bad: bool,
     /// Take images out of training whose picture is also in validation or test.
     pub drop_copies: bool,
+    /// Classes with fewer images, over all splits, are left out; RadiologyNET has 20.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub min_images: usize,
     /// Share of the training images that is used; see [`crate::data::split::keep_fraction`].
     pub train_fraction: f64,
     /// Which columns of a table say what.
@@ -182,6 +185,10 @@ pub struct Config {
     pub augment: Augment,
     /// Factors on the learning rate.
     pub lr_factors: Vec<LrFactor>,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Default for Config {
@@ -222,6 +229,7 @@ impl Default for Config {
             freeze: vec![],
             skip_bad: false,
             drop_copies: false,
+            min_images: 0,
             train_fraction: 1.0,
             columns: Columns::default(),
             split: Fractions::default(),
@@ -367,6 +375,9 @@ impl Config {
         }
         if weighted && !matches!(resolved.task, Task::MultiClass | Task::Binary | Task::MultiLabel) {
             return refuse(format!("class_weights do not go with the task {}", resolved.task), "--class-weights none");
+        }
+        if self.min_images > 0 && !resolved.task.counts_classes() {
+            return refuse(format!("min_images does not go with the task {}", resolved.task), "--min-images 0");
         }
         if self.sampling == Sampling::Balanced && !resolved.task.counts_classes() {
             return refuse(

@@ -36,19 +36,21 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Lists the data of `config`, and reads no image yet.
+    /// Lists the data of `config` but for classes with too few images, and reads no image yet.
     ///
     /// # Errors
     /// Data that cannot be listed, or do not have what the task needs.
     pub fn list(config: &Config) -> Result<Dataset> {
-        Ok(match &config.data {
+        let mut dataset = match &config.data {
             Some(path) => open(config, path)?,
             None if !config.task.counts_classes() || config.task == Task::Binary => {
                 let problem = format!("the sample inside the program has no data for the task {}", config.task);
                 return Err(Error::unusable(problem, "--data"));
             }
             None => sample::dataset_for(config.task, &config.columns)?,
-        })
+        };
+        dataset.drop_small_classes(config.min_images)?;
+        Ok(dataset)
     }
 
     /// Lists and reads the data of `config`.
@@ -63,8 +65,8 @@ impl Verified {
 
     /// All that what is read depends on.
     pub fn key(config: &Config) -> String {
-        let Config { data, layout, task, columns, intensity, skip_bad, .. } = config;
-        format!("{data:?} {layout:?} {task} {columns:?} {intensity} {skip_bad}")
+        let Config { data, layout, task, columns, min_images, intensity, skip_bad, .. } = config;
+        format!("{data:?} {layout:?} {task} {columns:?} {min_images} {intensity} {skip_bad}")
     }
 }
 
@@ -170,8 +172,12 @@ impl Prepared {
         if !self.skipped.is_empty() {
             self.warnings.push(format!("images that cannot be read and were left out: {}", self.skipped.len()));
         }
+        self.warnings.extend(self.dataset.dropped_classes());
         if self.dataset.ignored > 0 {
-            self.warnings.push(format!("files that are no images and were ignored: {}", self.dataset.ignored));
+            self.warnings.push(format!(
+                "files that are no images, or masks of none, and were ignored: {}",
+                self.dataset.ignored
+            ));
         }
         self.warnings.extend(split::warnings(&self.dataset));
         self

@@ -1,6 +1,6 @@
 //! Listing folders and tables, and what is said about those that cannot be used.
 
-use crate::{brain_mri, fixtures, png_bytes, small_folder, write};
+use crate::{brain_mri, fixtures, listed, png_bytes, small_folder, write};
 use roentgen::{
     data::{Columns, Dataset, Intensity, Split, decode},
     task::Task,
@@ -70,6 +70,12 @@ fn a_table_gives_labels_groups_and_splits() {
     ];
     assert_eq!(got, want);
     assert_eq!(dataset.records[0].decode(Intensity::Auto).unwrap().width, 8);
+    for mark in [";", "\t"] {
+        let folder = table(&rows.replace(',', mark));
+        let same = Dataset::open(&folder.path().join("list.csv")).unwrap();
+        assert_eq!((same.classes, same.records.len()), (dataset.classes.clone(), 4));
+        assert!(same.records.iter().zip(&dataset.records).all(|(a, b)| (&a.name, &a.truth) == (&b.name, &b.truth)));
+    }
 }
 
 #[test]
@@ -109,7 +115,6 @@ fn unusable_folders_are_refused_by_name() {
 #[test]
 fn unusable_tables_are_refused_by_line() {
     refuses_table("file,label\ncat/0.png,a\n", &["list.csv has no column \"path\"", "file, label", "path,label"]);
-    refuses_table("path;label\ncat/0.png;a\n", &["no column \"path\"", "commas"]);
     refuses_table("", &["no column \"path\""]);
     refuses_table("path,label\n", &["lists no images"]);
     refuses_table("path,label\ncat/0.png,a\n\ncat/9.png,b\n", &["line 4: there is no file \"cat/9.png\"", "relative"]);
@@ -197,4 +202,39 @@ fn every_image_of_a_real_dataset_decodes() {
 fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
     !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
+}
+
+#[test]
+fn small_classes_are_left_out() {
+    let label = |i| [0, 1, 1, 2, 2, 2][i];
+    let dataset = || listed((0..6).map(|i| (label(i), None)));
+    let mut kept = dataset();
+    kept.drop_small_classes(2).unwrap();
+    assert_eq!(kept.classes, ["class 1", "class 2"]);
+    let records: Vec<_> = kept.records.iter().map(|r| (r.name.as_str(), r.label())).collect();
+    assert_eq!(records, [("00001", 0), ("00002", 0), ("00003", 1), ("00004", 1), ("00005", 1)]);
+    let told = kept.dropped_classes().unwrap();
+    assert_eq!(told, "1 classes with too few images were left out, 1 in all: class 0 (1)");
+
+    let mut all = dataset();
+    all.drop_small_classes(1).unwrap();
+    assert_eq!((&all, all.dropped_classes()), (&dataset(), None));
+    let error = dataset().drop_small_classes(3).expect_err("one class is left").to_string();
+    assert!(error.contains("1 of 3 classes of test have 3 images"), "{error}");
+}
+
+#[test]
+fn a_column_of_frames_can_be_named() {
+    let folder = table("path,label,slice,frame,n\ncat/0.png,a,s-1.png,,0\ndog/1.png,b,s-2.png,,0\n");
+    let open = |frame: Option<&str>| {
+        let columns = Columns { frame: frame.map(str::to_string), ..Columns::default() };
+        let dataset = Dataset::open_for(Task::MultiClass, &folder.path().join("list.csv"), &columns);
+        dataset.map(|dataset| dataset.records[0].name.clone()).map_err(|e| e.to_string())
+    };
+    assert_eq!(open(None).unwrap(), "cat/0.png");
+    assert_eq!(open(Some("")).unwrap(), "cat/0.png");
+    assert_eq!(open(Some("n")).unwrap(), "cat/0.png#0");
+    let error = open(Some("slice")).expect_err("no number");
+    assert!(error.contains("line 2: \"s-1.png\" is no number of a frame") && error.contains("--frame ''"), "{error}");
+    assert!(open(Some("z")).expect_err("no such column").contains("no column \"z\""));
 }

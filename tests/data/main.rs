@@ -1,5 +1,7 @@
 //! The path from files to batches.
 
+#[path = "../common/clock.rs"]
+mod clock;
 mod datasets;
 mod formats;
 mod hostile;

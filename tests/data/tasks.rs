@@ -134,6 +134,9 @@ fn folders_of_images_and_masks_are_pairs() {
     write(folder.path().join("test/masks/0.png"), png_bytes(77));
     dataset.verify(Intensity::Auto, false).unwrap();
     assert_ne!(dataset.records[0].fingerprint.unwrap().file, before);
+    assert_eq!(dataset.ignored, 0);
+    fs::remove_file(folder.path().join("test/images/1.png")).unwrap();
+    assert_eq!(open().unwrap().ignored, 1, "the mask of no image");
     fs::remove_file(folder.path().join("test/masks/0.png")).unwrap();
     assert!(open().unwrap_err().to_string().contains("test/images/0.png has no mask"));
 }

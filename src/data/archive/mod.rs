@@ -71,7 +71,8 @@ pub enum Event<'a> {
 /// there; so much as a file is finished or will be done again, whenever the process ends. `stop` ends it in good order.
 ///
 /// # Errors
-/// A folder that cannot be listed, a store that cannot be written to or was begun with another recipe or key.
+/// A folder that cannot be listed, a store that cannot be written to, was begun with another recipe or key or is one of the
+/// folders itself.
 pub fn convert(
     from: &[PathBuf],
     store: &Path,
@@ -82,6 +83,10 @@ pub fn convert(
 ) -> Result<Totals> {
     let absolute = |path: &PathBuf| path.canonicalize().map_err(|e| Error::io("open", path, e));
     let roots = from.iter().map(absolute).collect::<Result<Vec<_>>>()?;
+    if store.canonicalize().is_ok_and(|store| roots.contains(&store)) {
+        let problem = format!("the store {} would be in the archive's own folder", store.display());
+        return Err(Error::unusable(problem, "another --out"));
+    }
     let recipe = Recipe {
         version: VERSION,
         size: options.size,

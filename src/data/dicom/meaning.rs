@@ -140,9 +140,21 @@ fn unfold(mut segments: &[u16]) -> Parsed<Vec<u16>> {
 
 /// The colors of palette indices, and their bits.
 pub fn resolve(samples: &Samples, palette: &[Table; 3]) -> (Samples, u32) {
-    let colors = samples.to_f64().into_iter().flat_map(|index| palette.each_ref().map(|table| table.at(index)));
+    let color = |index: f64| palette.each_ref().map(|table| table.at(index));
     match palette[0].bits {
-        ..=8 => (Samples::U8(colors.map(|v| v as u8).collect()), 8),
-        _ => (Samples::U16(colors.map(|v| v as u16).collect()), 16),
+        ..=8 => (Samples::U8(colors(samples, |index| color(index).map(|v| v as u8))), 8),
+        _ => (Samples::U16(colors(samples, |index| color(index).map(|v| v as u16))), 16),
     }
+}
+
+/// `color` of every index; of bytes it is computed once for each.
+fn colors<T: Copy>(samples: &Samples, color: impl Fn(f64) -> [T; 3]) -> Vec<T> {
+    let all: Vec<[T; 3]> = match samples {
+        Samples::U8(indices) => {
+            let table: Vec<[T; 3]> = (0..=u8::MAX).map(|index| color(index.into())).collect();
+            indices.iter().map(|&index| table[usize::from(index)]).collect()
+        }
+        _ => samples.to_f64().into_iter().map(color).collect(),
+    };
+    all.into_flattened()
 }
