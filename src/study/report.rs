@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Results {
-    /// All that the report shows; `comparisons` are those of [`Results::comparisons`].
+    /// All that the report shows but pictures; `comparisons` are those of [`Results::comparisons`].
     ///
     /// # Errors
     /// Outcomes of pretrainings that cannot be read.
@@ -33,6 +33,8 @@ impl Results {
             ),
             failed: self.failed().map(|outcome| (outcome.place(), reason(outcome))).collect(),
             missing: self.missing().map(|run| study.describe(run)).collect(),
+            explained: vec![],
+            unexplained: None,
             pretrainings: pretrainings(study)?,
             configuration: self.cells.first().and_then(|cell| cell.runs.first()).map_or(String::new(), |(run, _)| {
                 let recipe = toml::to_string(&run.config).expect("a recipe is plain data");

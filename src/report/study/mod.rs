@@ -1,6 +1,7 @@
 //! The report of a comparison study: one self-contained HTML page, with no script and nothing to load.
 
 mod charts;
+mod explained;
 mod guidelines;
 mod page;
 mod tables;
@@ -9,6 +10,7 @@ pub use guidelines::{Guideline, guidelines};
 pub use page::render;
 
 use crate::{
+    report::{Picture, WorstCase},
     statistics::{Interval, Mean, Scale, area_under},
     study::share,
 };
@@ -33,12 +35,29 @@ pub struct StudyReport {
     pub failed: Vec<(String, String)>,
     /// Runs that have not been done.
     pub missing: Vec<String>,
+    /// What arms see in the same images.
+    pub explained: Vec<Explained>,
+    /// Why that cannot be shown.
+    pub unexplained: Option<String>,
     /// Wall time of pretrainings as (name, seconds).
     pub pretrainings: Vec<(String, f64)>,
     /// The study's file.
     pub configuration: String,
     /// Program, machine and device as (name, value).
     pub environment: Vec<(String, String)>,
+}
+
+/// Test images of a task with a backbone, as the arms see them.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// The task, backbone, share of the training images and seed.
+    pub setting: String,
+    /// The class of each image, whose evidence is shown.
+    pub classes: Vec<String>,
+    /// The images as they are.
+    pub pictures: Vec<Picture>,
+    /// For each arm the images under its Grad-CAMs.
+    pub arms: Vec<Vec<WorstCase>>,
 }
 
 /// A task with a backbone.
