@@ -64,15 +64,27 @@ fn side_by_side(study: &Study, runs: &[(&Run, &Outcome)], device: &Arc<dyn Devic
         let checkpoint = Checkpoint::open(&study.run_folder(run))?;
         let model = checkpoint.model(device)?;
         let mut seen = vec![];
-        explain::explain(&model, &checkpoint.state, cases.clone(), |_, i| classes[i], |_, case| {
-            seen.push(case);
-            Ok(())
-        })?;
+        explain::explain(
+            &model,
+            &checkpoint.state,
+            cases.clone(),
+            |_, i| classes[i],
+            |_, case| {
+                seen.push(case);
+                Ok(())
+            },
+        )?;
         Ok(seen)
     };
     let pictures = cases.records.iter().map(|record| explain::picture(record, &config));
     Ok(Explained {
-        setting: format!("{}, {}, {} of the images, seed {}", outcome.task, outcome.model, share(outcome.fraction), first.seed),
+        setting: format!(
+            "{}, {}, {} of the images, seed {}",
+            outcome.task,
+            outcome.model,
+            share(outcome.fraction),
+            first.seed
+        ),
         classes: classes.iter().map(|&class| dataset.classes[class].clone()).collect(),
         pictures: pictures.collect::<Result<_>>()?,
         arms: runs.iter().map(of_arm).collect::<Result<_>>()?,
