@@ -151,6 +151,34 @@ fn killed_or_in_parts_or_beside_another_the_tables_are_the_same() {
 }
 
 #[test]
+fn a_killed_run_goes_on_from_its_checkpoint() {
+    let (dir, file) = study(|text| {
+        text.replace("fractions = [0.5, 1.0]", "")
+            .replace("seeds = [1, 2]", "seeds = [1]")
+            .replace("epochs = 2", "epochs = 40")
+            .replace("[arms.pretrained]\npretrained = \"stripes\"\n", "")
+    });
+    let out = dir.path().join("out");
+    let study = Study::read(&file, Some(&out)).unwrap();
+    let run = study.cells().flat_map(|cell| study.grid(cell)).next().unwrap();
+    let log = || fs::read_to_string(study.run_folder(&run).join("metrics.jsonl")).unwrap_or_default();
+    let mut child = sweep(&file, &out, &[]).stderr(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while log().lines().count() < 2 {
+        assert!(start.elapsed() < Duration::from_secs(120), "no epoch ends");
+        sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(outcomes(&out), 0, "the kill came too late: the test shows nothing");
+    let before = log();
+    succeed(&mut sweep(&file, &out, &[]));
+    // The first line has the time that its epoch took, which is another each time.
+    let after = log();
+    assert_eq!((after.lines().next(), after.lines().count()), (before.lines().next(), 40));
+}
+
+#[test]
 fn arms_of_one_modality_each_are_trained_as_long_and_set_against_all() {
     let (dir, file) = study(|text| {
         let pretrain = |name: &str, rows: &str| {
@@ -334,7 +362,9 @@ fn the_learning_rate_is_chosen_on_validation_and_failures_are_shown() {
 
     // Again, the failure included.
     let output = sweep(&file, &out, &["--retry"]).output().unwrap();
-    assert!(stderr(&output).contains("failed: ") && output.status.code() == Some(1), "{}", stderr(&output));
+    let said = stderr(&output);
+    let done_again = said.lines().any(|line| line.contains(" of 4  direction") && line.contains("lr 1e30  seed 1  failed: "));
+    assert!(done_again && output.status.code() == Some(1), "{said}");
     assert_eq!(self::table(&out), table);
 }
 
