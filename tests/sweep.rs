@@ -363,7 +363,8 @@ fn the_learning_rate_is_chosen_on_validation_and_failures_are_shown() {
     // Again, the failure included.
     let output = sweep(&file, &out, &["--retry"]).output().unwrap();
     let said = stderr(&output);
-    let done_again = said.lines().any(|line| line.contains(" of 4  direction") && line.contains("lr 1e30  seed 1  failed: "));
+    let done_again =
+        said.lines().any(|line| line.contains(" of 4  direction") && line.contains("lr 1e30  seed 1  failed: "));
     assert!(done_again && output.status.code() == Some(1), "{said}");
     assert_eq!(self::table(&out), table);
 }
