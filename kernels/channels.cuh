@@ -58,29 +58,41 @@ template <class T, int N> struct RowBatch {
     Pack<T, N> row[ROW_BATCH];
 };
 
-// Calls body(at, x...) for each of the thread's rows in a block of `rows`: `at` is the offset of its channels there, which
-// begins with `start` and moves by c a row, and each x the values of one input at it.
+// The thread's channels in an image: where they are in the first row of the block, and from row to row.
+template <class T> struct Column {
+    T* first;
+    int pitch;
+    __device__ __forceinline__ T* at(int row) const { return first + (long long)row * pitch; }
+};
+
+// Calls body(row, x...) for each of the thread's rows in a block of `rows`, with each x the values of one column there.
 template <int N, class T, class Body, class... In>
-__device__ __forceinline__ void for_rows(const Lane<N>& lane, int rows, long long start, int c, Body body, const T* first,
-                                         const In*... others) {
+__device__ __forceinline__ void for_columns(const Lane<N>& lane, int rows, Body body, Column<const T> first,
+                                            Column<const In>... others) {
     for (int row = lane.row; row < rows; row += ROW_BATCH * lane.step) {
-        auto at = [&](int i) { return start + (long long)(row + i * lane.step) * c; };
-        auto fetch = [&](const T* x) {
+        auto fetch = [&](Column<const T> x) {
             RowBatch<T, N> batch;
 #pragma unroll
             for (int i = 0; i < ROW_BATCH; i++) {
-                if (row + i * lane.step < rows) batch.row[i] = load<N>(x + at(i));
+                if (row + i * lane.step < rows) batch.row[i] = load<N>(x.at(row + i * lane.step));
             }
             return batch;
         };
         auto use = [&](auto... batch) {
 #pragma unroll
             for (int i = 0; i < ROW_BATCH; i++) {
-                if (row + i * lane.step < rows) body(at(i), widen(batch.row[i])...);
+                if (row + i * lane.step < rows) body(row + i * lane.step, widen(batch.row[i])...);
             }
         };
         use(fetch(first), fetch(others)...);
     }
+}
+
+// The same for dense images of c channels: calls body(at, x...) with the offset of the channels, which begins with `start`.
+template <int N, class Body, class... In>
+__device__ __forceinline__ void for_rows(const Lane<N>& lane, int rows, long long start, int c, Body body, const In*... x) {
+    auto at_row = [&](int row, auto... v) { body(start + (long long)row * c, v...); };
+    for_columns(lane, rows, at_row, Column<const In>{x + start, c}...);
 }
 
 // Room for K packs of each thread in shared memory.

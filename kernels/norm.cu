@@ -1,4 +1,4 @@
-// Batch normalisation (Ioffe and Szegedy 2015) of m pixels of c channels, y [m, c], fused with the activation and the residual
+// Batch normalisation (Ioffe and Szegedy 2015) of m pixels of c channels, y [m, c] or the first c of y [m, width], fused with the activation and the residual
 // addition that follow it. Per channel, with r = 1/√(σ² + ε):
 //   forward   u = (y − μ)·γ·r + β, z = act(u) or relu(u + residual)
 //   backward  gβ = Σ gu, gγ = Σ gu·ŷ with ŷ = (y − μ)·r, gy = γ·r·(gu − gβ/m − ŷ·gγ/m)
@@ -11,20 +11,22 @@
 struct Norm {
     long long m;
     double eps, momentum;
-    int c, act, batch, moment_rows;
+    int c, act, batch, moment_rows, width, add;
 };
 
 // Pixels of one block and of one partial sum; `BLOCK` in src/ops/norm.rs must agree.
 constexpr int BLOCK = 256;
 
-// The pixels of a block: how many, and the offset of the thread's channels in the first.
+// The pixels of a block: which is the first and how many there are, and where a thread's channels lie in their images.
 struct Rows {
     int count;
-    long long start;
-    __device__ __forceinline__ Rows(const Norm& p, int rows, int channel) {
-        long long first = (long long)blockIdx.x * rows;
+    long long first;
+    __device__ __forceinline__ Rows(const Norm& p, int rows) {
+        first = (long long)blockIdx.x * rows;
         count = int(min((long long)rows, p.m - first));
-        start = first * p.c + channel;
+    }
+    template <class T> __device__ __forceinline__ Column<T> column(T* image, int channel, int pitch) const {
+        return {image + first * pitch + channel, pitch};
     }
 };
 
@@ -32,8 +34,8 @@ struct Rows {
 template <class T> __device__ __forceinline__ void channel_moments(const Norm& p, const T* y, Wide<T>* moments) {
     __shared__ MomentSlots<T> slots;
     with_lane<T>(p.c, [&](auto lane) {
-        Rows rows(p, p.moment_rows, 0);
-        block_moments(lane, y + rows.start, rows.count, p.c, moments + (long long)blockIdx.x * 2 * p.c, slots);
+        Rows rows(p, p.moment_rows);
+        block_moments(lane, y + rows.first * p.c, rows.count, p.c, moments + (long long)blockIdx.x * 2 * p.c, slots);
     });
 }
 #define CHANNEL_MOMENTS(T, dtype)                                                                                      \
@@ -64,7 +66,7 @@ __device__ __forceinline__ double range_sum(double x, double* slots) {
     return sum;
 }
 
-// stats [2, c] = μ and r of the whole, from the moments of its parts, and the running statistics moved by them.
+// stats [2, c] = μ and r of the whole, from the moments [⌈m/moment_rows⌉, 2, width] of its parts, and the running statistics moved by them.
 // Many parts at once in the formula of Chan, Golub and LeVeque 1983: with d_i = mean_i − mean_0 and part sizes n_i,
 //   μ = mean_0 + Σ n_i d_i / m,  M2 = Σ (M2_i + n_i d_i²) − (Σ n_i d_i)² / m,
 // in f64, where what the last term takes away costs nothing.
@@ -80,10 +82,10 @@ __device__ __forceinline__ void bn_batch_stats(const Norm& p, const W* moments, 
         shift = moments[i];
 #pragma unroll 4
         for (long long part = own.range; part < parts; part += COMBINE_RANGES) {
-            const W* moment = moments + part * 2 * p.c;
+            const W* moment = moments + part * 2 * p.width;
             double count = double(min((long long)p.moment_rows, p.m - part * p.moment_rows)), d = moment[i] - shift;
             sum += count * d;
-            m2 += moment[p.c + i] + count * d * d;
+            m2 += moment[p.width + i] + count * d * d;
         }
     }
     sum = range_sum(sum, slots);
@@ -136,13 +138,14 @@ __device__ __forceinline__ void bn_act_fwd(const Norm& p, const T* y, const Wide
         constexpr int N = decltype(lane)::N;
         if (!lane.active) return;
         Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
-        Rows rows(p, BLOCK, lane.channel);
+        Rows rows(p, BLOCK);
+        auto to = rows.column(z, lane.channel, p.c);
         with_activation(p.act, [&](auto act) {
-            auto apply = [&](long long at, auto v) {
+            auto apply = [&](int row, auto v) {
                 for (int i = 0; i < N; i++) v.v[i] = act.f(affine.u(i, v.v[i]));
-                write<N>(z + at, v);
+                write<N>(to.at(row), v);
             };
-            for_rows(lane, rows.count, rows.start, p.c, apply, y);
+            for_columns(lane, rows.count, apply, rows.column(y, lane.channel, p.width));
         });
     });
 }
@@ -162,12 +165,13 @@ __device__ __forceinline__ void bn_add_relu_fwd(const Norm& p, const T* y, const
         constexpr int N = decltype(lane)::N;
         if (!lane.active) return;
         Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
-        Rows rows(p, BLOCK, lane.channel);
-        auto apply = [&](long long at, auto v, auto added) {
+        Rows rows(p, BLOCK);
+        auto to = rows.column(z, lane.channel, p.c);
+        auto apply = [&](int row, auto v, auto added) {
             for (int i = 0; i < N; i++) v.v[i] = Relu::f(affine.u(i, v.v[i]) + added.v[i]);
-            write<N>(z + at, v);
+            write<N>(to.at(row), v);
         };
-        for_rows(lane, rows.count, rows.start, p.c, apply, y, residual);
+        for_columns(lane, rows.count, apply, rows.column(y, lane.channel, p.c), rows.column(residual, lane.channel, p.c));
     });
 }
 #define BN_ADD_RELU_FWD(T, dtype)                                                                                      \
@@ -199,16 +203,16 @@ __device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, con
         Pack<Wide<T>, N> sums[2] = {};
         if (lane.active) {
             Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
-            Rows rows(p, BLOCK, lane.channel);
+            Rows rows(p, BLOCK);
             with_activation(p.act, [&](auto act) {
-                auto add = [&](long long, auto v, auto g) {
+                auto add = [&](int, auto v, auto g) {
                     for (int i = 0; i < N; i++) {
                         Wide<T> gu = g.v[i] * act.df(affine.u(i, v.v[i]));
                         sums[0].v[i] += gu;
                         sums[1].v[i] += gu * (v.v[i] - affine.mean.v[i]);
                     }
                 };
-                for_rows(lane, rows.count, rows.start, p.c, add, y, gz);
+                for_columns(lane, rows.count, add, rows.column(y, lane.channel, p.width), rows.column(gz, lane.channel, p.c));
             });
             for (int i = 0; i < N; i++) sums[1].v[i] *= affine.rstd.v[i];
         }
@@ -234,16 +238,17 @@ __device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y
         Pack<Wide<T>, N> sums[2] = {};
         if (lane.active) {
             auto mean = load<N>(stats + lane.channel), rstd = load<N>(stats + p.c + lane.channel);
-            Rows rows(p, BLOCK, lane.channel);
-            auto mask_and_add = [&](long long at, auto v, auto out, auto g) {
+            Rows rows(p, BLOCK);
+            auto column = [&](auto* image) { return rows.column(image, lane.channel, p.c); };
+            auto mask_and_add = [&](int row, auto v, auto out, auto g) {
                 for (int i = 0; i < N; i++) {
                     g.v[i] *= Relu::df(out.v[i]);
                     sums[0].v[i] += g.v[i];
                     sums[1].v[i] += g.v[i] * (v.v[i] - mean.v[i]);
                 }
-                write<N>(gu + at, g);
+                write<N>(column(gu).at(row), g);
             };
-            for_rows(lane, rows.count, rows.start, p.c, mask_and_add, y, z, gz);
+            for_columns(lane, rows.count, mask_and_add, column(y), column(z), column(gz));
             for (int i = 0; i < N; i++) sums[1].v[i] *= rstd.v[i];
         }
         write_partial<T>(p, lane, sums, slots, partials);
@@ -284,7 +289,7 @@ __device__ __forceinline__ void bn_bwd_combine(const Norm& p, const W* partials,
 FOR_WIDE(BN_BWD_COMBINE)
 
 // gy = scale·gu + (y − mean)·slope + offset with gu = gz·act'(u); slope and offset are the two means that the statistics of
-// the batch send back, and 0 with running statistics.
+// the batch send back, and 0 with running statistics. With `add` that is added to what gy holds.
 template <class T>
 __device__ __forceinline__ void bn_act_bwd_apply(const Norm& p, const T* y, const T* gz,
                                                  const Wide<T>* stats, const Wide<T>* weight, const Wide<T>* bias,
@@ -299,16 +304,18 @@ __device__ __forceinline__ void bn_act_bwd_apply(const Norm& p, const T* y, cons
             slope.v[i] *= -affine.scale.v[i] * affine.rstd.v[i] * through;
             offset.v[i] *= -affine.scale.v[i] * through;
         }
-        Rows rows(p, BLOCK, lane.channel);
+        Rows rows(p, BLOCK);
+        auto to = rows.column(gy, lane.channel, p.width);
         with_activation(p.act, [&](auto act) {
-            auto apply = [&](long long at, auto v, auto g) {
+            auto apply = [&](int row, auto v, auto g) {
+                auto sum = p.add ? read<N>(to.at(row)) : Pack<Wide<T>, N>{};
                 for (int i = 0; i < N; i++) {
                     Wide<T> gu = g.v[i] * act.df(affine.u(i, v.v[i]));
-                    g.v[i] = affine.scale.v[i] * gu + (v.v[i] - affine.mean.v[i]) * slope.v[i] + offset.v[i];
+                    sum.v[i] += affine.scale.v[i] * gu + (v.v[i] - affine.mean.v[i]) * slope.v[i] + offset.v[i];
                 }
-                write<N>(gy + at, g);
+                write<N>(to.at(row), sum);
             };
-            for_rows(lane, rows.count, rows.start, p.c, apply, y, gz);
+            for_columns(lane, rows.count, apply, rows.column(y, lane.channel, p.width), rows.column(gz, lane.channel, p.c));
         });
     });
 }

@@ -1,7 +1,8 @@
 //! The tape: what was computed, in order, and how to run it backwards.
 //!
-//! Operations append themselves, so append order is a topological order and backward is one reverse loop. That loop alone
-//! adds gradients, and what an operation saved is freed as the loop passes it.
+//! Operations append themselves, so append order is a topological order and backward is one reverse loop. That loop adds
+//! gradients, unless an operation can do so while it writes its own, and what an operation saved is freed as the loop
+//! passes it.
 
 use crate::{
     Error, Result,
@@ -16,11 +17,14 @@ use std::{
     sync::Arc,
 };
 
-/// Turns the gradient of an operation's result into those of its inputs, one each, `None` for inputs that want none.
-pub(crate) struct Back(Box<dyn FnOnce(Tensor) -> Vec<Option<Tensor>>>);
+/// Turns the gradient of an operation's result into those of its inputs, one each, `None` for inputs that want none. It
+/// also sees what other operations have left as the gradient of its first input, and may take that to add to it in place.
+pub(crate) struct Back(Box<BackFn>);
+
+type BackFn = dyn FnOnce(Tensor, &mut Option<Tensor>) -> Vec<Option<Tensor>>;
 
 impl Back {
-    pub(crate) fn new(f: impl FnOnce(Tensor) -> Vec<Option<Tensor>> + 'static) -> Back {
+    pub(crate) fn new(f: impl FnOnce(Tensor, &mut Option<Tensor>) -> Vec<Option<Tensor>> + 'static) -> Back {
         Back(Box::new(f))
     }
 }
@@ -174,7 +178,12 @@ impl Tape {
         for (id, node) in nodes.into_iter().enumerate().rev() {
             let Some(back) = node.back else { continue };
             let Some(gradient) = grads[id].take() else { continue };
-            let parts = back.0(gradient);
+            let first = node.inputs.first().copied().flatten();
+            let mut so_far = first.and_then(|input| grads[input].take());
+            let parts = back.0(gradient, &mut so_far);
+            if let Some(input) = first {
+                grads[input] = so_far;
+            }
             assert_eq!(parts.len(), node.inputs.len(), "{}: one gradient per input", node.op);
             for (input, part) in node.inputs.iter().zip(parts) {
                 let Some(input) = *input else { continue };

@@ -95,8 +95,24 @@ impl Tensor {
         inputs: &[&Tensor],
         back: impl FnOnce(Tensor) -> Vec<Option<Tensor>> + 'static,
     ) -> Tensor {
+        self.record_adding(op, inputs, |gradient, _| back(gradient))
+    }
+
+    /// The same for an operation that can add its gradient of the first input to what others have left there: it takes that
+    /// and gives back the sum, or leaves it.
+    pub(crate) fn record_adding(
+        self,
+        op: &'static str,
+        inputs: &[&Tensor],
+        back: impl FnOnce(Tensor, &mut Option<Tensor>) -> Vec<Option<Tensor>> + 'static,
+    ) -> Tensor {
         let node = self.tape.push(op, inputs, Back::new(back));
         Tensor { node, ..self }
+    }
+
+    /// Whether no other tensor shares the memory, so that it may be written again.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| Arc::strong_count(block) == 1)
     }
 
     /// Makes it a leaf: its gradient will be found in [`crate::tape::Grads`].

@@ -11,9 +11,8 @@ use crate::{
     },
     ops::{
         activation::Act::Relu,
-        norm::batch_norm,
+        dense_block::DenseBlock,
         pool::{avg_pool, max_pool},
-        slice::concat,
     },
     shape::Window,
     tensor::Tensor,
@@ -33,14 +32,14 @@ const STEM: usize = 64;
 struct DenseNet {
     stem: ConvBn,
     stages: Vec<Stage>,
-    last: BatchNorm,
     channels: Vec<usize>,
 }
 
-/// A dense block, and the transition that halves channels and resolution in front of it.
+/// A dense block, the normalisation behind it, and in all but the last the transition that halves channels and resolution.
 struct Stage {
-    transition: Option<(BatchNorm, Conv)>,
     layers: Vec<Layer>,
+    norm: BatchNorm,
+    transition: Option<Conv>,
 }
 
 /// Normalisation, 1×1 convolution, normalisation, 3×3 convolution.
@@ -58,22 +57,24 @@ pub fn densenet121(b: &mut Builder, inputs: Inputs) -> Box<dyn Encoder> {
         let mut channels = vec![c];
         let mut stages = vec![];
         for (stage, &layers) in LAYERS.iter().enumerate() {
-            let transition = (stage > 0).then(|| {
-                c /= 2;
-                b.scope(format!("transition{stage}"), |b| {
-                    let norm = BatchNorm::new(b, "norm", 2 * c, STYLE);
-                    (norm, Conv::new(b, "conv", (2 * c, c), Window::square(1, 1, 0), STYLE))
-                })
-            });
-            let layer = |i: usize| {
-                let name = format!("denseblock{}.denselayer{}", stage + 1, i + 1);
-                b.scope(name, |b| Layer::new(b, c + i * GROWTH))
-            };
-            stages.push(Stage { transition, layers: (0..layers).map(layer).collect() });
-            c += layers * GROWTH;
+            let n = stage + 1;
+            let layer =
+                |i: usize| b.scope(format!("denseblock{n}.denselayer{}", i + 1), |b| Layer::new(b, c + i * GROWTH));
+            let layers: Vec<_> = (0..layers).map(layer).collect();
+            c += layers.len() * GROWTH;
             channels.push(c);
+            let (norm, transition) = if n == LAYERS.len() {
+                (BatchNorm::new(b, "norm5", c, STYLE), None)
+            } else {
+                b.scope(format!("transition{n}"), |b| {
+                    let norm = BatchNorm::new(b, "norm", c, STYLE);
+                    (norm, Some(Conv::new(b, "conv", (c, c / 2), Window::square(1, 1, 0), STYLE)))
+                })
+            };
+            stages.push(Stage { layers, norm, transition });
+            c /= 2;
         }
-        DenseNet { stem, stages, last: BatchNorm::new(b, "norm5", c, STYLE), channels }
+        DenseNet { stem, stages, channels }
     });
     Box::new(net)
 }
@@ -93,10 +94,11 @@ impl Layer {
         }
     }
 
-    /// The channels that this layer adds to x.
-    fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
-        let y = batch_norm(x, &pass.batch_norm(&self.norm1), Relu);
-        self.conv2.forward(pass, &self.conv1.forward(pass, &y, Relu))
+    /// Adds its channels to the block.
+    fn forward(&self, pass: &Pass, block: &mut DenseBlock) {
+        let y = block.batch_norm(&pass.batch_norm(&self.norm1), Relu);
+        let y = self.conv1.forward(pass, &y, Relu);
+        self.conv2.append_to(block, pass, &y);
     }
 }
 
@@ -106,14 +108,17 @@ impl Encoder for DenseNet {
         let mut x = max_pool(&stem, Window::square(3, 2, 1));
         let mut maps = vec![stem];
         for stage in &self.stages {
-            if let Some((norm, conv)) = &stage.transition {
-                maps.push(x.clone());
-                x = conv.forward(pass, &batch_norm(&x, &pass.batch_norm(norm), Relu));
-                x = avg_pool(&x, Window::square(2, 2, 0), false);
+            let c = x.shape()[3] + stage.layers.len() * GROWTH;
+            let mut block = DenseBlock::new(&x, c, pass.training());
+            stage.layers.iter().for_each(|layer| layer.forward(pass, &mut block));
+            let y = block.batch_norm(&pass.batch_norm(&stage.norm), Relu);
+            if let Some(conv) = &stage.transition {
+                maps.push(block.output());
+                x = avg_pool(&conv.forward(pass, &y), Window::square(2, 2, 0), false);
+            } else {
+                maps.push(y);
             }
-            x = stage.layers.iter().fold(x, |x, layer| concat(&[&x, &layer.forward(pass, &x)]));
         }
-        maps.push(batch_norm(&x, &pass.batch_norm(&self.last), Relu));
         maps.into()
     }
 

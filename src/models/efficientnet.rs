@@ -1,18 +1,16 @@
 //! EfficientNet (Tan and Le 2019).
 
 use super::{
-    Encoder, Features, Inputs,
+    Encoder, Inputs,
     head::{Head, Pooled},
-    inverted_residual::{InvertedResidual, Shape, Squeeze, make_divisible},
+    inverted_residual::{Chain, Shape, Squeeze, make_divisible},
 };
 use crate::{
     nn::{
-        Builder, Init, Pass,
-        layers::{ConvBn, Linear, Style},
+        Builder, Init,
+        layers::{Linear, Style},
     },
     ops::activation::Act::{Sigmoid, Silu},
-    shape::Window,
-    tensor::Tensor,
 };
 
 const STYLE: Style = Style::DEFAULT;
@@ -43,11 +41,11 @@ struct Scaling {
 }
 
 pub fn b3(b: &mut Builder, inputs: Inputs) -> Box<dyn Encoder> {
-    Box::new(EfficientNet::new(b, inputs, Scaling { width: 1.2, depth: 1.4 }))
+    encoder(b, inputs, Scaling { width: 1.2, depth: 1.4 })
 }
 
 pub fn b4(b: &mut Builder, inputs: Inputs) -> Box<dyn Encoder> {
-    Box::new(EfficientNet::new(b, inputs, Scaling { width: 1.4, depth: 1.8 }))
+    encoder(b, inputs, Scaling { width: 1.4, depth: 1.8 })
 }
 
 pub fn b3_head(b: &mut Builder, features: usize, outputs: usize) -> Box<dyn Head> {
@@ -65,72 +63,25 @@ fn head(b: &mut Builder, features: usize, outputs: usize, dropout: f32) -> Box<d
     Box::new(Pooled { hidden: None, dropout, linear })
 }
 
-struct EfficientNet {
-    stem: ConvBn,
-    stages: Vec<Vec<InvertedResidual>>,
-    last: ConvBn,
-    /// Channels of the maps that [`ends_resolution`] says, and of the last.
-    channels: Vec<usize>,
-}
-
-/// Whether the map before `stage` is the last of its resolution.
-fn ends_resolution(stage: usize) -> bool {
-    B0[stage].2 == 2
-}
-
-impl EfficientNet {
-    fn new(b: &mut Builder, inputs: Inputs, scaling: Scaling) -> EfficientNet {
-        let width = |c: usize| make_divisible(c as f64 * scaling.width);
-        let depth = |blocks: usize| (blocks as f64 * scaling.depth).ceil() as usize;
-        let total: usize = B0.iter().map(|row| depth(row.4)).sum();
-        b.scope("features", |b| {
-            let mut c = width(STEM);
-            let window = Window::square(3, 2, 1);
-            let stem = b.scope("0", |b| ConvBn::new(b, ("0", "1"), (inputs.channels, c), window, STYLE));
-            let (mut stages, mut channels, mut before) = (vec![], vec![], 0);
-            for (stage, &(expansion, kernel, stride, k, blocks)) in B0.iter().enumerate() {
-                if ends_resolution(stage) {
-                    channels.push(c);
-                }
-                let block = |i: usize| {
-                    let shape = Shape {
-                        kernel,
-                        channels: [c, expansion * c, width(k)],
-                        stride: if i == 0 { stride } else { 1 },
-                        act: Silu,
-                        squeeze: Some(Squeeze { channels: c / 4, act: Silu, gate: Sigmoid }),
-                        depth_drop: (DEPTH_DROP * before as f64 / total as f64) as f32,
-                        style: STYLE,
-                    };
-                    (c, before) = (width(k), before + 1);
-                    b.scope(format!("{}.{i}.block", stage + 1), |b| InvertedResidual::new(b, shape))
-                };
-                stages.push((0..depth(blocks)).map(block).collect());
-            }
-            channels.push(LAST * c);
-            let last = b.scope(format!("{}", B0.len() + 1), |b| {
-                ConvBn::new(b, ("0", "1"), (c, LAST * c), Window::square(1, 1, 0), STYLE)
-            });
-            EfficientNet { stem, stages, last, channels }
-        })
-    }
-}
-
-impl Encoder for EfficientNet {
-    fn features(&self, pass: &Pass, images: &Tensor) -> Features {
-        let mut x = self.stem.forward(pass, images, Silu);
-        let mut maps = vec![];
-        for (i, stage) in self.stages.iter().enumerate() {
-            if ends_resolution(i) {
-                maps.push(x.clone());
-            }
-            x = stage.iter().fold(x, |x, block| block.forward(pass, &x));
+fn encoder(b: &mut Builder, inputs: Inputs, scaling: Scaling) -> Box<dyn Encoder> {
+    let width = |c: usize| make_divisible(c as f64 * scaling.width);
+    let depth = |blocks: usize| (blocks as f64 * scaling.depth).ceil() as usize;
+    let total: usize = B0.iter().map(|row| depth(row.4)).sum();
+    let (mut c, mut blocks) = (width(STEM), vec![]);
+    for (stage, &(expansion, kernel, stride, k, repeats)) in B0.iter().enumerate() {
+        for i in 0..depth(repeats) {
+            let shape = Shape {
+                kernel,
+                channels: [c, expansion * c, width(k)],
+                stride: if i == 0 { stride } else { 1 },
+                act: Silu,
+                squeeze: Some(Squeeze { channels: c / 4, act: Silu, gate: Sigmoid }),
+                depth_drop: (DEPTH_DROP * blocks.len() as f64 / total as f64) as f32,
+                style: STYLE,
+            };
+            blocks.push((format!("{}.{i}.block", stage + 1), shape));
+            c = width(k);
         }
-        maps.push(self.last.forward(pass, &x, Silu));
-        maps.into()
     }
-
-    fn channels(&self) -> Vec<usize> {
-        self.channels.clone()
-    }
+    Box::new(Chain::new(b, inputs, &blocks, (B0.len() + 1, LAST * c), Silu))
 }

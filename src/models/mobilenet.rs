@@ -1,18 +1,16 @@
 //! MobileNetV3 (Howard et al. 2019).
 
 use super::{
-    Encoder, Features, Inputs,
+    Encoder, Inputs,
     head::{Head, Pooled},
-    inverted_residual::{InvertedResidual, Shape, Squeeze, make_divisible},
+    inverted_residual::{Chain, Shape, Squeeze, make_divisible},
 };
 use crate::{
     nn::{
-        Builder, Init, Pass,
-        layers::{ConvBn, Linear, Style},
+        Builder, Init,
+        layers::{Linear, Style},
     },
     ops::activation::Act::{self, HardSigmoid, HardSwish, Relu},
-    shape::Window,
-    tensor::Tensor,
 };
 
 const STYLE: Style = Style { eps: 1e-3, momentum: 0.01, ..Style::DEFAULT };
@@ -60,11 +58,11 @@ const STEM: usize = 16;
 const LAST: usize = 6;
 
 pub fn small(b: &mut Builder, inputs: Inputs) -> Box<dyn Encoder> {
-    Box::new(MobileNetV3::new(b, inputs, SMALL))
+    encoder(b, inputs, SMALL)
 }
 
 pub fn large(b: &mut Builder, inputs: Inputs) -> Box<dyn Encoder> {
-    Box::new(MobileNetV3::new(b, inputs, LARGE))
+    encoder(b, inputs, LARGE)
 }
 
 pub fn small_head(b: &mut Builder, features: usize, outputs: usize) -> Box<dyn Head> {
@@ -85,58 +83,15 @@ fn head(b: &mut Builder, [features, hidden, outputs]: [usize; 3]) -> Box<dyn Hea
     Box::new(head)
 }
 
-struct MobileNetV3 {
-    table: &'static [Row],
-    stem: ConvBn,
-    blocks: Vec<InvertedResidual>,
-    last: ConvBn,
-}
-
-impl MobileNetV3 {
-    fn new(b: &mut Builder, inputs: Inputs, table: &'static [Row]) -> MobileNetV3 {
-        b.scope("features", |b| {
-            let window = Window::square(3, 2, 1);
-            let stem = b.scope("0", |b| ConvBn::new(b, ("0", "1"), (inputs.channels, STEM), window, STYLE));
-            let mut c = STEM;
-            let blocks = table.iter().enumerate().map(|(i, &(kernel, expanded, k, gated, act, stride))| {
-                let channels = make_divisible(expanded as f64 / 4.0);
-                let squeeze = gated.then_some(Squeeze { channels, act: Relu, gate: HardSigmoid });
-                let channels = [c, expanded, k];
-                let shape = Shape { kernel, channels, stride, act, squeeze, depth_drop: 0.0, style: STYLE };
-                c = k;
-                b.scope(format!("{}.block", i + 1), |b| InvertedResidual::new(b, shape))
-            });
-            let blocks = blocks.collect();
-            let last = b.scope(format!("{}", table.len() + 1), |b| {
-                ConvBn::new(b, ("0", "1"), (c, LAST * c), Window::square(1, 1, 0), STYLE)
-            });
-            MobileNetV3 { table, stem, blocks, last }
-        })
-    }
-
-    /// Whether block `i` (the stem for 0) is the last of its resolution, the last block aside.
-    fn ends_resolution(&self, i: usize) -> bool {
-        self.table.get(i).is_some_and(|&(.., stride)| stride == 2)
-    }
-}
-
-impl Encoder for MobileNetV3 {
-    fn features(&self, pass: &Pass, images: &Tensor) -> Features {
-        let mut x = self.stem.forward(pass, images, HardSwish);
-        let mut maps = vec![];
-        for (i, block) in self.blocks.iter().enumerate() {
-            if self.ends_resolution(i) {
-                maps.push(x.clone());
-            }
-            x = block.forward(pass, &x);
-        }
-        maps.push(self.last.forward(pass, &x, HardSwish));
-        maps.into()
-    }
-
-    fn channels(&self) -> Vec<usize> {
-        let widths: Vec<_> = [STEM].into_iter().chain(self.table.iter().map(|row| row.2)).collect();
-        let ends = (0..self.table.len()).filter(|&i| self.ends_resolution(i)).map(|i| widths[i]);
-        ends.chain([LAST * widths[self.table.len()]]).collect()
-    }
+fn encoder(b: &mut Builder, inputs: Inputs, table: &[Row]) -> Box<dyn Encoder> {
+    let mut c = STEM;
+    let block = |(i, &(kernel, expanded, k, gated, act, stride)): (usize, &Row)| {
+        let channels = make_divisible(expanded as f64 / 4.0);
+        let squeeze = gated.then_some(Squeeze { channels, act: Relu, gate: HardSigmoid });
+        let shape = Shape { kernel, channels: [c, expanded, k], stride, act, squeeze, depth_drop: 0.0, style: STYLE };
+        c = k;
+        (format!("{}.block", i + 1), shape)
+    };
+    let blocks: Vec<_> = table.iter().enumerate().map(block).collect();
+    Box::new(Chain::new(b, inputs, &blocks, (table.len() + 1, LAST * c), HardSwish))
 }

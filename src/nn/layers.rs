@@ -6,6 +6,7 @@ use crate::{
         activation::Act,
         bias::bias_act,
         conv::{conv2d, transposed::conv_transpose2d},
+        dense_block::DenseBlock,
         linear::linear,
         norm::{conv_bn_act, conv_bn_add_relu, depthwise_bn_act},
     },
@@ -122,6 +123,11 @@ impl Conv {
     /// conv(x).
     pub fn forward(&self, pass: &Pass, x: &Tensor) -> Tensor {
         conv2d(x, &pass.param(self.weight), self.window)
+    }
+
+    /// Adds the channels of conv(x) to those of a dense block.
+    pub fn append_to(&self, block: &mut DenseBlock, pass: &Pass, x: &Tensor) {
+        block.append_conv(x, &pass.param(self.weight), self.window);
     }
 }
 

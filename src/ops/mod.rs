@@ -7,6 +7,7 @@ pub mod activation;
 pub mod augment;
 pub mod bias;
 pub mod conv;
+pub mod dense_block;
 pub mod dense_loss;
 pub mod depthwise;
 pub mod elementwise;
@@ -42,6 +43,7 @@ pub static ALL: &[&Spec] = &[
     &linear::LINEAR,
     &norm::BATCH_NORM,
     &norm::CONV_BN_ACT,
+    &dense_block::DENSE_BLOCK,
     &pool::MAX_POOL,
     &pool::AVG_POOL,
     &pool::ADAPTIVE_AVG_POOL,

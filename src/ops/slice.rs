@@ -52,6 +52,15 @@ kernel!(SPREAD = "spread_channels", |p: Copy, [x] -> [y]| {
     });
 }, grid |dtype| p.grid(p.y_c, dtype));
 
+/// Writes the channels of x `[…, c]` into those of y `[…, width]` from `from` on.
+pub(super) fn put(x: &Tensor, y: &Tensor, from: usize) {
+    let last = |t: &Tensor| *t.shape().last().expect("put: wants a channel axis");
+    let (width, y_c) = (last(x), last(y));
+    let rows = (x.len() / width) as i64;
+    let (width, y_c) = (int(width), int(y_c));
+    launch(&COPY, &Copy { rows, width, x_c: width, x_from: 0, y_c, y_from: int(from), unused: 0 }, &[x], &[y]);
+}
+
 /// Images `[n, h, w, cᵢ]` of one size, channels behind one another: `[n, h, w, Σ cᵢ]`.
 #[track_caller]
 pub fn concat(parts: &[&Tensor]) -> Tensor {
@@ -65,17 +74,7 @@ pub fn concat(parts: &[&Tensor]) -> Tensor {
     }
     let y = parts[0].empty(&[n, h, w, c], "concat");
     for (part, range) in parts.iter().zip(&ranges) {
-        let width = int(range.len());
-        let p = Copy {
-            rows: (n * h * w) as i64,
-            width,
-            x_c: width,
-            x_from: 0,
-            y_c: int(c),
-            y_from: int(range.start),
-            unused: 0,
-        };
-        launch(&COPY, &p, &[part], &[&y]);
+        put(part, &y, range.start);
     }
     let wanted: Vec<bool> = parts.iter().map(|part| part.wants_grad()).collect();
     y.record("concat", parts, move |g| {

@@ -92,7 +92,9 @@ fn span<T: Real, const S: usize>(from: &[T], at: usize) -> &[T; S] {
 
 /// The terms of an activation's backward pass.
 pub struct ActTerms<'a, T, A> {
+    /// Rows of `width` channels, of which the first have terms.
     pub y: &'a [T],
+    pub width: usize,
     pub gz: &'a [T],
     pub affine: Affine<'a, T>,
     pub act: PhantomData<A>,
@@ -102,8 +104,8 @@ impl<T: Real, A: Activation> Terms<T> for ActTerms<'_, T, A> {
     #[inline(always)]
     fn of<const S: usize>(&mut self, row: usize, channel: usize) -> [[T; S]; 2] {
         let Affine { mean, rstd, weight, bias } = self.affine;
-        let at = row * weight.len() + channel;
-        let (y, gz) = (span::<T, S>(self.y, at), span::<T, S>(self.gz, at));
+        let (y, gz) = (self.y, self.gz);
+        let (y, gz) = (span::<T, S>(y, row * self.width + channel), span::<T, S>(gz, row * weight.len() + channel));
         let (mean, rstd) = (span::<T, S>(mean, channel), span::<T, S>(rstd, channel));
         let (weight, bias) = (span::<T, S>(weight, channel), span::<T, S>(bias, channel));
         let mut terms = [[T::ZERO; S]; 2];

@@ -20,7 +20,6 @@ use crate::{
     tensor::{Tensor, launch},
 };
 use bytemuck::{Pod, Zeroable};
-use conv::cpu::channel_moments;
 use cpu::{ActTerms, AddReluTerms, Affine, add_up};
 use std::marker::PhantomData;
 
@@ -52,7 +51,7 @@ pub struct BatchNorm {
     pub statistics: Statistics,
 }
 
-/// `m` pixels of `c` channels.
+/// `m` pixels of `c` channels, in an image of `width`.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 pub(crate) struct Norm {
@@ -65,6 +64,24 @@ pub(crate) struct Norm {
     pub batch: i32,
     /// Pixels of one part of the moments.
     pub moment_rows: i32,
+    /// Channels of a row of y, its gradient and the moments, of which the first `c` are meant.
+    pub width: i32,
+    /// 1 if the gradient of y is added to what is there.
+    pub add: i32,
+}
+
+impl Norm {
+    /// All channels of y `[…, c]`, with nothing said yet of what is done to them.
+    fn of(y: &Tensor) -> Norm {
+        let c = *y.shape().last().expect("batch_norm: wants a channel axis");
+        Norm {
+            m: (y.len() / c) as i64,
+            c: int(c),
+            moment_rows: int(y.tape().device().partial_rows()),
+            width: int(c),
+            ..Norm::zeroed()
+        }
+    }
 }
 
 /// Pixels whose sums are one partial result: enough that partials cost nothing, few enough for many threads. `BLOCK` in
@@ -85,21 +102,21 @@ fn combine(columns: usize) -> Grid {
 }
 
 kernel!(MOMENTS = "channel_moments", |p: Norm, [y] -> [moments]| {
-    channel_moments(p.c as usize, y, moments);
+    conv::cpu::channel_moments(p.c as usize, y, moments);
 }, grid |dtype| Grid::channels((p.m as usize).div_ceil(p.moment_rows as usize), p.c as usize, dtype));
 
 kernel!(BATCH_STATS = "bn_batch_stats", |p: Norm, [moments] -> [stats, running_mean, running_var]| {
-    let (m, c, rows) = (p.m as usize, p.c as usize, p.moment_rows as usize);
+    let (m, c, width, rows) = (p.m as usize, p.c as usize, p.width as usize, p.moment_rows as usize);
     let (mean, rstd) = stats.split_at_mut(c);
     for i in 0..c {
         // Chan, Golub and LeVeque 1983: the moments of two parts give those of the whole without cancellation.
         let (mut count, mut mu, mut m2) = (0.0, 0.0, 0.0);
-        for (block, part) in moments.chunks_exact(2 * c).enumerate() {
+        for (block, part) in moments.chunks_exact(2 * width).enumerate() {
             let part_count = rows.min(m - block * rows) as f64;
             let delta = part[i].f64() - mu;
             let sum = count + part_count;
             mu += delta * part_count / sum;
-            m2 += part[c + i].f64() + delta * delta * count * part_count / sum;
+            m2 += part[width + i].f64() + delta * delta * count * part_count / sum;
             count = sum;
         }
         mean[i] = T::of(mu);
@@ -119,10 +136,11 @@ kernel!(RUNNING_STATS = "bn_running_stats", |p: Norm, [running_mean, running_var
 }, grid |_| Grid::threads(p.c as usize));
 
 kernel!(ACT_FWD = "bn_act_fwd", |p: Norm, [y, stats, weight, bias] -> [z]| {
-    let c = p.c as usize;
+    let (c, width) = (p.c as usize, p.width as usize);
     with_activation!(p.act, A => parallel::rows(z, c, #[inline(always)] |row, z| {
         let affine = Affine::new(stats, weight, bias);
-        for (z, y) in z.chunks_exact_mut(c).zip(y[row * c..].chunks_exact(c)) {
+        for (z, y) in z.chunks_exact_mut(c).zip(y[row * width..].chunks_exact(width)) {
+            let y = &y[..c];
             for i in 0..c {
                 z[i] = A::f(affine.u(i, y[i]));
             }
@@ -144,11 +162,11 @@ kernel!(ADD_RELU_FWD = "bn_add_relu_fwd", |p: Norm, [y, stats, weight, bias, res
 }, grid |dtype| pixels(p, dtype));
 
 kernel!(ACT_BWD_REDUCE = "bn_act_bwd_reduce", |p: Norm, [y, gz, stats, weight, bias] -> [partials]| {
-    let c = p.c as usize;
+    let (c, width) = (p.c as usize, p.width as usize);
     with_activation!(p.act, A => parallel::pieces(partials, 2 * c, #[inline(always)] |block, partial| {
-        let (y, gz) = (&y[block * BLOCK * c..], &gz[block * BLOCK * c..]);
-        let mut terms = ActTerms { y, gz, affine: Affine::new(stats, weight, bias), act: PhantomData::<A> };
-        add_up(&mut terms, BLOCK.min(y.len() / c), partial);
+        let (y, gz) = (&y[block * BLOCK * width..], &gz[block * BLOCK * c..]);
+        let mut terms = ActTerms { y, width, gz, affine: Affine::new(stats, weight, bias), act: PhantomData::<A> };
+        add_up(&mut terms, BLOCK.min(gz.len() / c), partial);
     }));
 }, grid |dtype| pixels(p, dtype));
 
@@ -172,19 +190,22 @@ kernel!(BWD_COMBINE = "bn_bwd_combine", |p: Norm, [partials] -> [gweight, gbias]
 }, grid |_| combine(2 * p.c as usize));
 
 kernel!(ACT_BWD_APPLY = "bn_act_bwd_apply", |p: Norm, [y, gz, stats, weight, bias, gweight, gbias] -> [gy]| {
-    let c = p.c as usize;
+    let (c, width) = (p.c as usize, p.width as usize);
     let through = if p.batch == 1 { 1.0 / p.m as f64 } else { 0.0 };
     // gy = scale·gᵤ + (y − mean)·slope + offset, with the last two constant over the channel.
     let scale: Vec<T> = (0..c).map(|i| weight[i] * stats[c + i]).collect();
     let slope: Vec<T> = (0..c).map(|i| -scale[i] * stats[c + i] * gweight[i] * T::of(through)).collect();
     let offset: Vec<T> = (0..c).map(|i| -scale[i] * gbias[i] * T::of(through)).collect();
-    with_activation!(p.act, A => parallel::rows(gy, c, #[inline(always)] |row, gy| {
-        let affine = Affine::new(stats, weight, bias);
+    with_activation!(p.act, A => parallel::rows(gy, width, #[inline(always)] |row, gy| {
+        let (affine, add) = (Affine::new(stats, weight, bias), p.add == 1);
         let (scale, slope, offset) = (&scale[..c], &slope[..c], &offset[..c]);
-        for (gy, (y, gz)) in gy.chunks_exact_mut(c).zip(y[row * c..].chunks_exact(c).zip(gz[row * c..].chunks_exact(c))) {
+        let rows = y[row * width..].chunks_exact(width).zip(gz[row * c..].chunks_exact(c));
+        for (gy, (y, gz)) in gy.chunks_exact_mut(width).zip(rows) {
+            let (gy, y) = (&mut gy[..c], &y[..c]);
             for i in 0..c {
                 let gu = gz[i] * A::df(affine.u(i, y[i]));
-                gy[i] = scale[i] * gu + (y[i] - affine.mean[i]) * slope[i] + offset[i];
+                let part = scale[i] * gu + (y[i] - affine.mean[i]) * slope[i] + offset[i];
+                gy[i] = if add { gy[i] + part } else { part };
             }
         }
     }));
@@ -223,40 +244,50 @@ pub fn depthwise_bn_act(x: &Tensor, w: &Tensor, window: Window, bn: &BatchNorm, 
     normalise(&y, moments, bn, act, None)
 }
 
+/// Mean and sum of squared deviations of each channel of y `[…, c]`, by parts of its pixels: `[parts, 2, c]`.
+pub(crate) fn channel_moments(y: &Tensor) -> Tensor {
+    let p = Norm::of(y);
+    let parts = (p.m as usize).div_ceil(p.moment_rows as usize);
+    let moments = y.empty_wide(&[parts, 2, p.c as usize], "batch_norm");
+    launch(&MOMENTS, &p, &[y], &[&moments]);
+    moments
+}
+
 #[track_caller]
 fn normalise(y: &Tensor, moments: Option<Tensor>, bn: &BatchNorm, act: Act, residual: Option<&Tensor>) -> Tensor {
-    let c = *y.shape().last().expect("batch_norm: wants a channel axis");
-    let m = y.len() / c;
+    assert_eq!(y.shape().last(), bn.weight.shape().first(), "batch_norm: {y:?} over other channels");
+    normalise_first(y, moments, bn, act, residual)
+}
+
+/// Normalises the first channels of y, as many as `bn` is over; `moments` are those of all.
+#[track_caller]
+pub(crate) fn normalise_first(
+    y: &Tensor,
+    moments: Option<Tensor>,
+    bn: &BatchNorm,
+    act: Act,
+    residual: Option<&Tensor>,
+) -> Tensor {
+    let (&width, outer) = y.shape().split_last().expect("batch_norm: wants a channel axis");
+    let c = bn.weight.len();
     for t in [&bn.weight, &bn.bias, &bn.running_mean, &bn.running_var] {
         assert_eq!(t.shape(), [c], "batch_norm: input {:?}", y.shape());
     }
     let batch = bn.statistics == Statistics::Batch;
-    let rows = y.tape().device().partial_rows();
-    let p = Norm {
-        m: m as i64,
-        eps: bn.eps,
-        momentum: bn.momentum,
-        c: int(c),
-        act: act as i32,
-        batch: i32::from(batch),
-        moment_rows: int(rows),
-    };
+    let p =
+        Norm { eps: bn.eps, momentum: bn.momentum, c: int(c), act: act as i32, batch: i32::from(batch), ..Norm::of(y) };
     let stats = y.empty_wide(&[2, c], "batch_norm");
     if batch {
-        let moments = moments.unwrap_or_else(|| {
-            let moments = y.empty_wide(&[m.div_ceil(rows), 2, c], "batch_norm");
-            launch(&MOMENTS, &p, &[y], &[&moments]);
-            moments
-        });
+        let moments = moments.unwrap_or_else(|| channel_moments(y));
         launch(&BATCH_STATS, &p, &[&moments], &[&stats, &bn.running_mean, &bn.running_var]);
     } else {
         launch(&RUNNING_STATS, &p, &[&bn.running_mean, &bn.running_var], &[&stats]);
     }
-    let z = y.like("batch_norm");
+    let z = y.empty(&[outer, &[c]].concat(), "batch_norm");
     match residual {
         None => launch(&ACT_FWD, &p, &[y, &stats, &bn.weight, &bn.bias], &[&z]),
         Some(residual) => {
-            assert_eq!(residual.shape(), y.shape(), "batch_norm: residual of another shape");
+            assert_eq!((residual.shape(), width), (y.shape(), c), "batch_norm: residual of another shape");
             launch(&ADD_RELU_FWD, &p, &[y, &stats, &bn.weight, &bn.bias, residual], &[&z]);
         }
     }
@@ -265,8 +296,8 @@ fn normalise(y: &Tensor, moments: Option<Tensor>, bn: &BatchNorm, act: Act, resi
     // The residual form needs the sign of its output; the plain one recomputes u from y.
     let (sy, sz) = (y.clone(), residual.map(|_| z.clone()));
     let (weight, bias) = (bn.weight.clone(), bn.bias.clone());
-    z.record("batch_norm", &inputs, move |gz| {
-        let partials = sy.empty_wide(&[m.div_ceil(BLOCK), 2, c], "batch_norm backward");
+    z.record_adding("batch_norm", &inputs, move |gz, so_far| {
+        let partials = sy.empty_wide(&[(p.m as usize).div_ceil(BLOCK), 2, c], "batch_norm backward");
         let (gu, p) = match sz {
             None => {
                 launch(&ACT_BWD_REDUCE, &p, &[&sy, &gz, &stats, &weight, &bias], &[&partials]);
@@ -281,7 +312,9 @@ fn normalise(y: &Tensor, moments: Option<Tensor>, bn: &BatchNorm, act: Act, resi
         let (gweight, gbias) = (weight.like("batch_norm backward"), bias.like("batch_norm backward"));
         launch(&BWD_COMBINE, &p, &[&partials], &[&gweight, &gbias]);
         let gy = sy.wants_grad().then(|| {
-            let gy = sy.like("batch_norm backward");
+            let sum = so_far.take_if(|gradient| gradient.is_alone());
+            let p = Norm { add: i32::from(sum.is_some()), ..p };
+            let gy = sum.unwrap_or_else(|| sy.like("batch_norm backward"));
             launch(&ACT_BWD_APPLY, &p, &[&sy, &gu, &stats, &weight, &bias, &gweight, &gbias], &[&gy]);
             gy
         });
@@ -291,7 +324,7 @@ fn normalise(y: &Tensor, moments: Option<Tensor>, bn: &BatchNorm, act: Act, resi
 }
 
 /// Batch normalisation tensors made from the last two of a case's inputs.
-fn case_norm(weight: &Tensor, bias: &Tensor, statistics: Statistics) -> BatchNorm {
+pub(super) fn case_norm(weight: &Tensor, bias: &Tensor, statistics: Statistics) -> BatchNorm {
     let (tape, c, dtype) = (weight.tape(), weight.len(), weight.dtype());
     let running = |value: fn(usize) -> f64| tape.floats(&[c], dtype, &(0..c).map(value).collect::<Vec<_>>());
     BatchNorm {

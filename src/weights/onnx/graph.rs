@@ -82,6 +82,25 @@ impl<'a> Graph<'a> {
         }
     }
 
+    /// The first `width` channels of `operand`, which is written part by part: their concatenation.
+    ///
+    /// # Errors
+    /// Parts that are not those channels.
+    pub fn so_far(&mut self, operand: &Operand, width: usize) -> Result<String> {
+        let mut parts = self.parts.remove(&operand.address()).unwrap_or_default();
+        parts.sort_by_key(|part| part.from);
+        if parts.iter().map(|part| part.width).sum::<usize>() != width {
+            return Err(unsupported("a range of channels that are written part by part"));
+        }
+        let names: Vec<&str> = parts.iter().map(|part| &*part.name).collect();
+        let name = match names[..] {
+            [name] => name.to_string(),
+            _ => self.node("Concat", &names, vec![int("axis", 1)]),
+        };
+        self.parts.insert(operand.address(), vec![Part { from: 0, width, name: name.clone() }]);
+        Ok(name)
+    }
+
     /// The weights that `operand` is: their name and their entry.
     ///
     /// # Errors

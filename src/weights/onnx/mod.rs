@@ -197,7 +197,9 @@ fn normalised(graph: &mut Graph, launched: &Launched) -> Result<String> {
     let [y, stats, weight, bias, ..] = &launched.ins[..] else {
         unreachable!("{} reads four tensors", launched.kernel.name)
     };
-    let (y, weight, bias) = (graph.input(y)?, graph.parameter(weight)?.0, graph.parameter(bias)?.0);
+    let p: Norm = params(launched);
+    let y = if p.c < p.width { graph.so_far(y, p.c as usize)? } else { graph.input(y)? };
+    let (weight, bias) = (graph.parameter(weight)?.0, graph.parameter(bias)?.0);
     let statistics = graph.statistics.get(&stats.address()).cloned();
     let (mean, var, eps) = statistics.ok_or_else(|| unsupported("statistics of the batch"))?;
     Ok(graph.node("BatchNormalization", &[&y, &weight, &bias, &mean, &var], vec![float("epsilon", eps)]))
@@ -304,8 +306,7 @@ fn copy_channels(graph: &mut Graph, launched: &Launched) -> Result<Option<String
     if parts.iter().map(|part| part.width).sum::<usize>() < p.y_c as usize {
         return Ok(None);
     }
-    let mut parts = graph.parts.remove(&y.address()).unwrap_or_default();
-    parts.sort_by_key(|part| part.from);
-    let names: Vec<&str> = parts.iter().map(|part| &*part.name).collect();
-    Ok(Some(graph.node("Concat", &names, vec![int("axis", 1)])))
+    let whole = graph.so_far(y, p.y_c as usize)?;
+    graph.parts.remove(&y.address());
+    Ok(Some(whole))
 }
