@@ -25,12 +25,13 @@ impl Model {
         let map = on(&after, &map)?.leaf();
         let scores = classifier.head.scores(&after, &map);
         let direction = after.tape().floats(scores.shape(), scores.dtype(), direction);
-        let gradients = after.tape().backward_from(&scores, direction)?;
-        let gradient = gradients.of(&map).expect("scores depend on the map").to_vec()?;
+        let grads = after.tape().backward_from(&scores, direction)?;
+        let gradients = grads.of(&map).expect("scores depend on the map").to_vec()?;
         let &[n, height, width, channels] = map.shape() else { unreachable!("a map has four axes") };
         let area = height * width;
-        let images_of = |values: &[f64]| values.chunks_exact(area * channels).map(<[f64]>::to_vec).collect::<Vec<_>>();
-        let weighted = images_of(&map.to_vec()?).into_iter().zip(images_of(&gradient)).flat_map(|(map, gradient)| {
+        let maps = map.to_vec()?;
+        let image = area * channels;
+        let weighted = maps.chunks_exact(image).zip(gradients.chunks_exact(image)).flat_map(|(map, gradient)| {
             let mean = |k: usize| gradient.iter().skip(k).step_by(channels).sum::<f64>() / area as f64;
             let alpha: Vec<f64> = (0..channels).map(mean).collect();
             let at = |pixel: &[f64]| pixel.iter().zip(&alpha).map(|(a, alpha)| a * alpha).sum::<f64>().max(0.0);
