@@ -1,6 +1,6 @@
 """Make `tests/fixtures/golden/*.json`: what PyTorch and torchvision compute, in float64, for the nets and ops that we have.
 
-    python scripts/make_golden.py              every net of NETS, and ops.json
+    python scripts/make_golden.py              every net of NETS, ops.json and grad_cam.json
     python scripts/make_golden.py resnet18     only the named ones (`ops` for ops.json)
 
 Needs torch and torchvision (made with torch 2.15.0, torchvision 0.29.2, CPU). Weights and inputs are no files: both sides
@@ -520,6 +520,27 @@ def ops_fixture():
     }
 
 
+def grad_cam(net):
+    """Grad-CAM by torch's autograd, of output `outputs[i]` of image i: what the head reads, caught on its way there."""
+    model = build(net, torch.float64).eval()
+    caught = []
+    model.avgpool.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    height, width = SIZES[1]
+    x, _ = batch(net, "input", 2, height, width, torch.float64)
+    logits = model(x)
+    outputs = logits.detach().argmax(1)
+    gradient, = torch.autograd.grad(logits[[0, 1], outputs].sum(), caught[0])
+    coarse = (gradient.mean((2, 3), keepdim=True) * caught[0]).sum(1, keepdim=True).relu()
+    cam = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+    return {"net": net, "norm_bias": NETS[net].get("norm_bias", 0.0), "height": height, "width": width, "outputs": outputs.tolist(),
+            "cam": summary(cam)}
+
+
+def grad_cam_fixture():
+    return {"format": ["Grad-CAM (Selvaraju et al. 2017) of the last feature map; weights and images as in NET.json."], "made_by": MADE_BY,
+            "cases": [grad_cam(net) for net in ("resnet18", "mobilenet_v3_small", "vgg16")]}
+
+
 def dump(value, depth=0):
     """JSON with one line for each leaf list and one for each scalar field: small, and a diff shows what moved."""
     flat = json.dumps(value, separators=(",", ":"))
@@ -536,12 +557,13 @@ def dump(value, depth=0):
 def main():
     torch.set_num_threads(1)
     OUT.mkdir(parents=True, exist_ok=True)
-    for name in sys.argv[1:] or [*NETS, "ops"]:
-        fixture = ops_fixture() if name == "ops" else net_fixture(name)
+    others = {"ops": ops_fixture, "grad_cam": grad_cam_fixture}
+    for name in sys.argv[1:] or [*NETS, *others]:
+        fixture = others[name]() if name in others else net_fixture(name)
         path = OUT / f"{name}.json"
         path.write_text(dump(fixture) + "\n")
         print(f"{path.name}: {path.stat().st_size} bytes")
-        for c in fixture.get("cases", []):
+        for c in fixture.get("cases", []) if name in NETS else []:
             print(f"  {c['mode']} {c['height']}x{c['width']}: loss {c['loss']}, float32 gap {c['f32_gap']}")
         for t in fixture.get("training", []):
             print(f"  {t['optimiser']}: float32 gap {t['f32_gap']}, losses {[round(v, 4) for v in t['losses']]}")

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{fail, make_images, quick, roentgen, stderr, succeed};
-use std::{fs, path::Path};
+use std::{fs, io::BufReader, path::Path};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -38,6 +38,16 @@ fn a_run_is_trained_evaluated_predicted_and_inspected() {
     assert_eq!(line, format!("{},{}", text(&image), scores.collect::<Vec<_>>().join(",")));
     let output = succeed(&mut roentgen(["predict", text(&run), text(&data)]));
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 41);
+
+    // Where it sees what it predicts: a picture for each image, in colour.
+    let (left, explained) = (data.join("left"), dir.path().join("explained"));
+    let again = succeed(&mut roentgen(["predict", text(&run), text(&left), "--explain", text(&explained)]));
+    assert_eq!(again.stdout, succeed(&mut roentgen(["predict", text(&run), text(&left)])).stdout);
+    assert_eq!(fs::read_dir(&explained).unwrap().count(), 20);
+    let picture = png::Decoder::new(BufReader::new(fs::File::open(explained.join("000.png")).unwrap()));
+    assert_eq!(picture.read_info().unwrap().output_color_type().0, png::ColorType::Rgb);
+    let both = ["predict", text(&run), text(&data), "--explain", text(&explained)];
+    fail(&mut roentgen(both), 1, &["000.png of", "would replace that of another image"]);
 
     let output = succeed(&mut roentgen(["inspect", text(&run)]));
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -110,12 +110,12 @@ fn cpu() -> Arc<dyn Device> {
     Cpu::new(8 << 30)
 }
 
-fn hash_model(golden: &Golden, device: &Arc<dyn Device>, dtype: DType) -> Model {
-    let model = Model::new(&golden.net, CLASSES, device, dtype, 0).unwrap();
+fn hash_model((net, norm_bias): (&str, f32), device: &Arc<dyn Device>, dtype: DType) -> Model {
+    let model = Model::new(net, CLASSES, device, dtype, 0).unwrap();
     let is_norm = |bias: &str| model.params.find(&bias.replace(".bias", ".running_mean")).is_some();
     for (id, entry) in model.params.iter() {
         if entry.counter().is_none() {
-            let norm_bias = if entry.name.ends_with(".bias") && is_norm(&entry.name) { golden.norm_bias } else { 0.0 };
+            let norm_bias = if entry.name.ends_with(".bias") && is_norm(&entry.name) { norm_bias } else { 0.0 };
             model.params.set(id, &hash_weights(entry, norm_bias)).unwrap();
         }
     }
@@ -173,7 +173,7 @@ fn single(values: Vec<f32>) -> Vec<f64> {
 
 /// Holds scores, losses and statistics against the fixture, and returns the largest gap of a gradient.
 fn check_case(golden: &Golden, case: &GoldenCase, device: &Arc<dyn Device>, dtype: DType, tolerance: f64) -> f64 {
-    let model = hash_model(golden, device, dtype);
+    let model = hash_model((&golden.net, golden.norm_bias), device, dtype);
     let mode = if case.mode == "train" { Mode::Train { seed: None, step: 0 } } else { Mode::Eval };
     let pass = Pass::with_recording(&model.params, mode, true);
     let (n, h, w) = (case.batch, case.height, case.width);
@@ -229,13 +229,46 @@ fn check_case(golden: &Golden, case: &GoldenCase, device: &Arc<dyn Device>, dtyp
     case.gradients.iter().map(gap).fold(0.0, f64::max)
 }
 
+#[derive(Deserialize)]
+struct GradCams {
+    cases: Vec<GradCam>,
+}
+
+#[derive(Deserialize)]
+struct GradCam {
+    net: String,
+    norm_bias: f32,
+    height: usize,
+    width: usize,
+    outputs: Vec<usize>,
+    cam: Summary,
+}
+
+#[test]
+fn grad_cams_equal_pytorch() {
+    for case in fixture::<GradCams>("grad_cam").cases {
+        for (dtype, tolerance) in [(DType::F64, 1e-6), (DType::F32, 1e-4)] {
+            let model = hash_model((&case.net, case.norm_bias), &cpu(), dtype);
+            let (n, h, w) = (case.outputs.len(), case.height, case.width);
+            let images = model.pass(Mode::Eval).images([n, h, w, 3], &images("input", n, h, w));
+            let mut direction = vec![0.0; n * CLASSES];
+            case.outputs.iter().enumerate().for_each(|(i, output)| direction[i * CLASSES + output] = 1.0);
+            let cam = model.grad_cam(&images, &direction).unwrap().unwrap();
+            assert_summary(&format!("{} {dtype:?}", case.net), &cam, &case.cam, tolerance);
+        }
+    }
+    let model = Model::new("unet_resnet18", 1, &cpu(), DType::F32, 0).unwrap();
+    let images = model.pass(Mode::Eval).images([1, 32, 32, 3], &[0.0; 32 * 32 * 3]);
+    assert_eq!(model.grad_cam(&images, &[1.0]).unwrap(), None);
+}
+
 /// Most that units within rounding of a kink move a gradient: they are open in one program and shut in the other.
 const FLIP: f64 = 0.05;
 
 /// Losses of the fixture's training run, before each step.
 fn train(golden: &Golden, run: &Training, dtype: DType) -> Vec<f64> {
     let device = cpu();
-    let model = hash_model(golden, &device, dtype);
+    let model = hash_model((&golden.net, golden.norm_bias), &device, dtype);
     let rule = match run.optimiser.as_str() {
         "sgd" => Rule::SGD,
         "adamw" => Rule::ADAMW,

@@ -1,7 +1,10 @@
 //! The report of a study: the right numbers, honest sentences, well-formed whatever is missing, and safe with any text.
 
 use roentgen::{
-    report::study::{Compared, Row, RunFigures, Setting, StudyReport, guidelines, render},
+    report::{
+        Picture, WorstCase,
+        study::{Compared, Explained, Part, Row, RunFigures, Setting, StudyReport, guidelines, render},
+    },
     statistics::Interval,
 };
 
@@ -19,6 +22,15 @@ fn run(seed: u64, value: f64, curve: &[f64]) -> RunFigures {
 fn compared(of: usize, difference: f64, adjusted: f64) -> Compared {
     let interval = Interval { low: difference - 0.04, high: difference + 0.04 };
     Compared { of, against: 0, seeds: 3, difference, interval, p: adjusted / 2.0, adjusted }
+}
+
+fn picture() -> Picture {
+    Picture { width: 2, height: 1, pixels: vec![0, 100] }
+}
+
+/// What an arm sees in the picture.
+fn seen(name: &str) -> WorstCase {
+    WorstCase { name: name.into(), lines: vec![], picture: picture().overlaid(&[0.0, 0.5]) }
 }
 
 /// Random weights against pretrained ones, which are far ahead with 25 % of the images and at first, and little with all of them.
@@ -50,6 +62,12 @@ fn study() -> StudyReport {
         }],
         test: "Compared so.".into(),
         pretrainings: vec![("elsewhere, resnet18".into(), 200.0)],
+        explained: vec![Explained {
+            setting: "trunk, resnet18, 100 % of the images, seed 1".into(),
+            classes: vec!["chest".into()],
+            pictures: vec![picture()],
+            arms: vec![vec![seen("random.png")], vec![seen("pretrained.png")]],
+        }],
         configuration: "seeds = [1, 2, 3]".into(),
         ..StudyReport::default()
     }
@@ -90,6 +108,8 @@ fn the_page_shows_the_numbers() {
             "Compared so.",
             "90.5 s 90.7 s",
             "Pretraining elsewhere, resnet18: 3.3 min.",
+            "What the arms see",
+            "trunk, resnet18, 100 % of the images, seed 1 chest image random random.png pretrained pretrained.png",
             "The smallest cell has 3 tested runs",
             "seeds = [1, 2, 3]",
         ],
@@ -155,6 +175,38 @@ fn what_is_not_decided_is_said_so() {
     assert_eq!(claims(&report)[0], "It depends: pretrained beats random in 1 of 2 comparisons and is worse in 1.");
     report.settings[0].rows[1].comparisons = vec![compared(1, 0.3, 0.01)];
     assert_eq!(claims(&report)[0], "Start from pretrained: it beats random in all 2 comparisons.");
+}
+
+#[test]
+fn a_part_of_the_archive_is_set_against_the_whole() {
+    let mut report = study();
+    report.parts = vec![Part { whole: 1, part: 0, of: "modality=CT".into() }];
+    let both = "Of pretrained, pretrained on everything, and random, pretrained in the same way on modality=CT alone, ";
+    assert_eq!(claims(&report)[3], format!("{both}the first is better in 1 of 2 comparisons and worse in 0."));
+    // The other way round the same comparison has the other sign.
+    report.parts = vec![Part { whole: 0, part: 1, of: "modality=CT".into() }];
+    assert!(claims(&report)[3].ends_with("the first is better in 0 of 2 comparisons and worse in 1."));
+    assert!(guidelines(&report)[3].evidence[0].contains("macro F1 −0.200 (−0.240 to −0.160)"));
+    report.settings[0].rows.remove(0);
+    assert!(
+        claims(&report)[2].ends_with("neither is shown to be better in any of 1 comparison."),
+        "{:?}",
+        claims(&report)
+    );
+}
+
+#[test]
+fn pictures_are_warm_where_their_map_is_high() {
+    let warm = picture().overlaid(&[0.0, 0.5]);
+    assert_eq!((warm.pixels.len(), &warm.pixels[..3]), (6, &[0, 0, 0][..]));
+    // 60 % of flame over the gray of 100.
+    assert_eq!(warm.pixels[3..], [193, 166, 64]);
+    assert_eq!(picture().overlaid(&[0.0, 0.0]).pixels, [0, 0, 0, 100, 100, 100]);
+    let mut report = study();
+    report.explained.clear();
+    assert!(!render(&report).contains("What the arms see"));
+    report.unexplained = Some("the data are gone".into());
+    assert_shows(&report, &["What the arms see", "Not shown: the data are gone"]);
 }
 
 #[test]
@@ -259,6 +311,10 @@ fn any_text_is_escaped() {
     report.design = vec![(attack(), attack())];
     report.pretrainings = vec![(attack(), 1.0)];
     report.test = attack();
+    report.unexplained = Some(attack());
+    report.parts = vec![Part { whole: 0, part: 1, of: attack() }];
+    let explained = &mut report.explained[0];
+    (explained.setting, explained.classes, explained.arms[0][0].name) = (attack(), vec![attack()], attack());
     report.configuration = attack();
     let html = render(&report);
     assert!(!html.contains("<script") && !html.contains("alert(\""));

@@ -7,7 +7,7 @@ use roentgen::{
     data::{Record, Source, Split, Truth},
     metrics::{Cases, LabelScores, MaskCase, MaskScores, NumberScores, Predictions, Scores},
     rng::{Purpose, Rng},
-    study::{Choice, Results, Shard, Study, claim::Claims, outcome},
+    study::{Choice, Outcome, Results, Shard, Study, claim::Claims, outcome},
     train::write_predictions,
 };
 use std::{
@@ -95,6 +95,10 @@ fn killed_or_in_parts_or_beside_another_the_tables_are_the_same() {
     let expected = table(&whole);
     assert_eq!(expected.lines().filter(|line| line.contains(",yes,done,")).count(), 8, "{expected}");
     assert!(whole.join("timings.csv").exists());
+    let page = fs::read_to_string(whole.join("report.html")).unwrap();
+    // Two classes, as they are and as the two arms see them.
+    assert!(page.contains("What the arms see") && !page.contains("Not shown"), "no Grad-CAMs");
+    assert_eq!(page.matches("<img src=\"data:image/png").count(), 6);
     tables_hold_what_the_runs_came_to(&Study::read(&file, Some(&whole)).unwrap());
 
     // Once more: nothing is left to do.
@@ -144,6 +148,68 @@ fn killed_or_in_parts_or_beside_another_the_tables_are_the_same() {
     assert_eq!((all.len(), distinct.len()), (9, 9), "{all:?}");
     assert_eq!(table(&shared), expected);
     assert_eq!(fs::read_dir(shared.join("claims")).unwrap().count(), 0, "claims are left");
+}
+
+#[test]
+fn a_killed_run_goes_on_from_its_checkpoint() {
+    let (dir, file) = study(|text| {
+        text.replace("fractions = [0.5, 1.0]", "")
+            .replace("seeds = [1, 2]", "seeds = [1]")
+            .replace("epochs = 2", "epochs = 40")
+            .replace("[arms.pretrained]\npretrained = \"stripes\"\n", "")
+    });
+    let out = dir.path().join("out");
+    let study = Study::read(&file, Some(&out)).unwrap();
+    let run = study.cells().flat_map(|cell| study.grid(cell)).next().unwrap();
+    let log = || fs::read_to_string(study.run_folder(&run).join("metrics.jsonl")).unwrap_or_default();
+    let mut child = sweep(&file, &out, &[]).stderr(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while log().lines().count() < 2 {
+        assert!(start.elapsed() < Duration::from_secs(120), "no epoch ends");
+        sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(outcomes(&out), 0, "the kill came too late: the test shows nothing");
+    let before = log();
+    succeed(&mut sweep(&file, &out, &[]));
+    // The first line has the time that its epoch took, which is another each time.
+    let after = log();
+    assert_eq!((after.lines().next(), after.lines().count()), (before.lines().next(), 40));
+}
+
+#[test]
+fn arms_of_one_modality_each_are_trained_as_long_and_set_against_all() {
+    let (dir, file) = study(|text| {
+        let pretrain = |name: &str, rows: &str| {
+            format!(
+                "[pretrain.{name}]\ndata = \"archive.csv\"\nsteps = 3\nepochs = 1\nsplit = {{ validation = 0.25, test = 0.25 }}\n\
+                 columns = {{ {rows} }}\n\n[arms.{name}]\npretrained = \"{name}\"\n\n"
+            )
+        };
+        let parts = pretrain("all", "") + &pretrain("ct", "where = [\"modality=CT\"]");
+        let (before, after) = text.split_once("[pretrain.stripes]").unwrap();
+        let (_, tasks) = after.split_once("[tasks.direction]").unwrap();
+        format!("{before}{parts}[arms.random]\n\n[tasks.direction]{tasks}").replace("fractions = [0.5, 1.0]\n", "")
+    });
+    let rows = ["p", "q", "r"].map(|label| {
+        let row = |i: usize| format!("archive/{label}/{i:03}.png,{label},{}\n", ["CT", "MR"][usize::from(i >= 5)]);
+        (0..8).map(row).collect::<String>()
+    });
+    fs::write(dir.path().join("archive.csv"), format!("path,label,modality\n{}", rows.concat())).unwrap();
+    let out = dir.path().join("out");
+    succeed(&mut sweep(&file, &out, &[]));
+
+    let study = Study::read(&file, Some(&out)).unwrap();
+    let images = study.all_pretrainings().into_iter().map(|pretraining| {
+        let log = fs::read_to_string(out.join(pretraining.place()).join("metrics.jsonl")).unwrap();
+        let outcome = Outcome::read(&out.join(pretraining.place())).unwrap().unwrap();
+        (pretraining.name, log.lines().count(), outcome.train_images)
+    });
+    assert_eq!(images.collect::<Vec<_>>(), [("all".to_string(), 1, 12), ("ct".into(), 1, 9)]);
+    let page = fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("ct (pretrained: ct of modality=CT)"), "{page}");
+    assert!(page.contains("Of all, pretrained on everything, and ct, pretrained in the same way on modality=CT alone"));
 }
 
 /// The means and differences of the tables, from the predictions of the runs.
@@ -296,7 +362,10 @@ fn the_learning_rate_is_chosen_on_validation_and_failures_are_shown() {
 
     // Again, the failure included.
     let output = sweep(&file, &out, &["--retry"]).output().unwrap();
-    assert!(stderr(&output).contains("failed: ") && output.status.code() == Some(1), "{}", stderr(&output));
+    let said = stderr(&output);
+    let done_again =
+        said.lines().any(|line| line.contains(" of 4  direction") && line.contains("lr 1e30  seed 1  failed: "));
+    assert!(done_again && output.status.code() == Some(1), "{said}");
     assert_eq!(self::table(&out), table);
 }
 

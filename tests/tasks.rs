@@ -92,6 +92,9 @@ fn a_binary_network() {
     assert_eq!(state.best.unwrap().thresholds.len(), 1);
     let said = stdout(&mut predict(&folder.join("run"), &[], &folder.join("images/00.png")));
     assert!(said.starts_with("path,predicted,score_yes\n"), "{said}");
+    let explain = ["--explain", text(folder)];
+    succeed(&mut predict(&folder.join("run"), &explain, &folder.join("images/00.png")));
+    assert!(folder.join("00.png").exists());
     // The other class can be the positive one.
     let (columns, _) = train(folder, "other", &format!("{flags} --positive no --loss focal"));
     assert_eq!(columns, "path,split,group,label,predicted,score_no");
@@ -110,6 +113,8 @@ fn a_multi_label_network() {
     let expected = "path,split,label_big,predicted_big,score_big,label_left,predicted_left,score_left";
     assert_eq!(columns, expected);
     assert!(report.contains("mean over labels"));
+    succeed(&mut predict(&folder.join("joined"), &["--explain", text(folder)], &folder.join("images/01.png")));
+    assert!(folder.join("01.png").exists());
     let (columns, _) = train(folder, "columns", "--task multi-label --target left --class-weights balanced");
     // One column of names is one of labels; 0 is one too.
     assert!(columns.contains("label_0") && columns.contains("label_1"), "{columns}");
@@ -131,6 +136,8 @@ fn a_regression_with_a_number_beside_the_image() {
     assert_eq!((state.targets.mean.len(), state.inputs.mean.len()), (2, 1));
     assert!((4.0..20.0).contains(&state.targets.mean[0]), "{:?}", state.targets);
     let image = folder.join("images/00.png");
+    let explain = ["--inputs", "1", "--explain", text(folder)];
+    fail(&mut predict(&run, &explain, &image), 1, &["no classes to explain in the task regression"]);
     fail(&mut predict(&run, &[], &image), 1, &["1 numbers beside an image, not 0", "left"]);
     let [zero, one] = ["0", "1"].map(|left| stdout(&mut predict(&run, &["--inputs", left], &image)));
     assert!(zero.starts_with("path,predicted_side,predicted_noise\n"), "{zero}");

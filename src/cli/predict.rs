@@ -1,6 +1,7 @@
 //! `roentgen predict`.
 
 mod masks;
+mod names;
 
 use super::{
     machine::Machine,
@@ -13,9 +14,11 @@ use crate::{
     metrics::Predictions,
     models::Model,
     task::Task,
-    train::{Checkpoint, Head, Prepared, RunState, step},
+    train::{Checkpoint, Head, Prepared, RunState, explain, step},
 };
+use names::Names;
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -42,6 +45,9 @@ pub struct Args {
     /// images PNGs of their size, 255 where marked
     #[arg(long, value_name = "DIR")]
     masks: Option<PathBuf>,
+    /// Folder for PNGs of the images as the network sees them, warm where it finds what it predicts (Grad-CAM)
+    #[arg(long, value_name = "DIR")]
+    explain: Option<PathBuf>,
     /// Side of the squares that images are fitted into before a segmenting network sees them; for one trained on crops,
     /// the longer side of the whole images [default: as in training]
     #[arg(long, value_name = "PX", value_parser = clap::value_parser!(u16).range(1..=4096))]
@@ -96,7 +102,12 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let mut network = Network { model, state, head, skip_bad, workers, predictions, names };
     match state.config.task {
         Task::Segmentation => masks::predict(&mut network, records, args.masks.as_deref())?,
-        _ => network.predict(records, &mut |_, _| Ok(()))?,
+        _ => {
+            network.predict(records.clone(), &mut |_, _| Ok(()))?;
+            if let Some(folder) = &args.explain {
+                explain_to(&network, records, folder)?;
+            }
+        }
     }
     let mut table = csv::Writer::from_writer(vec![]);
     let in_memory = "a Vec can be written to";
@@ -130,8 +141,7 @@ impl Network<'_> {
     /// Adds what the network says of `records`; `each` is given the outputs for one of them.
     fn predict(&mut self, records: Vec<Record>, each: &mut dyn FnMut(&Record, &[f64]) -> Result<()>) -> Result<()> {
         let Network { model, state, head, skip_bad, workers, predictions, names } = self;
-        let (task, classes) = (state.config.task, state.classes.clone());
-        let mut dataset = Dataset { origin: "files".into(), task, classes, records, ..Dataset::default() };
+        let mut dataset = files(records, state);
         let skipped = dataset.verify(state.config.intensity, *skip_bad)?;
         skipped.iter().for_each(|skipped| say(format!("left out: {}", skipped.reason.lines().next().unwrap_or(""))));
         let Some(loader) = Prepared::plain(dataset).loader(Split::Test, state, *workers) else { return Ok(()) };
@@ -145,6 +155,23 @@ impl Network<'_> {
     }
 }
 
+/// Writes a PNG for each of `records` that `network` has predicted, under the Grad-CAM of its prediction.
+fn explain_to(network: &Network, mut records: Vec<Record>, folder: &Path) -> Result<()> {
+    let predicted: HashSet<&String> = network.names.iter().collect();
+    records.retain(|record| predicted.contains(&record.name));
+    let mut names = Names::new(folder)?;
+    let dataset = files(records, network.state);
+    explain::explain(&network.model, network.state, dataset, explain::predicted, |record, case| {
+        write_atomic(&names.of(record, None, "png")?, &case.picture.png())
+    })
+}
+
+/// Images as a dataset for the network of `state`.
+fn files(records: Vec<Record>, state: &RunState) -> Dataset {
+    let (task, classes) = (state.config.task, state.classes.clone());
+    Dataset { origin: "files".into(), task, classes, records, ..Dataset::default() }
+}
+
 /// Refuses flags that do not fit the network.
 fn check(args: &Args, state: &RunState) -> Result<()> {
     let wanted = &state.config.columns.inputs;
@@ -156,6 +183,9 @@ fn check(args: &Args, state: &RunState) -> Result<()> {
     }
     if args.masks.is_some() && state.config.task != Task::Segmentation {
         return Err(Error::unusable("the network predicts no masks".to_string(), "leave --masks out"));
+    }
+    if args.explain.is_some() {
+        explain::check_explicable(state.config.task)?;
     }
     if args.size.is_some() && state.config.task != Task::Segmentation {
         let problem = "the network takes images of the size that it was trained on".to_string();

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     Result,
+    device::Device,
     report::EpochRecord,
     study::{
         Ended, Extent, Outcome, Pretraining, Results, Run, Shard, Status, Study, Trainer, Watch, Worker, claim,
@@ -70,7 +71,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     study.check_size()?;
     if args.report {
-        return tell(&study, Results::read(&study)?, true);
+        return tell(&study, Results::read(&study)?, &args.machine.device()?, true);
     }
     if let (Some(parts), Some(file)) = (args.slurm, &args.study) {
         print(scheduler::slurm(file, &study, parts))?;
@@ -91,7 +92,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     say(format!("device  {}", device.name()));
     say(format!("folder  {}", study.folder.display()));
     say(format!("runs    {}, and {} pretrainings", study.runs(), study.all_pretrainings().len()));
-    let trainer = Trainer::new(device, usize::from(args.workers));
+    let trainer = Trainer::new(device.clone(), usize::from(args.workers));
     let mut teller = Teller::new(&study);
     let (shard, stale) = (args.shard.unwrap_or(Shard::WHOLE), Duration::from_secs(args.stale));
     let mut worker = Worker::new(&study, shard, stale, trainer, &mut teller, &interrupt)?;
@@ -102,7 +103,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         say("interrupted; everything is saved. To go on, start it again");
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    tell(&study, Results::read(&study)?, args.shard.is_none())
+    tell(&study, Results::read(&study)?, &device, args.shard.is_none())
 }
 
 fn dry_run(study: &Study, machine: &Machine) -> Result<ExitCode> {
@@ -122,8 +123,8 @@ fn dry_run(study: &Study, machine: &Machine) -> Result<ExitCode> {
 }
 
 /// Writes the tables and tells what failed and what is missing, which is a failure if `all` was to be there.
-fn tell(study: &Study, results: Results, all: bool) -> Result<ExitCode> {
-    results.write(study)?;
+fn tell(study: &Study, results: Results, device: &Arc<dyn Device>, all: bool) -> Result<ExitCode> {
+    results.write(study, device)?;
     let mut code = ExitCode::SUCCESS;
     let failed: Vec<&Outcome> = results.failed().collect();
     for outcome in &failed {

@@ -5,6 +5,7 @@
 
 mod densenet;
 mod efficientnet;
+mod grad_cam;
 mod head;
 mod inception;
 mod inverted_residual;
@@ -135,19 +136,35 @@ impl Plan {
         }
     }
 
-    fn declare(&self, b: &mut Builder, channels: usize, outputs: usize) -> Box<dyn Network> {
+    fn declare(&self, b: &mut Builder, channels: usize, outputs: usize) -> Parts {
         match self {
             Plan::Classifier(backbone) => {
                 let encoder = (backbone.encoder)(b, Inputs { channels, auxiliary: Some(outputs) });
                 let features = *encoder.channels().last().expect("an encoder has maps");
-                Box::new(Classifier { encoder, head: (backbone.head)(b, features, outputs) })
+                Parts::Classifier(Classifier { encoder, head: (backbone.head)(b, features, outputs) })
             }
             Plan::UNet(backbone, upsampling) => {
                 let inputs = Inputs { channels, auxiliary: None };
                 let encoder = b.scope("encoder", |b| (backbone.encoder)(b, inputs));
-                Box::new(UNet::new(b, encoder, *upsampling, outputs))
+                Parts::Dense(Box::new(UNet::new(b, encoder, *upsampling, outputs)))
             }
-            Plan::Reconstruction => Box::new(reconstruction::UNet::new(b, channels, outputs)),
+            Plan::Reconstruction => Parts::Dense(Box::new(reconstruction::UNet::new(b, channels, outputs))),
+        }
+    }
+}
+
+/// What a network is made of.
+enum Parts {
+    Classifier(Classifier),
+    /// A network with outputs for each pixel.
+    Dense(Box<dyn Network>),
+}
+
+impl Network for Parts {
+    fn forward(&self, pass: &Pass, images: &Tensor) -> Scores {
+        match self {
+            Parts::Classifier(classifier) => classifier.forward(pass, images),
+            Parts::Dense(network) => network.forward(pass, images),
         }
     }
 }
@@ -193,7 +210,7 @@ pub struct Model {
     pub least_size: usize,
     /// Its values.
     pub params: Params,
-    network: Box<dyn Network>,
+    network: Parts,
     /// What the numbers beside an image add to the outputs.
     beside: Option<Linear>,
 }

@@ -19,6 +19,11 @@ const GREEN: [u8; 3] = [40, 220, 80];
 const RED: [u8; 3] = [255, 60, 60];
 const YELLOW: [u8; 3] = [255, 230, 50];
 
+/// How a map over a picture is drawn: from little heat to the most, which hides this share of the picture.
+const EMBER: [u8; 3] = [200, 30, 60];
+const FLAME: [u8; 3] = [255, 210, 40];
+const HEAT_SHARE: f64 = 0.6;
+
 impl Picture {
     /// The picture as a PNG in a `data:` address.
     #[track_caller]
@@ -38,6 +43,22 @@ impl Picture {
             (false, false) => [gray; 3],
         };
         Picture { pixels: self.pixels.iter().enumerate().flat_map(colour).collect(), ..*self }
+    }
+
+    /// This gray picture under a map `heat` of its size, at least 0: the warmer the higher, up to the map's greatest value.
+    #[track_caller]
+    pub fn overlaid(&self, heat: &[f64]) -> Picture {
+        assert_eq!(self.pixels.len(), heat.len(), "overlaid: a map of {} x {}", self.width, self.height);
+        let most = heat.iter().copied().fold(0.0, f64::max);
+        let colour = |(&gray, &heat): (&u8, &f64)| {
+            let t = if most > 0.0 { heat / most } else { 0.0 };
+            let mix = |ember: u8, flame: u8| {
+                let warm = f64::from(ember) + (f64::from(flame) - f64::from(ember)) * t;
+                (f64::from(gray) + (warm - f64::from(gray)) * t * HEAT_SHARE).round() as u8
+            };
+            [mix(EMBER[0], FLAME[0]), mix(EMBER[1], FLAME[1]), mix(EMBER[2], FLAME[2])]
+        };
+        Picture { pixels: self.pixels.iter().zip(heat).flat_map(colour).collect(), ..*self }
     }
 
     /// The picture as a PNG file.

@@ -250,7 +250,8 @@ pub fn bar_cell(value: Option<f64>) -> Markup {
     html! { td.bar style=(format!("--share:{width:.3}")) { (decimals(value, 3)) } }
 }
 
-fn worst_case(case: &WorstCase) -> Markup {
+/// A sample with what is true of it and what was predicted.
+pub fn worst_case(case: &WorstCase) -> Markup {
     html! {
         figure.case {
             img src=(case.picture.data_uri()) width=(case.picture.width) height=(case.picture.height) alt=(case.name);

@@ -8,6 +8,7 @@ pub mod claim;
 mod comparison;
 mod definition;
 mod execute;
+mod explain;
 pub mod outcome;
 mod plan;
 mod report;

@@ -1,13 +1,15 @@
 //! The report of a study, out of the outcomes of its runs.
 
-use super::{CellResults, Comparison, Metric, Outcome, Results, Start, Status, Study, share};
+use super::{Arm, CellResults, Comparison, Metric, Outcome, Results, Start, Status, Study, share};
 use crate::{
     Result,
-    report::study::{Compared, Row, RunFigures, Setting, StudyReport},
+    data::Columns,
+    report::study::{Compared, Part, Row, RunFigures, Setting, StudyReport},
+    train::Config,
 };
 
 impl Results {
-    /// All that the report shows; `comparisons` are those of [`Results::comparisons`].
+    /// All that the report shows but pictures; `comparisons` are those of [`Results::comparisons`].
     ///
     /// # Errors
     /// Outcomes of pretrainings that cannot be read.
@@ -33,6 +35,9 @@ impl Results {
             ),
             failed: self.failed().map(|outcome| (outcome.place(), reason(outcome))).collect(),
             missing: self.missing().map(|run| study.describe(run)).collect(),
+            parts: parts(study),
+            explained: vec![],
+            unexplained: None,
             pretrainings: pretrainings(study)?,
             configuration: self.cells.first().and_then(|cell| cell.runs.first()).map_or(String::new(), |(run, _)| {
                 let recipe = toml::to_string(&run.config).expect("a recipe is plain data");
@@ -45,10 +50,14 @@ impl Results {
     /// The grid as it was declared, and how much of it is done.
     fn design(&self, study: &Study) -> Vec<(String, String)> {
         let list = |items: Vec<String>| items.join(", ");
-        let arm = |arm: &super::Arm| match &arm.start {
+        let arm = |arm: &Arm| match &arm.start {
             Start::Random => format!("{} (random weights)", arm.name),
             Start::Files(_) => format!("{} (files of weights)", arm.name),
-            Start::Pretrained(i) => format!("{} (pretrained: {})", arm.name, study.pretrainings[*i].name),
+            Start::Pretrained(i) => {
+                let only = study.pretraining(*i, 0).columns.only.join(" and ");
+                let of = if only.is_empty() { only } else { format!(" of {only}") };
+                format!("{} (pretrained: {}{of})", arm.name, study.pretrainings[*i].name)
+            }
         };
         let tested = self.cells.iter().flat_map(CellResults::tested).count();
         let facts = [
@@ -109,6 +118,24 @@ fn row(study: &Study, arms: &[CellResults], comparisons: &[Comparison]) -> Row {
         arms: arms.iter().map(|cell| cell.tested().map(figures).collect()).collect(),
         comparisons: of_row.map(compared).collect(),
     }
+}
+
+/// Pairs of arms whose pretrainings differ only in that one was given a part of the rows.
+fn parts(study: &Study) -> Vec<Part> {
+    let recipe = |arm: &Arm| match arm.start {
+        Start::Pretrained(pretraining) => Some(study.pretraining(pretraining, 0)),
+        _ => None,
+    };
+    let recipes: Vec<_> = study.arms.iter().map(recipe).collect();
+    let pair = |whole: usize, part: usize| {
+        let (whole_recipe, part_recipe) = (recipes[whole].as_ref()?, recipes[part].as_ref()?);
+        let of = part_recipe.columns.only.join(" and ");
+        let columns = Columns { only: vec![], ..part_recipe.columns.clone() };
+        let same = *whole_recipe == Config { columns, ..part_recipe.clone() };
+        (same && !of.is_empty()).then_some(Part { whole, part, of })
+    };
+    let arms = 0..study.arms.len();
+    arms.clone().flat_map(|whole| arms.clone().filter_map(move |part| pair(whole, part))).collect()
 }
 
 /// Wall time of each pretraining that is done.

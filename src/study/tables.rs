@@ -2,10 +2,11 @@
 //! many machines it ran.
 
 use super::{Cell, Choice, Metric, Outcome, Run, Shard, Status, Study};
-use crate::{Error, Result, files::write_atomic, report::study::render};
+use crate::{Error, Result, device::Device, files::write_atomic, report::study::render};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    sync::Arc,
 };
 
 /// All outcomes of a study.
@@ -148,18 +149,23 @@ impl Results {
         Ok(table.into_inner().expect(IN_MEMORY))
     }
 
-    /// Writes all tables and the report into the study's folder.
+    /// Writes all tables and the report, whose pictures are computed on `device`, into the study's folder.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn write(&self, study: &Study) -> Result<()> {
+    pub fn write(&self, study: &Study, device: &Arc<dyn Device>) -> Result<()> {
         write_atomic(&study.folder.join("results.csv"), &self.csv(study))?;
         let comparisons = self.comparisons(study)?;
         write_atomic(&study.folder.join("comparisons.csv"), &self.comparisons_csv(study, &comparisons))?;
         write_atomic(&study.folder.join("table.csv"), &self.table_csv(study))?;
         write_atomic(&study.folder.join("table.md"), self.table_markdown(study, &comparisons).as_bytes())?;
         write_atomic(&study.folder.join("table.tex"), self.table_tex(study, &comparisons).as_bytes())?;
-        write_atomic(&study.folder.join("report.html"), render(&self.report(study, &comparisons)?).as_bytes())?;
+        let mut report = self.report(study, &comparisons)?;
+        match self.explained(study, device) {
+            Ok(explained) => report.explained = explained,
+            Err(e) => report.unexplained = Some(e.to_string()),
+        }
+        write_atomic(&study.folder.join("report.html"), render(&report).as_bytes())?;
         write_atomic(&study.folder.join("timings.csv"), &self.timings(study)?)
     }
 

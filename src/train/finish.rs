@@ -1,6 +1,6 @@
 //! After the last epoch: the kept weights on held-out images, the predictions, the report.
 
-use super::{Checkpoint, Config, Head, Session, step};
+use super::{Checkpoint, Head, Session, explain::picture, step};
 use crate::{
     Error, Result,
     data::{Loader, Record, Split},
@@ -95,9 +95,7 @@ impl Session {
 
     fn worst_case(&self, scored: &Scored, i: usize) -> Result<WorstCase> {
         let record = &scored.loader.records()[i];
-        let Config { size, intensity, .. } = self.state.config;
-        let pixels = record.fitted(size, intensity)?.to_unit().into_iter().map(|v| (v * 255.0).round() as u8).collect();
-        let picture = Picture { width: size as u32, height: size as u32, pixels };
+        let picture = picture(record, &self.state.config)?;
         let picture = match &scored.predictions {
             Predictions::Masks(_) => self.outlined(record, picture)?,
             _ => picture,

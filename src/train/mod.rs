@@ -6,6 +6,7 @@
 mod card;
 pub mod checkpoint;
 mod config;
+pub mod explain;
 mod feed;
 mod finish;
 mod folder;

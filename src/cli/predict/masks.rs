@@ -1,6 +1,6 @@
 //! Masks in the geometry of their sources: of volumes a volume, of other images a PNG.
 
-use super::Network;
+use super::{Network, names::Names};
 use crate::{
     Error, Result,
     data::{Record, Scan, Source, resize::unfit_mask, volume},
@@ -8,11 +8,7 @@ use crate::{
     report::Picture,
     train::Head,
 };
-use std::{
-    collections::HashSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 /// Images that are predicted together, where they are files of their own.
 const TOGETHER: usize = 64;
@@ -23,10 +19,7 @@ const TOGETHER: usize = 64;
 /// # Errors
 /// What cannot be read or written; two images whose masks would have one name.
 pub fn predict(network: &mut Network, records: Vec<Record>, folder: Option<&Path>) -> Result<()> {
-    if let Some(folder) = folder {
-        fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
-    }
-    let mut names = Names { folder, taken: HashSet::new() };
+    let mut names = folder.map(Names::new).transpose()?;
     let mut single: Vec<Record> = vec![];
     for record in records {
         match frames(&record) {
@@ -81,7 +74,7 @@ fn whole_volume(
     whole: &Record,
     slices: Vec<Record>,
     bytes: &[u8],
-    names: &mut Names,
+    names: &mut Option<Names>,
 ) -> Result<()> {
     let places: Vec<String> = slices.iter().map(|slice| slice.name.clone()).collect();
     let structures = network.state.classes.clone();
@@ -91,10 +84,10 @@ fn whole_volume(
         (scan.facts().width, scan.facts().height)
     };
     let area = width * height;
-    let mut masks = vec![vec![0; if names.folder.is_some() { area * slices.len() } else { 0 }]; k];
+    let mut masks = vec![vec![0; if names.is_some() { area * slices.len() } else { 0 }]; k];
     network.predict(slices, &mut |slice, outputs| {
         let at = places.iter().position(|name| *name == slice.name).expect("it is a slice of the volume");
-        if names.folder.is_some() {
+        if names.is_some() {
             let mask = unfit_mask(&Head::mask(outputs), (width, height), k, size);
             for (c, drawn) in masks.iter_mut().enumerate() {
                 let marked = mask.iter().skip(c).step_by(k);
@@ -103,53 +96,34 @@ fn whole_volume(
         }
         Ok(())
     })?;
-    if names.folder.is_none() {
-        return Ok(());
-    }
+    let Some(names) = names else { return Ok(()) };
     for (c, mask) in masks.iter().enumerate() {
         let (file, suffix) = volume::mask_like(bytes, mask).ok_or_else(|| {
             Error::unusable(format!("{} is too large to be unpacked as a whole", whole.name), "unpack it before")
         })?;
-        write_atomic(&names.of(whole, &structures, c, suffix)?, &file)?;
+        write_atomic(&names.of(whole, part(&structures, c), suffix)?, &file)?;
     }
     Ok(())
 }
 
 /// Predicts images, and writes a PNG for each structure of each.
-fn pictures(network: &mut Network, records: Vec<Record>, names: &mut Names) -> Result<()> {
+fn pictures(network: &mut Network, records: Vec<Record>, names: &mut Option<Names>) -> Result<()> {
     let structures = network.state.classes.clone();
     let (k, size) = (structures.len(), network.state.config.size);
     network.predict(records, &mut |record, outputs| {
-        if names.folder.is_none() {
-            return Ok(());
-        }
+        let Some(names) = names else { return Ok(()) };
         let (width, height) = record.extent()?;
         let mask = unfit_mask(&Head::mask(outputs), (width, height), k, size);
         for c in 0..k {
             let pixels = mask.iter().skip(c).step_by(k).map(|&marked| marked * 255).collect();
             let picture = Picture { width: width as u32, height: height as u32, pixels };
-            write_atomic(&names.of(record, &structures, c, "png")?, &picture.png())?;
+            write_atomic(&names.of(record, part(&structures, c), "png")?, &picture.png())?;
         }
         Ok(())
     })
 }
 
-/// What the files of masks are called.
-struct Names<'a> {
-    folder: Option<&'a Path>,
-    taken: HashSet<PathBuf>,
-}
-
-impl Names<'_> {
-    /// That of structure `c`: the image's, with the structure's where there are several.
-    fn of(&mut self, record: &Record, structures: &[String], c: usize, suffix: &str) -> Result<PathBuf> {
-        let stem = record.stem();
-        let name = if structures.len() == 1 { stem } else { format!("{stem}-{}", structures[c]) };
-        let path = self.folder.expect("masks are written").join(format!("{name}.{suffix}"));
-        if self.taken.insert(path.clone()) {
-            return Ok(path);
-        }
-        let problem = format!("the mask of {} would replace that of another image, {}", record.name, path.display());
-        Err(Error::unusable(problem, "a call for each folder of images, with a --masks of its own"))
-    }
+/// What tells the file of structure `c` from those of others.
+fn part(structures: &[String], c: usize) -> Option<&str> {
+    (structures.len() > 1).then(|| structures[c].as_str())
 }

@@ -1,6 +1,8 @@
 //! What follows from a study, computed from its results: a sentence with its evidence, honest where they decide nothing.
 
-use super::{ALPHA, Compared, Row, RunFigures, Setting, StudyReport, counted, p_text, share, signed, signed_range};
+use super::{
+    ALPHA, Compared, Part, Row, RunFigures, Setting, StudyReport, counted, p_text, share, signed, signed_range,
+};
 use crate::statistics::{Mean, holm};
 
 /// A sentence and what it rests on.
@@ -22,9 +24,11 @@ struct Gain {
 }
 
 /// Three guidelines for each arm but the baseline: whether it helps, whether more so with few images, and whether early in training.
+/// Then for each arm that was pretrained on a part of what another was, which of them is better.
 pub fn guidelines(report: &StudyReport) -> Vec<Guideline> {
     let of_arm = |arm| [helps(report, arm), helps_with_little_data(report, arm), helps_early(report, arm)];
-    (1..report.arms.len()).flat_map(of_arm).flatten().collect()
+    let of_arms = (1..report.arms.len()).flat_map(of_arm).flatten();
+    of_arms.chain(report.parts.iter().filter_map(|part| needs_the_whole(report, part))).collect()
 }
 
 /// Every row, with the setting that it belongs to.
@@ -34,7 +38,7 @@ fn rows(report: &StudyReport) -> impl Iterator<Item = (&Setting, &Row)> {
 
 fn helps(report: &StudyReport, arm: usize) -> Option<Guideline> {
     let gains: Vec<Gain> = rows(report)
-        .filter_map(|(setting, row)| row.against_baseline(arm).map(|compared| tested_gain(setting, row, compared)))
+        .filter_map(|(setting, row)| row.between(arm, 0).map(|compared| tested_gain(setting, row, &compared)))
         .collect();
     let (name, base) = (&report.arms[arm], &report.arms[0]);
     let claim = match verdicts(&gains) {
@@ -134,6 +138,23 @@ fn helps_early(report: &StudyReport, arm: usize) -> Option<Guideline> {
         (faster, slower, open) => format!(
             "Over the first epochs {name} is ahead of {base} in {}, and behind in {slower}.",
             of_settings(faster, faster + slower + open)
+        ),
+    };
+    Some(Guideline { claim, evidence: texts(gains) })
+}
+
+fn needs_the_whole(report: &StudyReport, Part { whole, part, of }: &Part) -> Option<Guideline> {
+    let gains: Vec<Gain> = rows(report)
+        .filter_map(|(setting, row)| row.between(*whole, *part).map(|compared| tested_gain(setting, row, &compared)))
+        .collect();
+    let (whole, part) = (&report.arms[*whole], &report.arms[*part]);
+    let both = format!("{whole}, pretrained on everything, and {part}, pretrained in the same way on {of} alone");
+    let claim = match verdicts(&gains) {
+        (0, 0, 0) => return None,
+        (0, 0, all) => format!("Of {both}, neither is shown to be better in any of {}.", counted(all, "comparison")),
+        (better, worse, open) => format!(
+            "Of {both}, the first is better in {better} of {} and worse in {worse}.",
+            counted(better + worse + open, "comparison")
         ),
     };
     Some(Guideline { claim, evidence: texts(gains) })

@@ -1,6 +1,7 @@
 //! The report of a comparison study: one self-contained HTML page, with no script and nothing to load.
 
 mod charts;
+mod explained;
 mod guidelines;
 mod page;
 mod tables;
@@ -9,6 +10,7 @@ pub use guidelines::{Guideline, guidelines};
 pub use page::render;
 
 use crate::{
+    report::{Picture, WorstCase},
     statistics::{Interval, Mean, Scale, area_under},
     study::share,
 };
@@ -33,12 +35,42 @@ pub struct StudyReport {
     pub failed: Vec<(String, String)>,
     /// Runs that have not been done.
     pub missing: Vec<String>,
+    /// Arms that were pretrained on a part of what another was, otherwise in the same way.
+    pub parts: Vec<Part>,
+    /// What arms see in the same images.
+    pub explained: Vec<Explained>,
+    /// Why that cannot be shown.
+    pub unexplained: Option<String>,
     /// Wall time of pretrainings as (name, seconds).
     pub pretrainings: Vec<(String, f64)>,
     /// The study's file.
     pub configuration: String,
     /// Program, machine and device as (name, value).
     pub environment: Vec<(String, String)>,
+}
+
+/// An arm that was pretrained on a part of what another was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// Number of the other arm.
+    pub whole: usize,
+    /// Number of the arm.
+    pub part: usize,
+    /// The part, say `modality=CT`.
+    pub of: String,
+}
+
+/// Test images of a task with a backbone, as the arms see them.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// The task, backbone, share of the training images and seed.
+    pub setting: String,
+    /// The class of each image, whose evidence is shown.
+    pub classes: Vec<String>,
+    /// The images as they are.
+    pub pictures: Vec<Picture>,
+    /// For each arm the images under its Grad-CAMs.
+    pub arms: Vec<Vec<WorstCase>>,
 }
 
 /// A task with a backbone.
@@ -155,9 +187,10 @@ impl Row {
         Mean::of(&self.arms[arm].iter().filter_map(|run| run.value).collect::<Vec<_>>())
     }
 
-    /// The comparison of an arm with the baseline.
-    fn against_baseline(&self, arm: usize) -> Option<&Compared> {
-        self.comparisons.iter().find(|c| c.of == arm && c.against == 0)
+    /// The comparison of an arm with another, whichever comes first in the study.
+    fn between(&self, of: usize, against: usize) -> Option<Compared> {
+        let found = |of, against| self.comparisons.iter().find(|c| (c.of, c.against) == (of, against)).copied();
+        found(of, against).or_else(|| found(against, of).map(Compared::reversed))
     }
 
     /// Of the first epochs those that all runs have.
@@ -184,6 +217,13 @@ impl RunFigures {
 }
 
 impl Compared {
+    /// The second arm compared with the first.
+    fn reversed(self) -> Compared {
+        let Interval { low, high } = self.interval;
+        let interval = Interval { low: -high, high: -low };
+        Compared { of: self.against, against: self.of, difference: -self.difference, interval, ..self }
+    }
+
     /// Whether the difference is significant. With one seed it is one of two networks, which tells nothing of their arms.
     fn significant(&self) -> bool {
         self.seeds > 1 && self.adjusted < ALPHA

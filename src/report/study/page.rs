@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Guideline, Row, StudyReport, charts, counted, guidelines, tables};
+use super::{Guideline, Row, StudyReport, charts, counted, explained, guidelines, tables};
 use crate::{
     report::{page::document, sections},
     study::share,
@@ -28,6 +28,7 @@ pub fn render(report: &StudyReport) -> String {
             (charts::fractions(report))
             (tables::areas(report))
             (tables::comparisons(report))
+            (explained::explained(report))
             (tables::time(report))
             (sections::setup(&report.configuration, &report.environment))
         },

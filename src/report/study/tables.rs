@@ -63,7 +63,7 @@ fn result_cell(setting: &Setting, row: &Row, arm: usize) -> Markup {
         td.best[gain(arm) == Some(best)] {
             span.value { (decimals(mean.value, 3)) }
             small { @match mean.interval { Some(i) => (range(i)), None => (counted(mean.n, "seed")) } }
-            @if let Some(compared) = row.against_baseline(arm) {
+            @if let Some(compared) = row.between(arm, 0) {
                 small.difference {
                     (signed(compared.difference)) @if compared.significant() { b { "*" } } " " (signed_range(compared.interval))
                 }
