@@ -260,6 +260,8 @@ fn lost_images_are_made_again() {
     let before = result(&store);
     let images: Vec<&PathBuf> = before.keys().filter(|path| path.starts_with("images")).collect();
     fs::remove_file(store.join(images[0])).unwrap();
+    // Of a writer that was killed.
+    fs::write(store.join(".manifest.csv.0123456789abcdef.tmp"), "half").unwrap();
     fs::write(store.join(images[3]), b"").unwrap();
     let journal = store.join("journal.jsonl");
     let lines = fs::read(&journal).unwrap();

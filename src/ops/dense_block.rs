@@ -92,7 +92,7 @@ pub static DENSE_BLOCK: Spec = Spec {
             Case::new(label, &shapes, move |t| {
                 let norm = |i: usize| case_norm(&t[i], &t[i + 1], statistics);
                 let mut block = DenseBlock::new(&t[0], all, statistics == Batch);
-                let first = block.batch_norm(&norm(1), Act::HardSwish);
+                let first = block.batch_norm(&norm(1), Act::Silu);
                 block.append_conv(&t[3], &t[4], Window::square(3, 1, 1));
                 // The gradient of the sum goes to both, in one piece of memory.
                 concat(&[&first, &add(&block.batch_norm(&norm(5), Act::Identity), &block.output())])

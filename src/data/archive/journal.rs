@@ -4,7 +4,10 @@
 //! counts as not written; a later line of the same file takes the place of an earlier one.
 
 use super::header;
-use crate::{Error, Result, files::write_atomic_with};
+use crate::{
+    Error, Result,
+    files::{self, write_atomic_with},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
@@ -86,6 +89,7 @@ impl Journal {
             }
             TryLockError::Error(e) => failed(e),
         })?;
+        files::remove_temporaries(store);
         let mut journal = Journal { store: store.into(), file, end: 0, finished: HashMap::new() };
         let (begun, stamps) = journal.load()?;
         match begun {
