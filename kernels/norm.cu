@@ -1,5 +1,5 @@
-// Batch normalisation (Ioffe and Szegedy 2015) of m pixels of c channels, y [m, c] or the first c of y [m, width], fused with the activation and the residual
-// addition that follow it. Per channel, with r = 1/√(σ² + ε):
+// Batch normalisation (Ioffe and Szegedy 2015) of m pixels of c channels, the first of y [m, width], fused with the activation
+// and the residual addition that follow it. Per channel, with r = 1/√(σ² + ε):
 //   forward   u = (y − μ)·γ·r + β, z = act(u) or relu(u + residual)
 //   backward  gβ = Σ gu, gγ = Σ gu·ŷ with ŷ = (y − μ)·r, gy = γ·r·(gu − gβ/m − ŷ·gγ/m)
 // All kernels over images are bound by bytes: a block takes BLOCK pixels of a span of channels (channels.cuh), and sums over
@@ -66,7 +66,8 @@ __device__ __forceinline__ double range_sum(double x, double* slots) {
     return sum;
 }
 
-// stats [2, c] = μ and r of the whole, from the moments [⌈m/moment_rows⌉, 2, width] of its parts, and the running statistics moved by them.
+// stats [2, c] = μ and r of the whole, from the moments [⌈m/moment_rows⌉, 2, width] of its parts, and the running statistics
+// moved by them.
 // Many parts at once in the formula of Chan, Golub and LeVeque 1983: with d_i = mean_i − mean_0 and part sizes n_i,
 //   μ = mean_0 + Σ n_i d_i / m,  M2 = Σ (M2_i + n_i d_i²) − (Σ n_i d_i)² / m,
 // in f64, where what the last term takes away costs nothing.
@@ -142,6 +143,7 @@ __device__ __forceinline__ void bn_act_fwd(const Norm& p, const T* y, const Wide
         with_activation(p.act, [&](auto act) {
             auto apply = [&](int row, auto v) {
                 for (int i = 0; i < N; i++) v.v[i] = act.f(affine.u(i, v.v[i]));
+                // Made here from the parameters: kept over the rows, it makes the f64 kernel spill registers on sm_90a.
                 write<N>(rows.column(z, lane.channel, p.c).at(row), v);
             };
             for_columns(lane, rows.count, apply, rows.column(y, lane.channel, p.width));
