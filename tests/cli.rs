@@ -182,9 +182,12 @@ fn bench_ends_with_json() {
     assert!(json["images_per_second"].as_f64().unwrap() > 0.0);
     assert!((1..json["peak_mem_mb"].as_u64().unwrap()).contains(&json["device_peak_mb"].as_u64().unwrap()));
     // More launches than kernels, and each of these takes some time.
-    let kernels = json["kernel_ms"].as_object().unwrap();
-    assert!(json["kernels"].as_u64().unwrap() > kernels.len() as u64 && kernels.contains_key("conv2d_wgrad"));
-    assert!(kernels.values().all(|ms| ms.as_f64().unwrap() > 0.0));
+    let profile = json["profile"].as_array().unwrap();
+    let launches: u64 = profile.iter().map(|group| group["launches"].as_u64().unwrap()).sum();
+    assert!(json["kernels"].as_u64() == Some(launches) && launches > profile.len() as u64);
+    assert!(profile.iter().all(|group| group["ms"].as_f64().unwrap() > 0.0 && group["bytes"].as_u64().unwrap() > 0));
+    let multiply = |name| profile.iter().any(|group| group["kernel"] == name && group["macs"].as_u64().unwrap() > 0);
+    assert!(multiply("conv2d_wgrad") && !multiply("add"));
 }
 
 #[test]

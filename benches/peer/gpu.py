@@ -1,22 +1,26 @@
 """Training speed on a GPU: our program beside PyTorch eager, in a CUDA graph, and compiled.
 
     python benches/peer/gpu.py --ours target/release/roentgen                          all ten nets, bf16, batch 128
-    python benches/peer/gpu.py --ours target/release/roentgen --models resnet50 --batches 64,256 --variants eager,graph,compile
+    python benches/peer/gpu.py --ours target/release/roentgen --models resnet50 --batches 64,256 --variants eager,graph,compile,compile+graph
+    python benches/peer/gpu.py --ceilings --profile resnet50,efficientnet_b3       what the GPU can do at most, and where PyTorch's time goes
     python benches/peer/gpu.py --device cpu --models resnet18 --size 64 --batches 2 --steps 2 --blocks 2      a trial of the script itself
 
 A step is forward, cross-entropy over 1000 classes (inception_v3: plus 0.4 times its auxiliary one), backward and SGD with momentum and
 weight decay; channels_last, autocast with cuDNN's search on, the fused optimiser; random images that lie on the device. Contenders take
 turns in blocks of --steps steps, so that clocks and heat meet all alike, and the median block counts; ours is a process of its own that
 runs before the first and the last block. Nets whose contenders would not fit side by side run one after the other. Without PyTorch only
-ours is measured. Nothing starts after --budget seconds.
+ours is measured. Nothing starts after --budget seconds. With --turn, what has to be compiled is compiled at once and the rest waits
+for a lock on a file, so that several of these scripts can compile at a time and measure in turn.
 
 Output: a JSON line on the machine, then one a net; a table on stderr. `roentgen bench --json` ends with a line of JSON that has
 `ms_per_step` (a list) and `loss` (first, last); everything else in it (`kernels`, the launches of a step, `kernel_ms`, the milliseconds
-of each kernel in it, `device_peak_mb`, to be held against torch_peak_mb) is passed on.
+of each kernel in it, `device_peak_mb`, to be held against peak_mb) is passed on.
 """
 
 import argparse
+import fcntl
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -39,8 +43,18 @@ MOST_PIXELS = 4e7
 LEAST_FOR_NET, LEAST_FOR_BLOCK = 25, 15
 
 
+# What a kernel of PyTorch is for, by the first pattern that its name has.
+PURPOSES = {
+    "batch norm": r"batch_?norm|bn_(fw|bw)|\bbn\b",
+    "convolution": r"conv|fprop|dgrad|wgrad|xmma|gemm|nvjet|cutlass|implicit",
+    "optimiser": r"multi_tensor|foreach|Optimizer|sgd",
+    "pooling": r"pool|reduce_kernel",
+    "elementwise": r"elementwise|vectorized|copy|fill|Cat|dropout",
+}
+
+
 class Peer:
-    """A network of torchvision in training, as one variant runs it."""
+    """A network of torchvision in training, as one variant runs it: built and compiled, and ready after `start`."""
 
     def __init__(self, model, size, batch, variant, options):
         torch.manual_seed(0)
@@ -54,13 +68,29 @@ class Peer:
         self.batches = [(image(), torch.randint(0, CLASSES, (batch,), device=device)) for _ in range(BATCHES)]
         self.optimiser = torch.optim.SGD(self.net.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-5, fused=self.cuda)
         self.scaler = torch.amp.GradScaler(options.device) if options.dtype == "f16" else None
-        self.forward = torch.compile(self.net, mode=options.compile_mode) if variant == "compile" else self.net
+        self.forward, self.variant = self.net, variant.split("+")
         self.steps, self.graph = 0, None
-        if variant == "graph":
-            self.capture(options.warmup)
-        for _ in range(options.warmup):
+        if "compile" in self.variant:
+            self.forward = torch.compile(self.net, mode=options.compile_mode)
+            self.step()
+
+    def start(self, warmup):
+        """The steps before the first that is timed; the most memory that they took, in MB, is in `peak`."""
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated() if self.cuda else 0
+        self.first_loss = float(self.step().detach())
+        if "graph" in self.variant:
+            self.capture(warmup)
+        for _ in range(warmup):
             self.step()
         self.sync()
+        # Weights and batches were there before.
+        self.peak = (torch.cuda.max_memory_allocated() - before + self.held()) >> 20 if self.cuda else 0
+
+    def held(self):
+        tensors = [*self.net.parameters(), *self.net.buffers(), *(tensor for batch in self.batches for tensor in batch)]
+        return sum(tensor.nbytes for tensor in tensors)
 
     def sync(self):
         if self.cuda:
@@ -120,10 +150,44 @@ class Peer:
         return 1e3 * (done - start) / steps, 1e3 * (launched - start) / steps, float(loss.detach())
 
 
+def profile(peer):
+    """Milliseconds of a step's kernels by purpose, and of the longest by name."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        peer.step()
+        peer.sync()
+    kernels = {event.key: event.self_device_time_total / 1e3 for event in profiler.key_averages()}
+    purpose = lambda name: next((purpose for purpose, pattern in PURPOSES.items() if re.search(pattern, name)), "other")
+    sums = {}
+    for name, ms in kernels.items():
+        sums[purpose(name)] = sums.get(purpose(name), 0) + ms
+    longest = sorted(kernels.items(), key=lambda kernel: -kernel[1])[:30]
+    return {"purposes": sums, "longest": [[purpose(name), name[:120], ms] for name, ms in longest]}
+
+
+def ceilings(seconds=0.3):
+    """Bytes a second of a copy within the GPU, read and written, and operations a second of a product of large random matrices."""
+
+    def rate(work, run):
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+        times, start = [], time.perf_counter()
+        while time.perf_counter() - start < seconds:
+            events[0].record()
+            run()
+            events[1].record()
+            torch.cuda.synchronize()
+            times.append(events[0].elapsed_time(events[1]) / 1e3)
+        return work / statistics.median(times)
+
+    side, length = 8192, 1 << 30
+    source, copy = (torch.randint(0, 255, (length,), device="cuda", dtype=torch.uint8) for _ in range(2))
+    a, b = (torch.randn(side, side, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    return {"copy_gb_s": rate(2 * length, lambda: copy.copy_(source)) / 1e9, "bf16_tflops": rate(2 * side**3, lambda: a @ b) / 1e12}
+
+
 def run_ours(options, model, size, batch, seconds):
     """What our program's line of JSON says, or {"error": ...}."""
     command = [options.ours, "bench", "--model", model, "--size", size, "--batch", batch, "--device", options.device,
-               "--precision", options.dtype, "--steps", options.steps, "--warmup", options.warmup, "--json"]
+               "--precision", {"tf32": "f32"}.get(options.dtype, options.dtype), "--steps", options.steps, "--warmup", options.warmup, "--json"]
     try:
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=seconds)
         if done.returncode:
@@ -153,8 +217,10 @@ def measure(options, model, size, batch, left):
         peers, blocks = {}, {}
         for variant in group:
             try:
-                peers[variant] = Peer(model, size, batch, variant, options)
-                blocks[variant] = []
+                peer = Peer(model, size, batch, variant, options)
+                take_turn(options)
+                peer.start(options.warmup)
+                peers[variant], blocks[variant] = peer, []
             except Exception as e:  # out of memory, or a net that cannot be compiled, must not end the others
                 result[variant] = {"error": repr(e)[:300]}
         for i in range(options.blocks):
@@ -166,13 +232,14 @@ def measure(options, model, size, batch, left):
                 break
         for variant, runs in blocks.items():
             ms, host, loss = zip(*runs)
-            result[variant] = summary(ms, batch, host_ms=round(statistics.median(host), 3), loss=round(loss[-1], 4))
-        if peers and options.device.startswith("cuda"):
-            result["torch_peak_mb"] = torch.cuda.max_memory_allocated() >> 20
-            peers.clear()
-            del peer
+            losses, peak = [round(peers[variant].first_loss, 4), round(loss[-1], 4)], peers[variant].peak
+            result[variant] = summary(ms, batch, host_ms=round(statistics.median(host), 3), loss=losses, peak_mb=peak)
+        if "eager" in peers and model in options.profile.split(","):
+            result["profile"] = profile(peers["eager"])
+        peers.clear()
+        peer = None
+        if options.device == "cuda":
             torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
     if not ours:
         turn_of_ours()
     if times := [ms for run in ours for ms in run.get("ms_per_step", [])]:
@@ -181,6 +248,21 @@ def measure(options, model, size, batch, left):
     elif ours:
         result["ours"] = ours[-1]
     return result
+
+
+def take_turn(options):
+    """Waits until nobody else measures, and finds the best algorithms only then; the lock stays until the program ends."""
+    if not options.turn or torch.backends.cudnn.benchmark:
+        return
+    options.lock = open(options.turn, "w")
+    fcntl.flock(options.lock, fcntl.LOCK_EX)
+    set_precision(options)
+
+
+def set_precision(options):
+    torch.backends.cudnn.benchmark = True
+    # Strict single precision is what ours computes in f32. For half types this changes nothing but what is looked up again.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.dtype != "f32"
 
 
 def gpu_state(query):
@@ -211,9 +293,12 @@ def main():
     parser.add_argument("--models", default=",".join(SIZES), help="torchvision names, comma-separated")
     parser.add_argument("--batches", default="128", help="comma-separated")
     parser.add_argument("--size", type=int, help="of the images in pixels, instead of each net's own")
-    parser.add_argument("--dtype", default="bf16", choices=["bf16", "f16", "f32"])
-    parser.add_argument("--variants", default="eager,graph", help="of PyTorch: eager, graph, compile")
-    parser.add_argument("--compile-mode", default="max-autotune")
+    parser.add_argument("--dtype", default="bf16", choices=["bf16", "f16", "tf32", "f32"])
+    parser.add_argument("--variants", default="eager,graph", help="of PyTorch: eager, graph, compile, compile+graph")
+    parser.add_argument("--compile-mode", default="default")
+    parser.add_argument("--turn", metavar="FILE", help="compile first, then measure when nobody else holds this file's lock")
+    parser.add_argument("--ceilings", action="store_true", help="measure the GPU's first")
+    parser.add_argument("--profile", default="", metavar="MODELS", help="those of the models whose eager step is profiled")
     parser.add_argument("--device", default="cuda", help="cuda or cpu")
     parser.add_argument("--steps", type=int, default=20, help="steps a block")
     parser.add_argument("--blocks", type=int, default=5)
@@ -228,10 +313,12 @@ def main():
     write = lambda line: print(json.dumps(line), file=options.out, flush=True)
     chip = gpu_state("name,driver_version,memory.total")
     write({"date": time.strftime("%Y-%m-%d", time.gmtime()), "torch": torch and torch.__version__, "gpu": chip, "command": sys.argv})
-    if torch:
-        torch.backends.cudnn.benchmark = True
-        if options.dtype == "f32":  # ours computes f32 in f32
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    if torch and options.turn:
+        torch.backends.cudnn.allow_tf32 = False
+    elif torch:
+        set_precision(options)
+    if options.ceilings:
+        write(ceilings())
     rows = []
     for model in options.models.split(","):
         for batch in map(int, options.batches.split(",")):

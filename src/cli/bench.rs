@@ -49,7 +49,8 @@ pub struct Args {
     #[arg(long)]
     profile: bool,
     /// End with a line of JSON: ms_per_step, loss (first and last), images_per_second, peak_mem_mb (main memory of the
-    /// program), device_peak_mb (tensors on the device), kernels (launches a step), kernel_ms (of each kernel a step)
+    /// program), device_peak_mb (tensors on the device), kernels (launches a step), profile (by kernel and size: launches a step, the
+    /// bytes and multiplications of one, and the milliseconds of all)
     #[arg(long)]
     json: bool,
 }
@@ -122,8 +123,18 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let ms: Vec<f64> = times.iter().map(|seconds| seconds * 1e3).collect();
         let ends: Vec<_> = [losses.first(), losses.last()].into_iter().flatten().collect();
         let launches: u64 = kernels.iter().map(|kernel| kernel.launches).sum();
-        let kernel_ms: BTreeMap<_, _> =
-            kernels.iter().map(|kernel| (kernel.name, a_step(kernel.seconds * 1e3))).collect();
+        let groups: Vec<_> = kernels
+            .iter()
+            .map(|KernelTime { name, work, launches, seconds }| {
+                json!({
+                    "kernel": name,
+                    "bytes": work.bytes,
+                    "macs": work.macs,
+                    "launches": launches / u64::from(PROFILED),
+                    "ms": a_step(seconds * 1e3),
+                })
+            })
+            .collect();
         let line = json!({
             "ms_per_step": ms,
             "loss": ends,
@@ -131,7 +142,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             "peak_mem_mb": peak,
             "device_peak_mb": device_peak,
             "kernels": launches / u64::from(PROFILED),
-            "kernel_ms": kernel_ms,
+            "profile": groups,
         });
         print(format!("{line}\n"))?;
     }
@@ -143,15 +154,37 @@ fn a_step(sum: f64) -> f64 {
     sum / f64::from(PROFILED)
 }
 
-/// A line a kernel, longest first: milliseconds and launches a step, and share of the time of the profiled steps.
+/// All launches of a kernel.
+#[derive(Default)]
+struct Sum {
+    seconds: f64,
+    launches: u64,
+    bytes: f64,
+    macs: f64,
+}
+
+/// A line a kernel, longest first: milliseconds and launches a step, share of the time of the profiled steps, and how fast it
+/// moved bytes and multiplied.
 fn print_profile(kernels: &[KernelTime], seconds: f64) -> Result<()> {
-    let mut kernels = kernels.to_vec();
-    kernels.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-    let elsewhere = seconds - kernels.iter().map(|kernel| kernel.seconds).sum::<f64>();
-    kernels.push(KernelTime { name: "(outside kernels)", launches: 0, seconds: elsewhere });
-    for KernelTime { name, launches, seconds: time } in kernels {
+    let mut sums = BTreeMap::<_, Sum>::new();
+    for kernel in kernels {
+        let (sum, launches) = (sums.entry(kernel.name).or_default(), kernel.launches as f64);
+        sum.seconds += kernel.seconds;
+        sum.launches += kernel.launches;
+        sum.bytes += launches * kernel.work.bytes as f64;
+        sum.macs += launches * kernel.work.macs as f64;
+    }
+    let elsewhere = seconds - sums.values().map(|sum| sum.seconds).sum::<f64>();
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by(|(_, a), (_, b)| b.seconds.total_cmp(&a.seconds));
+    sums.push(("(outside kernels)", Sum { seconds: elsewhere, ..Sum::default() }));
+    for (name, Sum { seconds: time, launches, bytes, macs }) in sums {
         let (ms, launches, share) = (a_step(time * 1e3), a_step(launches as f64), 100.0 * time / seconds);
-        print(format!("{name:26} {ms:9.2} ms {launches:5.0} launches {share:5.1} %\n"))?;
+        let (moved, multiplied) = (bytes / time / 1e9, 2.0 * macs / time / 1e9);
+        let line = format!(
+            "{name:26} {ms:9.2} ms {launches:5.0} launches {share:5.1} % {moved:8.1} GB/s {multiplied:9.1} GFLOP/s"
+        );
+        print(line + "\n")?;
     }
     Ok(())
 }

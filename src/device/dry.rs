@@ -3,7 +3,7 @@
 //! Since each launch and each block of the program passes through [`Device`], a dry run of a training step knows its peak
 //! memory to the byte, for a machine that is not here and in the time that the host needs for bookkeeping.
 
-use super::{Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source, cpu, cuda};
+use super::{Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source, Work, cpu, cuda};
 use crate::Result;
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ pub enum Like {
 pub struct Dry {
     like: Like,
     pool: Arc<Pool>,
-    launches: Mutex<BTreeMap<&'static str, u64>>,
+    launches: Mutex<BTreeMap<(&'static str, Work), u64>>,
 }
 
 impl Dry {
@@ -81,8 +81,9 @@ impl Device for Dry {
         Ok(())
     }
 
-    fn launch(&self, kernel: &Kernel, _: DType, _: &[u8], _: &[&Block], _: &[&Block]) -> Result<()> {
-        *self.launches.lock().unwrap_or_else(PoisonError::into_inner).entry(kernel.name).or_default() += 1;
+    fn launch(&self, kernel: &Kernel, _: DType, params: &[u8], ins: &[&Block], outs: &[&Block]) -> Result<()> {
+        let launch = (kernel.name, Work::of(kernel, params, ins, outs));
+        *self.launches.lock().unwrap_or_else(PoisonError::into_inner).entry(launch).or_default() += 1;
         Ok(())
     }
 
@@ -115,6 +116,6 @@ impl Device for Dry {
     /// How often each kernel was launched, in no time.
     fn kernel_times(&self) -> Vec<KernelTime> {
         let launches = std::mem::take(&mut *self.launches.lock().unwrap_or_else(PoisonError::into_inner));
-        launches.into_iter().map(|(name, launches)| KernelTime { name, launches, seconds: 0.0 }).collect()
+        launches.into_iter().map(|((name, work), launches)| KernelTime { name, work, launches, seconds: 0.0 }).collect()
     }
 }

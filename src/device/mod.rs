@@ -215,10 +215,29 @@ pub struct Memory {
 pub struct KernelTime {
     /// Name of the kernel.
     pub name: &'static str,
+    /// Size of each of the launches.
+    pub work: Work,
     /// How often it ran.
     pub launches: u64,
     /// Time in it, in all.
     pub seconds: f64,
+}
+
+/// How much there is to do in a launch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Work {
+    /// Bytes of all tensors that it is given, each counted once.
+    pub bytes: u64,
+    /// As [`Kernel::macs`]; 0 for a kernel that sums no products.
+    pub macs: u64,
+}
+
+impl Work {
+    /// That of a launch with these parameters and tensors.
+    pub fn of(kernel: &Kernel, params: &[u8], ins: &[&Block], outs: &[&Block]) -> Work {
+        let bytes = ins.iter().chain(outs).map(|block| block.bytes() as u64).sum();
+        Work { bytes, macs: kernel.macs.map_or(0, |macs| macs(params)) }
+    }
 }
 
 /// A machine that holds tensors and runs kernels.
@@ -265,7 +284,7 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// A failure of the device, also of an earlier launch.
     fn sync(&self) -> Result<()>;
-    /// Where the time went, by kernel, since the last call. A GPU begins to measure at the first
+    /// Where the time went, by kernel and size of launch, since the last call. A GPU begins to measure at the first
     /// call, and does not record steps from then on.
     fn kernel_times(&self) -> Vec<KernelTime>;
     /// Records what `step` launches and uploads, without running it, to be replayed with little effort of the host; the

@@ -8,7 +8,7 @@ pub mod parallel;
 pub mod scratch;
 pub mod tile;
 
-use super::{Args, Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source};
+use super::{Args, Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source, Work};
 use crate::Result;
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
@@ -20,7 +20,7 @@ use std::{
 /// The host as a device.
 pub struct Cpu {
     pool: Arc<Pool>,
-    times: Mutex<BTreeMap<&'static str, KernelTime>>,
+    times: Mutex<BTreeMap<(&'static str, Work), KernelTime>>,
 }
 
 impl Cpu {
@@ -99,12 +99,14 @@ impl Device for Cpu {
             let taken = ins.iter().chain(&outs[..i]).any(|other| std::ptr::eq(*other, *out));
             assert!(!taken, "{}: output {i} is also an input or another output", kernel.name);
         }
+        let work = Work::of(kernel, params, ins, outs);
         // SAFETY: no output aliases anything (asserted above), and the slices end with this call.
         let (ins, outs) = unsafe { (ins.iter().map(|b| slice(b)), outs.iter().map(|b| slice_mut(b))) };
         let start = Instant::now();
         (kernel.cpu)(&mut Args { dtype, params, ins: ins.collect(), outs: outs.collect() });
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        let time = times.entry(kernel.name).or_insert(KernelTime { name: kernel.name, launches: 0, seconds: 0.0 });
+        let none = KernelTime { name: kernel.name, work, launches: 0, seconds: 0.0 };
+        let time = times.entry((kernel.name, work)).or_insert(none);
         time.launches += 1;
         time.seconds += start.elapsed().as_secs_f64();
         Ok(())

@@ -8,7 +8,7 @@ mod graph;
 mod memory;
 mod profile;
 
-use super::{Block, DType, Device, Grid, Kernel, KernelTime, Launch, Memory, Pool, Replay};
+use super::{Block, DType, Device, Grid, Kernel, KernelTime, Launch, Memory, Pool, Replay, Work};
 use crate::{Error, Result};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result,
@@ -33,8 +33,6 @@ pub(crate) const PARTIAL_ROWS: usize = 128;
 pub(super) const PRECISIONS: &[DType] = &[DType::BF16, DType::F16, DType::F32, DType::F64];
 /// Bytes of parameters that a kernel can receive by value (compute capability 7.0 and up).
 const MAX_PARAMETER_BYTES: usize = 32_764;
-/// Dynamic shared memory that a launch may use without asking.
-const DEFAULT_SHARED: usize = 48 << 10;
 /// Share of the free memory that tensors may take: the rest is for the context, the kernels and other programs.
 const MEMORY_SHARE: (usize, usize) = (95, 100);
 
@@ -220,11 +218,15 @@ impl Cuda {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let name = format!("{}_{}", kernel.name, dtype.suffix());
-                let function = self.modules.iter().find_map(|module| module.load_function(&name).ok());
+                let file = FATBINS.iter().position(|fatbin| fatbin.kernels.contains(&&*name)).unwrap_or(0);
+                // The simulator has one module for all.
+                let module = self.modules.get(file).or(self.modules.first());
+                let function = module.and_then(|module| module.load_function(&name).ok());
                 let function = function.ok_or_else(|| Error::Device(format!("there is no CUDA kernel {name}")))?;
-                entry.insert(Function { function, shared: DEFAULT_SHARED })
+                entry.insert(Function { function, shared: 0 })
             }
         };
+        // Without being asked the driver allows 48 KiB, of which what the kernel declares itself is a part.
         if shared > known.shared {
             let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             known.function.set_attribute(attribute, shared as i32).map_err(|e| failed(kernel.name, e))?;
@@ -325,7 +327,8 @@ impl Device for Cuda {
         };
         launched.map_err(|e| failed(kernel.name, e))?;
         if let (Some(profile), Some(timer)) = (profile.as_mut(), timer) {
-            profile.stop(&self.stream, kernel.name, timer).map_err(|e| failed(kernel.name, e))?;
+            let work = Work::of(kernel, params, ins, outs);
+            profile.stop(&self.stream, (kernel.name, work), timer).map_err(|e| failed(kernel.name, e))?;
         }
         Ok(())
     }

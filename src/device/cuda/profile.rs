@@ -1,13 +1,13 @@
 //! Time of each launch, by events before and behind it.
 
-use crate::device::KernelTime;
+use crate::device::{KernelTime, Work};
 use cudarc::driver::{CudaEvent, CudaStream, DriverError, sys::CUevent_flags};
 use std::collections::BTreeMap;
 
 /// The launches since profiling began.
 #[derive(Default)]
 pub(super) struct Profile {
-    launches: Vec<(&'static str, CudaEvent, CudaEvent)>,
+    launches: Vec<(&'static str, Work, CudaEvent, CudaEvent)>,
 }
 
 fn mark(stream: &CudaStream) -> Result<CudaEvent, DriverError> {
@@ -21,17 +21,22 @@ impl Profile {
     }
 
     /// Behind the launch of `name`.
-    pub fn stop(&mut self, stream: &CudaStream, name: &'static str, start: CudaEvent) -> Result<(), DriverError> {
-        self.launches.push((name, start, mark(stream)?));
+    pub fn stop(
+        &mut self,
+        stream: &CudaStream,
+        (name, work): (&'static str, Work),
+        start: CudaEvent,
+    ) -> Result<(), DriverError> {
+        self.launches.push((name, work, start, mark(stream)?));
         Ok(())
     }
 
-    /// Sums by kernel. Launches that failed have no time.
+    /// Sums by kernel and size. Launches that failed have no time.
     pub fn times(self) -> Vec<KernelTime> {
         let mut times = BTreeMap::new();
-        for (name, start, end) in self.launches {
+        for (name, work, start, end) in self.launches {
             let Ok(milliseconds) = start.elapsed_ms(&end) else { continue };
-            let time = times.entry(name).or_insert(KernelTime { name, launches: 0, seconds: 0.0 });
+            let time = times.entry((name, work)).or_insert(KernelTime { name, work, launches: 0, seconds: 0.0 });
             time.launches += 1;
             time.seconds += f64::from(milliseconds) / 1e3;
         }
