@@ -1,5 +1,5 @@
 // The operands of a convolution's three products, and the products.
-// Pixel and channel counts fit in 31 bits, and so do the elements of one image; those of a batch need not.
+// Pixel and channel counts fit in 31 bits, and so do the elements of one image and those of the filters; those of a batch need not.
 #pragma once
 #include "tile.cuh"
 #include <climits>
@@ -17,7 +17,8 @@ __device__ __forceinline__ bool is_within(int i, int extent) { return (unsigned)
 template <class T, int DIRECTION> struct Windows {
     static constexpr bool ALONG_K = true;
     struct Row {
-        int pixel, y, x; // of its beginning, which may be outside
+        long long first; // element of its beginning, the pixel (y, x), which may be outside
+        int y, x;
     };
 
     const T* data;
@@ -32,13 +33,13 @@ template <class T, int DIRECTION> struct Windows {
         if (i >= count) return {0, INT_MIN / 2, 0}; // no tap brings that inside
         Position at = windows.at(i);
         int y = at.middle * stride_h + first_h, x = at.inner * stride_w + first_w;
-        return {(at.outer * h + y) * w + x, y, x};
+        return {(long long)((at.outer * h + y) * w + x) * c, y, x};
     }
 
-    __device__ long long offset(const Row& row, const Position& k) const {
+    __device__ Element at(const Row& row, const Position& k) const {
         int down = DIRECTION * k.outer, across = DIRECTION * k.middle;
         bool inside = is_within(row.y + down, h) & is_within(row.x + across, w) & (k.outer < r);
-        return inside ? (long long)(row.pixel + down * w + across) * c + k.inner : OUTSIDE;
+        return {row.first + ((down * w + across) * c + k.inner), inside};
     }
 };
 
@@ -54,10 +55,10 @@ template <class T> struct FiltersByChannel {
 
     __device__ Row row(int i) const { return i; }
     __device__ void next_row(Row& row) const { row++; }
-    __device__ long long offset(Row row, const Position& k) const {
+    __device__ Element at(Row row, const Position& k) const {
         int tap_r = r + k.outer * p.stride_h, tap_s = s + k.middle * p.stride_w;
         bool inside = (row < p.c) & (tap_r < p.r);
-        return inside ? (long long)((k.inner * p.r + tap_r) * p.s + tap_s) * p.c + row : OUTSIDE;
+        return {((k.inner * p.r + tap_r) * p.s + tap_s) * p.c + row, inside};
     }
 };
 
@@ -75,10 +76,10 @@ template <class T> struct WindowsByTap {
 
     __device__ Row row(int i) const { return taps.at(i); }
     __device__ void next_row(Row& row) const { taps.next(row); }
-    __device__ long long offset(const Row& tap, const Position& k) const {
+    __device__ Element at(const Row& tap, const Position& k) const {
         int y = k.middle * p.stride_h - p.pad_h + tap.outer, x = k.inner * p.stride_w - p.pad_w + tap.middle;
         bool inside = is_within(y, p.h) & is_within(x, p.w) & (tap.flat < count) & (k.flat < end);
-        return inside ? ((long long)(k.outer * p.h + y) * p.w + x) * p.c + tap.inner : OUTSIDE;
+        return {(long long)((k.outer * p.h + y) * p.w + x) * p.c + tap.inner, inside};
     }
 };
 
@@ -152,7 +153,7 @@ template <class T> __device__ void conv_dgrad(const Conv& p, const T* gy, const 
     const Phase across(blockIdx.z % p.stride_w, p.w, p.s, p.stride_w, p.pad_w);
     const int pixels = p.n * down.count * across.count, depth = down.taps * across.taps * p.k;
     const Nest of_phase = {max(1, down.count), max(1, across.count)}, taps = {max(1, across.taps), p.k};
-    const Windows<T, -1> a = {gy, p.oh, p.ow, p.k, of_phase, pixels, 1, 1, down.origin, across.origin, taps, down.taps};
+    const Windows<T, -1> a = {gy, p.oh, p.ow, p.k, of_phase, pixels, 1, 1, down.origin, across.origin, taps, across.taps ? down.taps : 0};
     const FiltersByChannel<T> b = {w, p, down.r0, across.r0, taps};
     const bool packed = is_packed<T>(p.c, p.k);
     with_shape<T>(packed, p.c, [&](auto shape) {

@@ -2,6 +2,7 @@
 // registers, on the tensor cores for bf16 and f16 and with ordinary multiplications for f32 and f64.
 #pragma once
 #include "common.cuh"
+#include "warp_group.cuh"
 
 // These three must agree with src/ops/conv/tiles.rs.
 constexpr int TILE_ROWS = PARTIAL_ROWS;
@@ -11,7 +12,8 @@ constexpr int CHUNKS_DEEP = 4; // chunks of a row in a stage
 template <class T> constexpr int TILE_DEPTH = CHUNKS_DEEP * PACK<T>;
 template <class T> constexpr bool ON_TENSOR_CORES = sizeof(T) == 2;
 
-// ROWS rows of an operand in a stage; the chunk that holds element (row, k). ALONG_K: elements of a chunk differ in k, else in row.
+// ROWS rows of an operand in a stage; the chunk that holds element (row, k). ALONG_K: elements of a chunk differ in k, and a row of it is
+// 64 bytes; else they differ in row, and a line of k is cut into groups of 128 bytes. The permutations are those of `Swizzle`.
 template <class T, int ROWS, bool ALONG_K> struct Stage {
     static constexpr int CHUNKS = ROWS * CHUNKS_DEEP;
 
@@ -19,14 +21,30 @@ template <class T, int ROWS, bool ALONG_K> struct Stage {
         if constexpr (ALONG_K) {
             return row * CHUNKS_DEEP + (k / PACK<T> ^ row / 2 % CHUNKS_DEEP);
         } else {
-            return k * (ROWS / PACK<T>) + (row / PACK<T> ^ k % 8);
+            const int across = row / PACK<T>;
+            return (across / 8 * TILE_DEPTH<T> + k) * 8 + (across ^ k) % 8;
         }
+    }
+
+    // For wgmma: 16 of k from `k` on, and the rows from `row` on, a multiple of 64.
+    __device__ static uint64_t operand(const Pack<T>* stage, int row, int k) {
+        constexpr int GROUP = TILE_DEPTH<T> * 128;
+        const char* first = reinterpret_cast<const char*>(stage) + row / 64 * 64 * CHUNKS_DEEP * 16;
+        if constexpr (ALONG_K) return matrix_in_shared(first + k * int(sizeof(T)), 0, 8 * 64, Swizzle::ROWS_OF_64);
+        return matrix_in_shared(first + k * 128, GROUP, 8 * 128, Swizzle::ROWS_OF_128);
     }
 };
 
+enum class Unit { THREAD, WARP, WARP_GROUP };
+
 // The tile's sums in registers: add(A's stage, B's stage), and in the end each(f), which calls f(row, column, sum, sum of the next
-// column) for all that a thread holds. On tensor cores: every warp has some rows of 32 columns; 16x8 sums take one mma for 16 of k.
-template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K, bool = ON_TENSOR_CORES<T>> struct Product {
+// column) for all that a thread holds. LATE of the last stages that were added may still be read; in front of a barrier `settle` waits for
+// those before, and makes visible what the thread brought into other stages. `finish` comes before `each`.
+template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K, Unit UNIT> struct Product;
+
+// Every warp has some rows of 32 columns; 16x8 sums take one mma for 16 of k.
+template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T, COLUMNS, A_ALONG_K, B_ALONG_K, Unit::WARP> {
+    static constexpr int LATE = 0;
     using LayoutA = Stage<T, TILE_ROWS, A_ALONG_K>;
     using LayoutB = Stage<T, COLUMNS, B_ALONG_K>;
     static constexpr int WARPS_ACROSS = COLUMNS / 32;
@@ -34,6 +52,9 @@ template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K, bool = ON_TENSOR
     static constexpr int DOWN = ROWS / 16, ACROSS = 4;
 
     float sums[DOWN][ACROSS][4] = {};
+
+    __device__ void settle() const {}
+    __device__ void finish() const {}
 
     __device__ static int lane() { return threadIdx.x % WARP; }
     __device__ static int first_row() { return threadIdx.x / WARP / WARPS_ACROSS * ROWS; }
@@ -88,12 +109,58 @@ template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K, bool = ON_TENSOR
     }
 };
 
+// Every warp group has 64 rows and all columns.
+template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T, COLUMNS, A_ALONG_K, B_ALONG_K, Unit::WARP_GROUP> {
+    static constexpr int LATE = 1;
+    static constexpr int GROUP = 4 * WARP, ROWS = 64;
+    static_assert(THREADS / GROUP * ROWS == TILE_ROWS, "a group for each 64 rows");
+
+    float sums[COLUMNS / 2];
+    bool more = false;
+
+    __device__ static int first_row() { return threadIdx.x / GROUP * ROWS; }
+
+    __device__ void add(const Pack<T>* a_stage, const Pack<T>* b_stage) {
+        wgmma_begin();
+#pragma unroll
+        for (int k = 0; k < TILE_DEPTH<T>; k += 16) {
+            const uint64_t a = Stage<T, TILE_ROWS, A_ALONG_K>::operand(a_stage, first_row(), k);
+            wgmma_k16<T, A_ALONG_K, B_ALONG_K>(sums, a, Stage<T, COLUMNS, B_ALONG_K>::operand(b_stage, 0, k), more || k > 0);
+        }
+        wgmma_commit();
+        more = true;
+    }
+
+    __device__ void settle() {
+        wgmma_wait<LATE>();
+        wgmma_publish();
+    }
+    __device__ void finish() {
+        wgmma_wait<0>();
+        wgmma_hold(sums);
+    }
+
+    template <class F> __device__ void each(F f) const {
+        const int lane = threadIdx.x % WARP, row = first_row() + threadIdx.x % GROUP / WARP * 16 + lane / 4;
+#pragma unroll
+        for (int j = 0; j < COLUMNS / 8; j++) {
+            const int column = j * 8 + lane % 4 * 2;
+            f(row, column, sums[4 * j], sums[4 * j + 1]);
+            f(row + 8, column, sums[4 * j + 2], sums[4 * j + 3]);
+        }
+    }
+};
+
 // Single and double precision: 16x16 threads, each with 8x4 sums.
-template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T, COLUMNS, A_ALONG_K, B_ALONG_K, false> {
+template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T, COLUMNS, A_ALONG_K, B_ALONG_K, Unit::THREAD> {
+    static constexpr int LATE = 0;
     static constexpr int SIDE = 16, DOWN = TILE_ROWS / SIDE, ACROSS = COLUMNS / SIDE;
     static_assert(SIDE * SIDE == THREADS, "one thread for each 8x4 sums");
 
     T sums[DOWN][ACROSS] = {};
+
+    __device__ void settle() const {}
+    __device__ void finish() const {}
 
     // A warp is 4x8 threads: fewer different addresses in a read than 2x16.
     __device__ static int down() { return threadIdx.x / 64 * 4 + threadIdx.x % 32 / 8; }

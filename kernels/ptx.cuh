@@ -1,5 +1,5 @@
 // The instructions that C++ has no words for: asynchronous copies, matrix loads, tensor-core products.
-// Inline PTX stands here and nowhere else; with -DSIM the simulator's functions of the same names take its place.
+// Inline PTX stands here and in warp_group.cuh; with -DSIM the simulator's functions of the same names take its place.
 //
 // Fragments of mma.m16n8k16, for lane l of a warp with g = l / 4 and t = l % 4 (two 16-bit values per register, low half first):
 //   a[0] = A[g][2t..]   a[1] = A[g+8][2t..]   a[2] = A[g][2t+8..]   a[3] = A[g+8][2t+8..]
@@ -15,8 +15,8 @@
 #include <cuda_fp16.h>
 
 // Dynamic shared memory as an array of T.
-#define DYN_SHARED(T, name)                                     \
-    extern __shared__ __align__(128) unsigned char name##_raw[]; \
+#define DYN_SHARED(T, name)                                      \
+    extern __shared__ __align__(1024) unsigned char name##_raw[]; \
     T* const name = reinterpret_cast<T*>(name##_raw)
 
 #define PTX __device__ __forceinline__

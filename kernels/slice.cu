@@ -24,19 +24,23 @@ template <int N, class T> __device__ __forceinline__ void copy_channels(const Co
     }
 FOR_FLOATS(COPY_CHANNELS)
 
-// The adjoint: zero in the rest of y.
-template <int N, class T> __device__ __forceinline__ void spread_channels(const Copy& p, const T* x, T* y) {
+// The adjoint: zero in the rest of y. PACKED: x, too, is read 16 bytes at a time.
+template <int N, bool PACKED, class T> __device__ __forceinline__ void spread_channels(const Copy& p, const T* x, T* y) {
     int lanes = p.y_c / N;
     long long row = global_thread() / lanes;
     int c = int(global_thread() % lanes) * N, from = c - p.y_from;
     if (row >= p.rows) return;
     Pack<T, N> pack;
-    for (int j = 0; j < N; j++) pack.v[j] = narrow<T>(0);
-    if (from >= 0 && from < p.width) pack = load<N>(x + row * p.x_c + from);
+    for (int j = 0; j < N; j++) {
+        const bool copied = !PACKED && unsigned(from + j) < unsigned(p.width);
+        pack.v[j] = copied ? x[row * p.x_c + from + j] : narrow<T>(0);
+    }
+    if (PACKED && unsigned(from) < unsigned(p.width)) pack = load<N>(x + row * p.x_c + from);
     store<N>(y + row * p.y_c + c, pack);
 }
 #define SPREAD_CHANNELS(T, dtype)                                                                                      \
     extern "C" __global__ void __launch_bounds__(THREADS) spread_channels_##dtype(const Copy p, const T* x, T* y) {    \
-        packed<T>(p) ? spread_channels<PACK<T>>(p, x, y) : spread_channels<1>(p, x, y);                                \
+        if (packed<T>(p)) return spread_channels<PACK<T>, true>(p, x, y);                                              \
+        p.y_c % PACK<T> == 0 ? spread_channels<PACK<T>, false>(p, x, y) : spread_channels<1, false>(p, x, y);          \
     }
 FOR_FLOATS(SPREAD_CHANNELS)

@@ -44,21 +44,25 @@ struct Nest {
     __device__ void next(Position& p) const { advance(p, {1, 0, 0, 1}); }
 };
 
-// Offset of an element that is not there and counts as zero: padding, or behind the last row or the end of k.
-constexpr long long OUTSIDE = -1;
+// Where an element lies. One that is not inside counts as zero, whatever its offset: padding, or behind the last row or the end of k.
+struct Element {
+    long long offset;
+    bool inside;
+};
 
 // Operands without gathering: the rows of a matrix [count][depth], and the columns of a matrix [depth][count].
 template <class T> struct MatrixRows {
     static constexpr bool ALONG_K = true;
-    using Row = int;
+    using Row = Element; // its first
 
     const T* data;
     int count, depth;
     Nest nest = {1, 1};
 
-    __device__ Row row(int i) const { return i; }
-    __device__ long long offset(Row row, const Position& k) const {
-        return (row < count) & (k.flat < depth) ? (long long)row * depth + k.flat : OUTSIDE;
+    __device__ Row row(int i) const { return {(long long)i * depth, i < count}; }
+    __device__ Element at(const Row& row, const Position& k) const {
+        bool inside = row.inside & (k.flat < depth);
+        return {row.offset + k.flat, inside};
     }
 };
 
@@ -72,8 +76,9 @@ template <class T> struct MatrixColumns {
 
     __device__ Row row(int i) const { return i; }
     __device__ void next_row(Row& row) const { row++; }
-    __device__ long long offset(Row row, const Position& k) const {
-        return (row < count) & (k.flat < depth) ? (long long)k.flat * count + row : OUTSIDE;
+    __device__ Element at(Row row, const Position& k) const {
+        bool inside = (row < count) & (k.flat < depth);
+        return {(long long)k.flat * count + row, inside};
     }
 };
 
@@ -81,7 +86,7 @@ template <class T> struct MatrixColumns {
 //   ALONG_K, data        as above, and the tensor
 //   row(i)               what is to be known of row i
 //   nest                 the loops that k counts through
-//   offset(row, position)   of an element in `data`, or OUTSIDE
+//   at(row, position)    an element
 //   next_row(row)        the row after it, if elements lie side by side along the rows
 // PACKED: a chunk lies in `data` as 16 aligned bytes, or is outside as a whole; else its elements are gathered one by one.
 template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
@@ -114,8 +119,8 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
             const auto& row = rows[ALONG_K ? i : 0];
             const Position& position = positions[ALONG_K ? 0 : i];
             if constexpr (PACKED) {
-                long long offset = operand.offset(row, position);
-                cp_async16(stage + chunks[i], operand.data + (offset == OUTSIDE ? 0 : offset), offset != OUTSIDE);
+                const Element element = operand.at(row, position);
+                cp_async16(stage + chunks[i], operand.data + element.offset, element.inside);
             } else {
                 stage[chunks[i]] = gathered(row, position);
                 __syncwarp(); // or the compiler gathers all chunks at once and runs out of registers
@@ -129,8 +134,8 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
         Pack<T> pack;
 #pragma unroll
         for (int j = 0; j < PACK<T>; j++) {
-            long long offset = operand.offset(row, position);
-            pack.v[j] = offset == OUTSIDE ? narrow<T>(0) : operand.data[offset];
+            const Element element = operand.at(row, position);
+            pack.v[j] = element.inside ? operand.data[element.offset] : narrow<T>(0);
             if constexpr (ALONG_K) {
                 operand.nest.next(position);
             } else {
@@ -145,19 +150,30 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
 template <class T> __device__ __forceinline__ bool is_packed(int c, int k) { return c % PACK<T> == 0 && k % PACK<T> == 0; }
 
 // What a kernel decides at run time and the tile knows when it is compiled.
-template <int N, bool P> struct Shape {
+template <int N, bool P, Unit U> struct Shape {
     static constexpr int COLUMNS = N;
     static constexpr bool PACKED = P;
+    static constexpr Unit UNIT = U; // that multiplies
 };
+
+template <Unit U> struct UnitIs { static constexpr Unit value = U; };
 
 // The tile for a product of so many columns: `packed` if the operands are made of aligned chunks. Must agree with `width` in
 // src/ops/conv/tiles.rs.
 template <class T, class F> __device__ __forceinline__ void with_shape(bool packed, int columns, F f) {
-    if (!packed) return f(Shape<64, false>{});
+    auto with_unit = [&](auto unit) {
+        constexpr Unit U = decltype(unit)::value;
+        if (!packed) return f(Shape<64, false, U>{});
+        if constexpr (ON_TENSOR_CORES<T>) {
+            if (columns > 64) return f(Shape<128, true, U>{});
+        }
+        f(Shape<64, true, U>{});
+    };
     if constexpr (ON_TENSOR_CORES<T>) {
-        if (columns > 64) return f(Shape<128, true>{});
+        with_warp_groups([&](auto has) { with_unit(UnitIs<decltype(has)::value ? Unit::WARP_GROUP : Unit::WARP>()); });
+    } else {
+        with_unit(UnitIs<Unit::THREAD>());
     }
-    f(Shape<64, true>{});
 }
 
 // Where this block's tile begins. Tiles that share rows of A run side by side, so that the second finds them in the cache.
@@ -187,8 +203,9 @@ __device__ __forceinline__ auto tile_product(S, const A& a, const B& b, Corner c
     constexpr int STAGE = LayoutA::CHUNKS + Stage<T, S::COLUMNS, B::ALONG_K>::CHUNKS;
     Loader<T, A, TILE_ROWS, S::PACKED> a_loader(a, corner.row, begin);
     Loader<T, B, S::COLUMNS, S::PACKED> b_loader(b, corner.column, begin);
-    Product<T, S::COLUMNS, A::ALONG_K, B::ALONG_K> product;
-    const int steps = ceil_div(end - begin, TILE_DEPTH<T>);
+    Product<T, S::COLUMNS, A::ALONG_K, B::ALONG_K, S::UNIT> product;
+    constexpr int AHEAD = STAGES - 1 - decltype(product)::LATE; // stages that are brought before they are multiplied
+    const int steps = max(1, ceil_div(end - begin, TILE_DEPTH<T>)); // a sum of nothing has a step of zeros
     auto load = [&](int step) {
         if (step < steps) {
             Pack<T>* stage = ring + step % STAGES * STAGE;
@@ -197,14 +214,17 @@ __device__ __forceinline__ auto tile_product(S, const A& a, const B& b, Corner c
         }
         cp_async_commit(); // also without copies: the waits below count groups
     };
-    for (int step = 0; step < STAGES - 1; step++) load(step);
+    for (int step = 0; step < AHEAD; step++) load(step);
     for (int step = 0; step < steps; step++) {
-        cp_async_wait<STAGES - 2>();
-        __syncthreads(); // this stage is there, and nobody reads the one before it any more
-        load(step + STAGES - 1);
+        cp_async_wait<AHEAD - 1>();
+        product.settle();
+        __syncthreads(); // this stage is there, and nobody reads the one that is loaded next any more
         const Pack<T>* stage = ring + step % STAGES * STAGE;
+        if constexpr (decltype(product)::LATE == 0) load(step + AHEAD);
         product.add(stage, stage + LayoutA::CHUNKS);
+        if constexpr (decltype(product)::LATE > 0) load(step + AHEAD); // while the tensor cores multiply
     }
+    product.finish();
     cp_async_wait<0>();
     __syncthreads(); // the ring is free for the epilogue
     return product;

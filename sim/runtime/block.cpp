@@ -97,6 +97,8 @@ void Block::forget_failure() {
         thread.waiting = {};
         thread.copies.clear();
         thread.copy_group = 0;
+        thread.products.clear();
+        thread.products_done = thread.product_set = 0;
     }
 }
 
@@ -135,9 +137,11 @@ void Block::run_kernel() {
     if (barrier_arrivals && barrier_arrivals == thread_count - finished) release_barrier();
     if (warp.in_operation) complete_operation(warp, warp.masks[__builtin_ctz(warp.in_operation)]);
     me.started = false;
-    if (me.copy_group || !me.copies.empty()) {
+    if (me.copy_group || !me.copies.empty() || me.product_set) {
         me.copy_group = 0;
         me.copies.clear();
+        me.products.clear();
+        me.products_done = me.product_set = 0;
     }
 }
 

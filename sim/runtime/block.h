@@ -4,6 +4,7 @@
 #include "options.h"
 #include "shared_memory.h"
 #include "sim/runtime.h"
+#include "sim/warp_group.h"
 #include <atomic>
 #include <mutex>
 #include <string>
@@ -56,6 +57,9 @@ struct Thread : ThreadView {
     Fiber fiber;
     std::vector<AsyncCopy> copies;
     unsigned copy_group = 0;
+    std::vector<GroupProduct> products;
+    size_t products_done = 0;
+    unsigned product_set = 0;
 };
 
 // Whether this OS thread is running a kernel.

@@ -33,6 +33,7 @@ pub static ALL: &[&Spec] = &[
     &regularise::DEPTH,
     &slice::CONCAT,
     &slice::CHANNELS,
+    &slice::PAD_CHANNELS,
     &bias::BIAS_ACT,
     &resample::UPSAMPLE_NEAREST,
     &resample::BILINEAR,

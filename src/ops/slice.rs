@@ -25,9 +25,9 @@ pub(crate) struct Copy {
 }
 
 impl Copy {
-    fn grid(&self, width: i32, dtype: DType) -> Grid {
+    /// A thread for each pack of `width` channels, or for each if `starts` are not all at packs.
+    fn grid(&self, width: i32, starts: &[i32], dtype: DType) -> Grid {
         let pack = 16 / dtype.size();
-        let starts = [self.width, self.x_c, self.x_from, self.y_c, self.y_from];
         let packed = starts.iter().all(|&channels| (channels as usize).is_multiple_of(pack));
         Grid::threads(self.rows as usize * width as usize / if packed { pack } else { 1 })
     }
@@ -40,7 +40,7 @@ kernel!(COPY = "copy_channels", |p: Copy, [x] -> [y]| {
             y[y_from..][..width].copy_from_slice(&x[x_from..][..width]);
         }
     });
-}, grid |dtype| p.grid(p.width, dtype));
+}, grid |dtype| p.grid(p.width, &[p.width, p.x_c, p.x_from, p.y_c, p.y_from], dtype));
 
 kernel!(SPREAD = "spread_channels", |p: Copy, [x] -> [y]| {
     let (width, x_c, y_from) = (p.width as usize, p.x_c as usize, p.y_from as usize);
@@ -50,7 +50,7 @@ kernel!(SPREAD = "spread_channels", |p: Copy, [x] -> [y]| {
             y[y_from..][..width].copy_from_slice(x);
         }
     });
-}, grid |dtype| p.grid(p.y_c, dtype));
+}, grid |dtype| p.grid(p.y_c, &[p.y_c], dtype));
 
 /// Writes the channels of x `[…, c]` into those of y `[…, width]` from `from` on.
 pub(super) fn put(x: &Tensor, y: &Tensor, from: usize) {
@@ -100,6 +100,17 @@ pub fn channels(x: &Tensor, range: Range<usize>) -> Tensor {
     })
 }
 
+/// x `[n, h, w, c]` with channels of zeros behind its own: `[n, h, w, width]`.
+#[track_caller]
+pub fn pad_channels(x: &Tensor, width: usize) -> Tensor {
+    let [n, h, w, c] = nhwc(x.shape(), "pad_channels");
+    assert!(c <= width, "pad_channels: {c} to {width}");
+    let y = x.empty(&[n, h, w, width], "pad_channels");
+    let (rows, c) = ((n * h * w) as i64, int(c));
+    launch(&SPREAD, &Copy { rows, width: c, x_c: c, x_from: 0, y_c: int(width), y_from: 0, unused: 0 }, &[x], &[&y]);
+    y.record("pad_channels", &[x], move |g| vec![Some(channels(&g, 0..c as usize))])
+}
+
 /// Cases of [`concat`].
 pub static CONCAT: Spec = Spec {
     name: "concat",
@@ -114,6 +125,21 @@ pub static CONCAT: Spec = Spec {
             case("3, 8 and 5 channels", 3, &[3, 8, 5]),
             case("one", 2, &[4]),
             case("256 and 256 @28", 28, &[256, 256]).real(0),
+        ]
+    },
+};
+
+/// Cases of [`pad_channels`].
+pub static PAD_CHANNELS: Spec = Spec {
+    name: "pad_channels",
+    cases: || {
+        let case =
+            |label, x: [usize; 4], width| Case::new(label, &[&x], move |t| pad_channels(&t[0], width)).linear_in(&[0]);
+        vec![
+            case("3 to 8", [2, 3, 5, 3], 8),
+            case("5 to 7", [1, 2, 3, 5], 7),
+            case("8 to 16", [2, 3, 2, 8], 16),
+            case("3 to 8 @224", [8, 224, 224, 3], 8).real(0),
         ]
     },
 };

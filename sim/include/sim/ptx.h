@@ -2,6 +2,7 @@
 #pragma once
 #include "half.h"
 #include "runtime.h"
+#include "warp_group.h"
 
 #define DYN_SHARED(T, name) T* const name = reinterpret_cast<T*>(sim::thread->block->dynamic_shared)
 

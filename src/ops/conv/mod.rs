@@ -4,7 +4,7 @@ pub mod cpu;
 pub(super) mod tiles;
 pub mod transposed;
 
-use super::{Case, Spec};
+use super::{Case, Spec, slice::pad_channels};
 use crate::{
     device::{DType, Grid, Kernel},
     kernel,
@@ -126,6 +126,12 @@ pub(crate) fn conv2d_with_moments(x: &Tensor, w: &Tensor, window: Window, wanted
     let [k, r, s, c] = nhwc(w.shape(), "conv2d weight");
     let x_shape = nhwc(x.shape(), "conv2d");
     assert!((r, s) == window.kernel && c == x_shape[3], "conv2d: {:?}, weight {:?}, {window:?}", x.shape(), w.shape());
+    let chunk = tiles::chunk(x.dtype());
+    if tiles::on_tensor_cores(x.dtype()) && k.is_multiple_of(chunk) && !c.is_multiple_of(chunk) {
+        // The few channels of an image: to gather them one by one takes longer than to multiply zeros in whole chunks.
+        let c = c.next_multiple_of(chunk);
+        return conv2d_with_moments(&pad_channels(x, c), &pad_channels(w, c), window, wanted);
+    }
     convolve(&DENSE, x, w, Conv::new(x_shape, k, window, "conv2d"), wanted)
 }
 

@@ -9,19 +9,25 @@ const ROWS: usize = 128;
 const STAGES: usize = 4;
 /// Bytes of a row or column of the tile in a stage; as `CHUNKS_DEEP` chunks of 16 in `kernels/product.cuh`.
 const STAGE_DEPTH: usize = 64;
-/// Blocks that fill a large GPU twice over. A constant, so that results do not depend on the GPU.
+/// Blocks that a large GPU runs at a time, two on each multiprocessor. A constant, so that results do not depend on the GPU.
 const FULL: usize = 264;
-/// Terms that a part of a split sum has at least: fewer cost more to combine than they gain.
+/// Terms that a part of a split sum has at least. To begin and to end a block takes as long as about so many.
 const MIN_PART: usize = 256;
+/// Terms that a block gets through while one more part of its tile is written and added up, 16 KiB at the speed of memory.
+const COMBINING: usize = 3;
 
-fn on_tensor_cores(dtype: DType) -> bool {
+pub(super) fn on_tensor_cores(dtype: DType) -> bool {
     dtype.size() == 2
+}
+
+/// Elements of 16 bytes, which one access moves.
+pub(super) fn chunk(dtype: DType) -> usize {
+    16 / dtype.size()
 }
 
 /// Whether the pixels of all tensors are made of aligned chunks of 16 bytes; as `is_packed` in `kernels/tile.cuh`.
 fn packed(c: usize, k: usize, dtype: DType) -> bool {
-    let pack = 16 / dtype.size();
-    c.is_multiple_of(pack) && k.is_multiple_of(pack)
+    c.is_multiple_of(chunk(dtype)) && k.is_multiple_of(chunk(dtype))
 }
 
 /// Columns of a tile of a product that has `columns`; as `with_shape` in `kernels/tile.cuh`.
@@ -42,9 +48,14 @@ fn tiles(rows: usize, columns: usize, (c, k): (usize, usize), dtype: DType) -> u
     rows.div_ceil(ROWS) * columns.div_ceil(width(columns, packed(c, k, dtype), dtype))
 }
 
-/// Parts that the sum of `depth` terms, for each element of so many tiles, is cut into.
+/// Parts that the sum of `depth` terms, for each element of so many tiles, is cut into: as many as take the least time, which
+/// goes in waves of [`FULL`] blocks.
 fn parts(tiles: usize, depth: usize) -> usize {
-    (FULL / tiles).min(depth / MIN_PART).max(1)
+    let terms = |parts: usize| {
+        let waves = (tiles * parts).div_ceil(FULL);
+        waves * (depth.div_ceil(parts) + MIN_PART) + parts * tiles * COMBINING
+    };
+    (1..=(depth / MIN_PART).clamp(1, FULL)).min_by_key(|&parts| terms(parts)).expect("at least one")
 }
 
 /// The grid of a product whose sums of `depth` terms are cut into parts, one a layer.
