@@ -83,53 +83,86 @@ template <class T> struct WindowsByTap {
     }
 };
 
-// Mean and sum of squared deviations from it, of each column of the `rows` rows of a staged tile.
-template <class T, int COLUMNS>
-__device__ void staged_moments(Staged<T, COLUMNS> staged, int rows, int columns, Wide<T>* means, Wide<T>* deviations) {
-    constexpr int PARTS = THREADS / COLUMNS;
-    __shared__ Wide<T> slots[PARTS][COLUMNS];
-    int column = threadIdx.x % COLUMNS, part = threadIdx.x / COLUMNS;
-    auto sum = [&](auto term) {
-        Wide<T> sum = 0;
-        for (int row = part; row < rows; row += PARTS) sum += term(widen(staged.at(row, column)));
-        __syncthreads(); // the slots may still be read
-        slots[part][column] = sum;
-        __syncthreads();
-        sum = 0;
-        for (int i = 0; i < PARTS; i++) sum += slots[i][column];
-        return sum;
-    };
-    Wide<T> mean = sum([](Wide<T> v) { return v; }) / rows;
-    Wide<T> deviation = sum([=](Wide<T> v) { return (v - mean) * (v - mean); });
-    if (part == 0 && column < columns) {
-        means[column] = mean;
-        deviations[column] = deviation;
+// Mean and sum of squared deviations from it, of each column of a staged tile. Taken in one pass from the distances d to the tile's first
+// row: mean = first + Σd / rows, and Σd² - (Σd)² / rows.
+template <class T> using StagedSlots = Wide<T>[THREADS / WARP][2][ON_TENSOR_CORES<T> ? 128 : 64];
+
+template <class T, int COLUMNS> struct StagedMoments {
+    using W = Wide<T>;
+    using Tile = Staged<T, COLUMNS>;
+
+    const Tile& staged;
+    Pack<T> first;
+    W sums[2][PACK<T>] = {};
+
+    __device__ StagedMoments(const Tile& staged) : staged(staged), first(load<PACK<T>>(&staged.at(0, Tile::own_column()))) {}
+
+    __device__ void add(const Pack<T>& row) {
+        for (int j = 0; j < PACK<T>; j++) {
+            W d = widen(row.v[j]) - widen(first.v[j]);
+            sums[0][j] += d;
+            sums[1][j] += d * d;
+        }
     }
+
+    // Of the first `columns` columns. All threads of the block must call.
+    __device__ void write(int rows, int columns, W* means, W* deviations, StagedSlots<T>& slots) {
+        const int warp = threadIdx.x / WARP;
+        for (int k = 0; k < 2; k++) {
+            for (int j = 0; j < PACK<T>; j++) {
+                W sum = sums[k][j];
+                for (int lanes = WARP / 2; lanes >= Tile::ACROSS; lanes /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, lanes);
+                if (threadIdx.x % WARP < Tile::ACROSS) slots[warp][k][Tile::own_column() + j] = sum;
+            }
+        }
+        __syncthreads();
+        const int column = threadIdx.x;
+        if (column >= min(COLUMNS, columns)) return;
+        W d = 0, d2 = 0;
+        for (const auto& of_warp : slots) {
+            d += of_warp[0][column];
+            d2 += of_warp[1][column];
+        }
+        means[column] = widen(staged.at(0, column)) + d / rows;
+        deviations[column] = d2 - d * (d / rows);
+    }
+};
+
+// Whether the windows are the pixels themselves: then nothing is gathered, and the images are matrices.
+__device__ __forceinline__ bool is_pointwise(const Conv& p) {
+    return (p.r == 1) & (p.s == 1) & (p.stride_h == 1) & (p.stride_w == 1) & (p.pad_h == 0) & (p.pad_w == 0);
 }
 
 // y[m][k] = sum over r, s, c of x[window m][r, s, c] w[k][r, s, c]; `moments` may be null.
 template <class T> __device__ void conv_fwd(const Conv& p, const T* x, const T* w, T* y, Wide<T>* moments) {
     DYN_SHARED(Pack<T>, shared);
+    __shared__ StagedSlots<T> slots;
     const int pixels = p.n * p.oh * p.ow, depth = p.r * p.s * p.c;
-    const Nest taps = {p.s, p.c};
-    const Windows<T, 1> a = {x, p.h, p.w, p.c, {p.oh, p.ow}, pixels, p.stride_h, p.stride_w, -p.pad_h, -p.pad_w, taps, p.r};
-    const MatrixRows<T> b = {w, p.k, depth};
     const bool packed = is_packed<T>(p.c, p.k);
-    with_shape<T>(packed, p.k, [&](auto shape) {
+    auto convolve = [&](auto shape, const auto& a) {
         constexpr int COLUMNS = decltype(shape)::COLUMNS;
         const Corner corner(p.k, COLUMNS);
+        const MatrixRows<T> b = {w, p.k, depth};
         const auto product = tile_product<T>(shape, a, b, corner, 0, depth, shared);
         const Staged<T, COLUMNS> staged = {reinterpret_cast<T*>(shared)};
         staged.take(product);
         const int columns = p.k - corner.column, rows = min(TILE_ROWS, pixels - corner.row);
-        staged.template store_rows<TILE_ROWS>(columns, packed, [&](int row) {
-            return row < rows ? y + (long long)(corner.row + row) * p.k + corner.column : nullptr;
-        });
+        StagedMoments<T, COLUMNS> sums(staged);
+        auto target = [&](int row) { return row < rows ? y + (long long)(corner.row + row) * p.k + corner.column : nullptr; };
+        staged.template store_rows<TILE_ROWS>(columns, packed, target, [&](const Pack<T>& row) { sums.add(row); });
         if (moments != nullptr) {
             Wide<T>* means = moments + (long long)(corner.row / TILE_ROWS) * 2 * p.k + corner.column;
-            staged_moments<T, COLUMNS>(staged, rows, columns, means, means + p.k);
+            sums.write(rows, columns, means, means + p.k, slots);
         }
-    });
+    };
+    if (packed && is_pointwise(p)) {
+        const MatrixRows<T> a = {x, pixels, p.c};
+        with_shape<T, true>(packed, p.k, [&](auto shape) { convolve(shape, a); });
+    } else {
+        const Nest taps = {p.s, p.c};
+        const Windows<T, 1> a = {x, p.h, p.w, p.c, {p.oh, p.ow}, pixels, p.stride_h, p.stride_w, -p.pad_h, -p.pad_w, taps, p.r};
+        with_shape<T>(packed, p.k, [&](auto shape) { convolve(shape, a); });
+    }
 }
 
 // The pixels of x that the taps r0, r0 + stride, r0 + 2 stride, ... reach, and no others: those at first, first + stride, ... along
@@ -149,14 +182,9 @@ struct Phase {
 // blockIdx.z, so that all rows of a tile meet the same taps and nothing is multiplied by the zeros between strides.
 template <class T> __device__ void conv_dgrad(const Conv& p, const T* gy, const T* w, T* gx) {
     DYN_SHARED(Pack<T>, shared);
-    const Phase down(blockIdx.z / p.stride_w, p.h, p.r, p.stride_h, p.pad_h);
-    const Phase across(blockIdx.z % p.stride_w, p.w, p.s, p.stride_w, p.pad_w);
-    const int pixels = p.n * down.count * across.count, depth = down.taps * across.taps * p.k;
-    const Nest of_phase = {max(1, down.count), max(1, across.count)}, taps = {max(1, across.taps), p.k};
-    const Windows<T, -1> a = {gy, p.oh, p.ow, p.k, of_phase, pixels, 1, 1, down.origin, across.origin, taps, across.taps ? down.taps : 0};
-    const FiltersByChannel<T> b = {w, p, down.r0, across.r0, taps};
     const bool packed = is_packed<T>(p.c, p.k);
-    with_shape<T>(packed, p.c, [&](auto shape) {
+    // `target(row)` is the pixel of gx that a row of the product goes to.
+    auto convolve = [&](auto shape, const auto& a, const auto& b, int pixels, int depth, auto target) {
         constexpr int COLUMNS = decltype(shape)::COLUMNS;
         const Corner corner(p.c, COLUMNS);
         if (corner.row >= pixels) return; // a smaller phase than the first
@@ -164,10 +192,29 @@ template <class T> __device__ void conv_dgrad(const Conv& p, const T* gy, const 
         const Staged<T, COLUMNS> staged = {reinterpret_cast<T*>(shared)};
         staged.take(product);
         staged.template store_rows<TILE_ROWS>(p.c - corner.column, packed, [&](int row) -> T* {
-            if (corner.row + row >= pixels) return nullptr;
-            Position at = of_phase.at(corner.row + row);
-            int y = down.first + at.middle * p.stride_h, x = across.first + at.inner * p.stride_w;
-            return gx + ((long long)(at.outer * p.h + y) * p.w + x) * p.c + corner.column;
+            return corner.row + row < pixels ? gx + target(corner.row + row) * p.c + corner.column : nullptr;
+        });
+    };
+    if (packed && is_pointwise(p)) {
+        const int pixels = p.n * p.h * p.w;
+        const MatrixRows<T> a = {gy, pixels, p.k};
+        const MatrixColumns<T> b = {w, p.c, p.k};
+        with_shape<T, true>(packed, p.c, [&](auto shape) {
+            convolve(shape, a, b, pixels, p.k, [](int row) { return (long long)row; });
+        });
+        return;
+    }
+    const Phase down(blockIdx.z / p.stride_w, p.h, p.r, p.stride_h, p.pad_h);
+    const Phase across(blockIdx.z % p.stride_w, p.w, p.s, p.stride_w, p.pad_w);
+    const int pixels = p.n * down.count * across.count, depth = down.taps * across.taps * p.k;
+    const Nest of_phase = {max(1, down.count), max(1, across.count)}, taps = {max(1, across.taps), p.k};
+    const Windows<T, -1> a = {gy, p.oh, p.ow, p.k, of_phase, pixels, 1, 1, down.origin, across.origin, taps, across.taps ? down.taps : 0};
+    const FiltersByChannel<T> b = {w, p, down.r0, across.r0, taps};
+    with_shape<T>(packed, p.c, [&](auto shape) {
+        convolve(shape, a, b, pixels, depth, [&](int row) {
+            const Position at = of_phase.at(row);
+            const int y = down.first + at.middle * p.stride_h, x = across.first + at.inner * p.stride_w;
+            return (long long)(at.outer * p.h + y) * p.w + x;
         });
     });
 }
@@ -177,14 +224,21 @@ template <class T> __device__ void conv_dgrad(const Conv& p, const T* gy, const 
 template <class T> __device__ void conv_wgrad(const Conv& p, const T* x, const T* gy, Wide<T>* gw) {
     DYN_SHARED(Pack<T>, shared);
     const int pixels = p.n * p.oh * p.ow, weights = p.r * p.s * p.c;
+    const bool packed = is_packed<T>(p.c, p.k);
     const Part<T> part(pixels);
-    const WindowsByTap<T> a = {x, p, {p.s, p.c}, weights, {p.oh, p.ow}, part.end};
-    const MatrixColumns<T> b = {gy, p.k, part.end};
     gw += (long long)blockIdx.z * p.k * weights;
-    with_shape<T>(is_packed<T>(p.c, p.k), p.k, [&](auto shape) {
+    auto convolve = [&](auto shape, const auto& a) {
         constexpr int COLUMNS = decltype(shape)::COLUMNS;
         const Corner corner(p.k, COLUMNS);
+        const MatrixColumns<T> b = {gy, p.k, part.end};
         const auto product = tile_product<T>(shape, a, b, corner, part.begin, part.end, shared);
         store_transposed<COLUMNS>(product, corner, weights, p.k, gw, shared);
-    });
+    };
+    if (packed && is_pointwise(p)) {
+        const MatrixColumns<T> a = {x, p.c, part.end};
+        with_shape<T, true>(packed, p.k, [&](auto shape) { convolve(shape, a); });
+    } else {
+        const WindowsByTap<T> a = {x, p, {p.s, p.c}, weights, {p.oh, p.ow}, part.end};
+        with_shape<T>(packed, p.k, [&](auto shape) { convolve(shape, a); });
+    }
 }

@@ -6,20 +6,20 @@
 
 // These three must agree with src/ops/conv/tiles.rs.
 constexpr int TILE_ROWS = PARTIAL_ROWS;
-constexpr int STAGES = 4;
-constexpr int CHUNKS_DEEP = 4; // chunks of a row in a stage
+constexpr int STAGES = 3;
+constexpr int CHUNKS_DEEP = 8; // chunks of a row in a stage
 
 template <class T> constexpr int TILE_DEPTH = CHUNKS_DEEP * PACK<T>;
 template <class T> constexpr bool ON_TENSOR_CORES = sizeof(T) == 2;
 
-// ROWS rows of an operand in a stage; the chunk that holds element (row, k). ALONG_K: elements of a chunk differ in k, and a row of it is
-// 64 bytes; else they differ in row, and a line of k is cut into groups of 128 bytes. The permutations are those of `Swizzle`.
+// ROWS rows of an operand in a stage; the chunk that holds element (row, k). ALONG_K: elements of a chunk differ in k, and a row has 128
+// bytes of k; else they differ in row, and 128 bytes of rows share a k. Eight such lines are permuted as wgmma wants it.
 template <class T, int ROWS, bool ALONG_K> struct Stage {
     static constexpr int CHUNKS = ROWS * CHUNKS_DEEP;
 
     __device__ static int chunk(int row, int k) {
         if constexpr (ALONG_K) {
-            return row * CHUNKS_DEEP + (k / PACK<T> ^ row / 2 % CHUNKS_DEEP);
+            return row * CHUNKS_DEEP + (k / PACK<T> ^ row % CHUNKS_DEEP);
         } else {
             const int across = row / PACK<T>;
             return (across / 8 * TILE_DEPTH<T> + k) * 8 + (across ^ k) % 8;
@@ -28,23 +28,21 @@ template <class T, int ROWS, bool ALONG_K> struct Stage {
 
     // For wgmma: 16 of k from `k` on, and the rows from `row` on, a multiple of 64.
     __device__ static uint64_t operand(const Pack<T>* stage, int row, int k) {
-        constexpr int GROUP = TILE_DEPTH<T> * 128;
+        constexpr int GROUP = TILE_DEPTH<T> * 128; // bytes from 64 rows to the next, if those share a k
         const char* first = reinterpret_cast<const char*>(stage) + row / 64 * 64 * CHUNKS_DEEP * 16;
-        if constexpr (ALONG_K) return matrix_in_shared(first + k * int(sizeof(T)), 0, 8 * 64, Swizzle::ROWS_OF_64);
-        return matrix_in_shared(first + k * 128, GROUP, 8 * 128, Swizzle::ROWS_OF_128);
+        return matrix_in_shared(first + k * (ALONG_K ? int(sizeof(T)) : 128), GROUP);
     }
 };
 
 enum class Unit { THREAD, WARP, WARP_GROUP };
 
 // The tile's sums in registers: add(A's stage, B's stage), and in the end each(f), which calls f(row, column, sum, sum of the next
-// column) for all that a thread holds. LATE of the last stages that were added may still be read; in front of a barrier `settle` waits for
-// those before, and makes visible what the thread brought into other stages. `finish` comes before `each`.
+// column) for all that a thread holds. In front of a barrier, `settle` waits until stages that were added are no longer read, and
+// makes visible what the thread brought into others. `finish` comes before `each`.
 template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K, Unit UNIT> struct Product;
 
 // Every warp has some rows of 32 columns; 16x8 sums take one mma for 16 of k.
 template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T, COLUMNS, A_ALONG_K, B_ALONG_K, Unit::WARP> {
-    static constexpr int LATE = 0;
     using LayoutA = Stage<T, TILE_ROWS, A_ALONG_K>;
     using LayoutB = Stage<T, COLUMNS, B_ALONG_K>;
     static constexpr int WARPS_ACROSS = COLUMNS / 32;
@@ -111,7 +109,6 @@ template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T
 
 // Every warp group has 64 rows and all columns.
 template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T, COLUMNS, A_ALONG_K, B_ALONG_K, Unit::WARP_GROUP> {
-    static constexpr int LATE = 1;
     static constexpr int GROUP = 4 * WARP, ROWS = 64;
     static_assert(THREADS / GROUP * ROWS == TILE_ROWS, "a group for each 64 rows");
 
@@ -132,7 +129,7 @@ template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T
     }
 
     __device__ void settle() {
-        wgmma_wait<LATE>();
+        wgmma_wait<0>();
         wgmma_publish();
     }
     __device__ void finish() {
@@ -153,7 +150,6 @@ template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T
 
 // Single and double precision: 16x16 threads, each with 8x4 sums.
 template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T, COLUMNS, A_ALONG_K, B_ALONG_K, Unit::THREAD> {
-    static constexpr int LATE = 0;
     static constexpr int SIDE = 16, DOWN = TILE_ROWS / SIDE, ACROSS = COLUMNS / SIDE;
     static_assert(SIDE * SIDE == THREADS, "one thread for each 8x4 sums");
 

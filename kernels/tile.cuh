@@ -1,6 +1,6 @@
 // The matrix product that every convolution and fully connected layer is: D[row][column] = sum over k of A[row][k] B[column][k].
 //
-// A block of 256 threads computes a tile of 128 rows and 64 or 128 columns. Along k it goes in steps of 64 bytes per row:
+// A block of 256 threads computes a tile of 128 rows and 64 or 128 columns. Along k it goes in steps of 128 bytes per row:
 //
 //   global memory --loaders--> ring of STAGES stages in shared memory --Product--> registers --epilogue--> shared --> global
 //
@@ -159,13 +159,17 @@ template <int N, bool P, Unit U> struct Shape {
 template <Unit U> struct UnitIs { static constexpr Unit value = U; };
 
 // The tile for a product of so many columns: `packed` if the operands are made of aligned chunks. Must agree with `width` in
-// src/ops/conv/tiles.rs.
-template <class T, class F> __device__ __forceinline__ void with_shape(bool packed, int columns, F f) {
+// src/ops/conv/tiles.rs. ALWAYS_PACKED: the caller knows that they are.
+template <class T, bool ALWAYS_PACKED = false, class F>
+__device__ __forceinline__ void with_shape(bool packed, int columns, F f) {
     auto with_unit = [&](auto unit) {
         constexpr Unit U = decltype(unit)::value;
-        if (!packed) return f(Shape<64, false, U>{});
+        if constexpr (!ALWAYS_PACKED) {
+            if (!packed) return f(Shape<64, false, U>{});
+        }
         if constexpr (ON_TENSOR_CORES<T>) {
-            if (columns > 64) return f(Shape<128, true, U>{});
+            // Where narrow tiles leave a fifth less empty they are quicker.
+            if (ceil_div(columns, 128) * 128 * 5 <= ceil_div(columns, 64) * 64 * 6) return f(Shape<128, true, U>{});
         }
         f(Shape<64, true, U>{});
     };
@@ -204,7 +208,6 @@ __device__ __forceinline__ auto tile_product(S, const A& a, const B& b, Corner c
     Loader<T, A, TILE_ROWS, S::PACKED> a_loader(a, corner.row, begin);
     Loader<T, B, S::COLUMNS, S::PACKED> b_loader(b, corner.column, begin);
     Product<T, S::COLUMNS, A::ALONG_K, B::ALONG_K, S::UNIT> product;
-    constexpr int AHEAD = STAGES - 1 - decltype(product)::LATE; // stages that are brought before they are multiplied
     const int steps = max(1, ceil_div(end - begin, TILE_DEPTH<T>)); // a sum of nothing has a step of zeros
     auto load = [&](int step) {
         if (step < steps) {
@@ -214,15 +217,15 @@ __device__ __forceinline__ auto tile_product(S, const A& a, const B& b, Corner c
         }
         cp_async_commit(); // also without copies: the waits below count groups
     };
-    for (int step = 0; step < AHEAD; step++) load(step);
+    for (int step = 0; step < STAGES - 1; step++) load(step);
     for (int step = 0; step < steps; step++) {
-        cp_async_wait<AHEAD - 1>();
+        cp_async_wait<STAGES - 2>();
         product.settle();
-        __syncthreads(); // this stage is there, and nobody reads the one that is loaded next any more
+        __syncthreads(); // this stage is there, and nobody reads the one before it any more
         const Pack<T>* stage = ring + step % STAGES * STAGE;
-        if constexpr (decltype(product)::LATE == 0) load(step + AHEAD);
+        if constexpr (S::UNIT != Unit::WARP_GROUP) load(step + STAGES - 1);
         product.add(stage, stage + LayoutA::CHUNKS);
-        if constexpr (decltype(product)::LATE > 0) load(step + AHEAD); // while the tensor cores multiply
+        if constexpr (S::UNIT == Unit::WARP_GROUP) load(step + STAGES - 1); // while the tensor cores multiply
     }
     product.finish();
     cp_async_wait<0>();
@@ -233,7 +236,11 @@ __device__ __forceinline__ auto tile_product(S, const A& a, const B& b, Corner c
 // A tile as it will be stored, in shared memory; 16 bytes more in a row keep columns out of each other's banks.
 template <class O, int COLUMNS> struct Staged {
     static constexpr int PITCH = COLUMNS + PACK<O>;
+    static constexpr int ACROSS = COLUMNS / PACK<O>; // packs
     O* values;
+
+    // The first column of the pack that this thread has of every row that it stores.
+    __device__ static int own_column() { return threadIdx.x % ACROSS * PACK<O>; }
 
     __device__ O& at(int row, int column) const { return values[row * PITCH + column]; }
 
@@ -250,14 +257,15 @@ template <class O, int COLUMNS> struct Staged {
     }
 
     // Stores the part of the tile that is in the result; `target(row)` is where columns 0 and up of a row go, null behind the last
-    // row. 16 bytes at a time if the rows are made of aligned packs.
-    template <int ROWS, class F> __device__ void store_rows(int columns, bool packed, F target) const {
-        constexpr int ACROSS = COLUMNS / PACK<O>;
-        for (int i = threadIdx.x; i < ROWS * ACROSS; i += THREADS) {
-            int row = i / ACROSS, column = i % ACROSS * PACK<O>;
+    // row. 16 bytes at a time if the rows are made of aligned packs. Shows each pack to `see` on the way.
+    template <int ROWS, class F, class G> __device__ void store_rows(int columns, bool packed, F target, G see) const {
+        static_assert(THREADS % ACROSS == 0, "threads keep their column");
+        const int column = own_column();
+        for (int row = threadIdx.x / ACROSS; row < ROWS; row += THREADS / ACROSS) {
             O* to = target(row);
             if (to == nullptr) continue;
             auto pack = load<PACK<O>>(&at(row, column));
+            see(pack);
             if (packed && column < columns) {
                 store<PACK<O>>(to + column, pack);
             } else {
@@ -265,6 +273,9 @@ template <class O, int COLUMNS> struct Staged {
                     if (column + j < columns) to[column + j] = pack.v[j];
             }
         }
+    }
+    template <int ROWS, class F> __device__ void store_rows(int columns, bool packed, F target) const {
+        store_rows<ROWS>(columns, packed, target, [](const Pack<O>&) {});
     }
 };
 

@@ -82,12 +82,10 @@ template <class T, bool A_ALONG_K, bool B_ALONG_K> PTX void wgmma_k16(float (&d)
 #undef PTX
 #endif
 
-// How 16-byte chunks are permuted in shared memory: in rows of 64 bytes, bits 4 and 5 of an address by bits 7 and 8; in rows of 128 bytes,
-// bits 4 to 6 by bits 7 to 9. The numbers are those of the descriptor.
-enum class Swizzle { ROWS_OF_128 = 1, ROWS_OF_64 = 2 };
-
-// The descriptor of a matrix in shared memory, as wgmma reads it (PTX ISA, "matrix-descriptor"): the distances in bytes between one
-// and the next eight rows of the swizzle, and across, between one row's worth of elements and the next.
-__device__ __forceinline__ uint64_t matrix_in_shared(const void* first, int across, int down, Swizzle swizzle) {
-    return uint64_t(shared_address(first) >> 4) | uint64_t(across >> 4) << 16 | uint64_t(down >> 4) << 32 | uint64_t(swizzle) << 62;
+// The descriptor of a matrix in shared memory for wgmma (PTX ISA, "matrix descriptor"): in lines of 128 bytes, whose eight chunks are
+// permuted by the number of the line (bits 4 to 6 of an address by bits 7 to 9), eight lines behind eight. `across` is the distance in
+// bytes between one line's worth of rows and the next where elements do not lie along k.
+__device__ __forceinline__ uint64_t matrix_in_shared(const void* first, int across) {
+    constexpr uint64_t LINES_OF_128 = 1, EIGHT_LINES = 8 * 128;
+    return uint64_t(shared_address(first) >> 4) | uint64_t(across >> 4) << 16 | EIGHT_LINES >> 4 << 32 | LINES_OF_128 << 62;
 }

@@ -27,16 +27,14 @@ const GroupProduct* next_product(unsigned sets);
 template <class T, bool AlongK>
 inline float matrix_element(uint64_t matrix, unsigned row, unsigned k) {
     const unsigned first = (matrix & 0x3fff) << 4, across = (matrix >> 16 & 0x3fff) << 4, down = (matrix >> 32 & 0x3fff) << 4;
-    const unsigned swizzle = matrix >> 62;
-    if (swizzle != 1 && swizzle != 2) fail("wgmma: swizzle %u is not simulated", swizzle);
-    const unsigned bytes = swizzle == 1 ? 128 : 64, elements = bytes / 2;
+    if (matrix >> 62 != 1) fail("wgmma: of the ways to permute chunks only that of 128-byte lines is simulated");
     unsigned at = first;
     if (AlongK) {
-        at += row / 8 * down + row % 8 * bytes + k * 2;
+        at += row / 8 * down + row % 8 * 128 + k * 2;
     } else {
-        at += row / elements * across + k / 8 * down + k % 8 * bytes + row % elements * 2;
+        at += row / 64 * across + k / 8 * down + k % 8 * 128 + row % 64 * 2;
     }
-    at ^= (at >> 7 & (bytes / 16 - 1)) << 4;
+    at ^= (at >> 7 & 7) << 4;
     const auto bits = *reinterpret_cast<const uint16_t*>(thread->block->dynamic_shared + at);
     return std::is_same_v<T, __half> ? f16_to_float(bits) : bf16_to_float(bits);
 }

@@ -6,9 +6,9 @@ use crate::device::{DType, Grid};
 /// Rows of a tile; as `TILE_ROWS` in `kernels/product.cuh`.
 const ROWS: usize = 128;
 /// Stages of the ring in shared memory; as `STAGES` in `kernels/product.cuh`.
-const STAGES: usize = 4;
+const STAGES: usize = 3;
 /// Bytes of a row or column of the tile in a stage; as `CHUNKS_DEEP` chunks of 16 in `kernels/product.cuh`.
-const STAGE_DEPTH: usize = 64;
+const STAGE_DEPTH: usize = 128;
 /// Blocks that a large GPU runs at a time, two on each multiprocessor. A constant, so that results do not depend on the GPU.
 const FULL: usize = 264;
 /// Terms that a part of a split sum has at least. To begin and to end a block takes as long as about so many.
@@ -32,7 +32,8 @@ fn packed(c: usize, k: usize, dtype: DType) -> bool {
 
 /// Columns of a tile of a product that has `columns`; as `with_shape` in `kernels/tile.cuh`.
 fn width(columns: usize, packed: bool, dtype: DType) -> usize {
-    if packed && on_tensor_cores(dtype) && columns > 64 { 128 } else { 64 }
+    let covered = |width: usize| columns.next_multiple_of(width);
+    if packed && on_tensor_cores(dtype) && covered(128) * 5 <= covered(64) * 6 { 128 } else { 64 }
 }
 
 /// Bytes that the ring or the staged result needs, whichever is more, for the widest tile of the type: so a kernel is always
