@@ -48,8 +48,8 @@ pub struct Args {
     /// Print the time of each kernel, in a few steps of their own
     #[arg(long)]
     profile: bool,
-    /// End with a line of JSON: ms_per_step (from the end of one to that of the next), loss (first and last), images_per_second, peak_mem_mb (main memory of the
-    /// program), device_peak_mb (tensors on the device), kernels (launches a step), profile (by kernel and size: launches a step, the
+    /// End with a line of JSON: ms_per_step (from the end of one to that of the next), loss (first and last),
+    /// images_per_second, peak_mem_mb (main memory of the program), device_peak_mb (tensors on the device), kernels (launches a step), profile (by kernel and size: launches a step, the
     /// bytes and multiplications of one, and the milliseconds of all)
     #[arg(long)]
     json: bool,
@@ -84,7 +84,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let optimiser = Optimiser::new(&mut model, &config)?;
     let objective = Objective::CrossEntropy { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
     let batch = random_batch(args.batch, args.size);
-    // Seconds, from the end of one to that of the next, and losses of steps from `first` on, and the most memory on the device so far, that of a recorded step included.
+    // Seconds (from the end of one to that of the next) and losses of steps from `first` on, and the most memory on the device
+    // so far, that of a recorded step included.
     let run = |first: u32, count: u32| -> Result<(Vec<f64>, Vec<f64>, usize)> {
         let mut steps = Steps::new(objective.clone(), config.seed);
         let (mut times, mut losses) = (vec![], vec![]);

@@ -232,7 +232,7 @@ impl Session {
         })
     }
 
-    /// Trains to the end, or until `interrupt` is raised; then finishes the step and saves.
+    /// Trains to the end, or until `interrupt` is raised; then finishes the steps under way and saves.
     ///
     /// # Errors
     /// A diverging loss, an image that has become unreadable, a checkpoint that cannot be written, a failure of the device.

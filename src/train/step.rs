@@ -110,8 +110,8 @@ impl Steps {
     }
 
     /// A step on each of `batches`, which come with its number and its learning rate. Each result goes to `done`, in order,
-    /// which says whether to go on. A device that computes beside the host never waits for it: there the result of a
-    /// step is read once the next is launched, and that one is finished too when `done` says no.
+    /// which says whether to go on. On a device that computes beside the host a result is read once the next step is
+    /// launched, so that the device need not wait for the host; that step is finished too when `done` says no.
     ///
     /// # Errors
     /// The first of the errors in `batches` and those of [`Steps::train`], once all steps before it are done. Where the next step
@@ -143,7 +143,7 @@ impl Steps {
         Ok(())
     }
 
-    /// Launches a step, recorded or not.
+    /// Launches or replays a step, and starts reading its results; nothing waits for it.
     fn start(
         &mut self,
         model: &Model,
@@ -182,7 +182,7 @@ impl Steps {
         started
     }
 
-    /// Launches a whole step; nothing waits for it.
+    /// Launches a whole step.
     fn run(&self, model: &Model, optimiser: &Optimiser, inputs: &Inputs, step: u64) -> Result<Results> {
         let mode = Mode::Train { seed: self.seed, step: step as u32 };
         let pass = model.pass(mode).with_step(&inputs.step);
