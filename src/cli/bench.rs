@@ -49,8 +49,9 @@ pub struct Args {
     #[arg(long)]
     profile: bool,
     /// End with a line of JSON: ms_per_step (from the end of one to that of the next), loss (first and last),
-    /// images_per_second, peak_mem_mb (main memory of the program), device_peak_mb (tensors on the device), kernels (launches a step), profile (by kernel and size: launches a step, the
-    /// bytes and multiplications of one, and the milliseconds of all)
+    /// images_per_second, peak_mem_mb (main memory of the program), device_peak_mb (tensors on the device), kernels (launches
+    /// a step), profile (by kernel and size: launches a step, the bytes and multiplications of one, and the milliseconds of
+    /// all)
     #[arg(long)]
     json: bool,
 }
