@@ -43,13 +43,16 @@ fn classes() -> Objective {
     Objective::CrossEntropy { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 }
 }
 
+/// Loss, images named rightly, and images of a step.
+type Told = (f64, u64, usize);
+
 /// What steps on `batches` tell, until `stop` of them are done, and in which order they are begun and told of.
 fn each(
     run: &mut Steps,
     (model, optimiser): &(Model, Optimiser),
     batches: impl Iterator<Item = Batch>,
     stop: usize,
-) -> (roentgen::Result<Vec<(f64, u64, usize)>>, Vec<String>) {
+) -> (roentgen::Result<Vec<Told>>, Vec<String>) {
     let (order, mut results) = (RefCell::new(vec![]), vec![]);
     let batches = batches.enumerate().map(|(step, batch)| {
         order.borrow_mut().push(format!("begin {step}"));
