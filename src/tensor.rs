@@ -126,11 +126,25 @@ impl Tensor {
     /// # Errors
     /// The first device failure on this tape.
     pub fn to_vec(&self) -> Result<Vec<f64>> {
-        self.tape.check()?;
-        let block = self.block.as_ref().expect("nothing failed, so there is memory");
+        let block = self.written()?;
         let mut bytes = vec![0; block.bytes()];
         self.tape.device().download(block, &mut bytes)?;
         Ok(self.dtype.decode(&bytes))
+    }
+
+    /// Starts reading the elements as they are after everything launched before; what is returned waits for them.
+    ///
+    /// # Errors
+    /// The first device failure on this tape.
+    pub fn read_later(&self) -> Result<impl FnOnce() -> Result<Vec<f64>> + use<>> {
+        let (reading, dtype) = (self.tape.device().read_later(self.written()?)?, self.dtype);
+        Ok(move || Ok(dtype.decode(&reading()?)))
+    }
+
+    /// Its memory, unless something failed on this tape.
+    fn written(&self) -> Result<&Block> {
+        self.tape.check()?;
+        Ok(self.block.as_ref().expect("nothing failed, so there is memory"))
     }
 }
 

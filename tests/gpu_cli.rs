@@ -56,6 +56,18 @@ fn a_run_trains_on_the_gpu_and_is_evaluated_on_the_cpu() {
 }
 
 #[test]
+fn bench_times_every_step_on_the_gpu() {
+    if !simulated() {
+        return;
+    }
+    let steps = BENCH.map(|arg| if arg == "--steps=1" { "--steps=4" } else { arg });
+    let said = stdout(&mut roentgen(steps.into_iter().chain(["--device", "cuda"])));
+    let line: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let times = line["ms_per_step"].as_array().unwrap();
+    assert!(times.len() == 4 && times.iter().all(|ms| ms.as_f64().unwrap() > 0.0), "{line}");
+}
+
+#[test]
 fn doctor_tells_what_is_there_and_why_the_cpu() {
     if !simulated() {
         return;

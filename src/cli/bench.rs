@@ -48,9 +48,10 @@ pub struct Args {
     /// Print the time of each kernel, in a few steps of their own
     #[arg(long)]
     profile: bool,
-    /// End with a line of JSON: ms_per_step, loss (first and last), images_per_second, peak_mem_mb (main memory of the
-    /// program), device_peak_mb (tensors on the device), kernels (launches a step), profile (by kernel and size: launches a step, the
-    /// bytes and multiplications of one, and the milliseconds of all)
+    /// End with a line of JSON: ms_per_step (from the end of one to that of the next), loss (first and last),
+    /// images_per_second, peak_mem_mb (main memory of the program), device_peak_mb (tensors on the device), kernels (launches
+    /// a step), profile (by kernel and size: launches a step, the bytes and multiplications of one, and the milliseconds of
+    /// all)
     #[arg(long)]
     json: bool,
 }
@@ -84,18 +85,25 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let optimiser = Optimiser::new(&mut model, &config)?;
     let objective = Objective::CrossEntropy { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
     let batch = random_batch(args.batch, args.size);
-    // Seconds and losses of steps from `first` on, and the most memory on the device so far, that of a recorded step included.
+    // Seconds (from the end of one to that of the next) and losses of steps from `first` on, and the most memory on the device
+    // so far, that of a recorded step included.
     let run = |first: u32, count: u32| -> Result<(Vec<f64>, Vec<f64>, usize)> {
         let mut steps = Steps::new(objective.clone(), config.seed);
         let (mut times, mut losses) = (vec![], vec![]);
-        for step in first..first + count {
-            let start = Instant::now();
-            if args.forward {
+        let mut last = Instant::now();
+        let mut lap = || times.push(std::mem::replace(&mut last, Instant::now()).elapsed().as_secs_f64());
+        if args.forward {
+            for _ in 0..count {
                 step::look(&model, None, &batch)?.outputs.to_vec()?;
-            } else {
-                losses.push(steps.train(&model, &optimiser, &batch, (u64::from(step), config.lr))?.loss);
+                lap();
             }
-            times.push(start.elapsed().as_secs_f64());
+        } else {
+            let batches = (first..first + count).map(|step| Ok((&batch, (u64::from(step), config.lr))));
+            steps.train_each(&model, &optimiser, batches, |result| {
+                losses.push(result.loss);
+                lap();
+                true
+            })?;
         }
         Ok((times, losses, device.memory().peak))
     };

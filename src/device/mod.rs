@@ -240,6 +240,9 @@ impl Work {
     }
 }
 
+/// Bytes on their way to the host: waits for them. An error is a failure of the device, also of an earlier launch.
+pub type Reading = Box<dyn FnOnce() -> Result<Vec<u8>>>;
+
 /// A machine that holds tensors and runs kernels.
 pub trait Device: Send + Sync {
     /// What it is, for people.
@@ -261,6 +264,19 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// A failure of the device, also of an earlier launch.
     fn download(&self, src: &Block, dst: &mut [u8]) -> Result<()>;
+    /// Starts copying to the host what `src` holds after everything launched before; launches from now on do not change it.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    fn read_later(&self, src: &Block) -> Result<Reading> {
+        let mut bytes = vec![0; src.bytes()];
+        self.download(src, &mut bytes)?;
+        Ok(Box::new(|| Ok(bytes)))
+    }
+    /// Whether the host goes on while it computes, so that it stands still unless more is launched before the host waits.
+    fn runs_beside_host(&self) -> bool {
+        false
+    }
     /// Runs a kernel. No output may be another output or an input.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ use std::{
     },
     time::Instant,
 };
-use step::Steps;
+use step::{StepResult, Steps};
 
 /// Hears how training goes.
 pub trait Observer {
@@ -232,7 +232,7 @@ impl Session {
         })
     }
 
-    /// Trains to the end, or until `interrupt` is raised; then finishes the step and saves.
+    /// Trains to the end, or until `interrupt` is raised; then finishes the steps under way and saves.
     ///
     /// # Errors
     /// A diverging loss, an image that has become unreadable, a checkpoint that cannot be written, a failure of the device.
@@ -278,30 +278,32 @@ impl Session {
     fn steps_to(&mut self, stop: usize, observer: &mut dyn Observer, interrupt: &AtomicBool) -> Result<Outcome> {
         let (start, before) = (Instant::now(), self.state.partial.seconds);
         let (epoch, done, steps) = (self.state.epoch, self.state.step_in_epoch, self.epoch_end());
-        for batch in self.training.epoch(epoch, done).take(stop - done) {
-            let batch = batch?;
-            let state = &mut self.state;
-            let lr = self.schedule.at(state.step);
-            let result = self.steps.train(&self.model, &self.optimiser, &batch, (state.step, lr))?;
+        let Session { model, state, optimiser, steps: run, schedule, training, .. } = self;
+        let batches = (state.step..).zip(training.epoch(epoch, done).take(stop - done));
+        let batches = batches.map(|(step, batch)| Ok((batch?, (step, schedule.at(step)))));
+        let mut outcome = Outcome::Complete;
+        run.train_each(model, optimiser, batches, |StepResult { loss, right, images }| {
+            let lr = schedule.at(state.step);
             state.step += 1;
             state.step_in_epoch += 1;
-            state.partial.loss += result.loss * batch.len() as f64;
-            state.partial.right += result.right;
-            state.partial.images += batch.len() as u64;
+            state.partial.loss += loss * images as f64;
+            state.partial.right += right;
+            state.partial.images += images as u64;
             state.partial.seconds = before + start.elapsed().as_secs_f64();
             observer.step(&StepProgress {
                 epoch: epoch + 1,
                 step: state.step_in_epoch,
                 steps,
-                images: batch.len(),
+                images,
                 loss: state.partial.loss / state.partial.images as f64,
                 lr,
             });
             if interrupt.load(Ordering::Relaxed) {
-                return Ok(Outcome::Interrupted);
+                outcome = Outcome::Interrupted;
             }
-        }
-        Ok(Outcome::Complete)
+            outcome == Outcome::Complete
+        })?;
+        Ok(outcome)
     }
 
     /// Metrics on the validation split, if there is one; `None` if interrupted.

@@ -118,23 +118,24 @@ impl Objective {
         batch.mixed(&numbers)
     }
 
-    /// Images of `batch` that `outputs` name rightly: the class with the largest output, or the second of two if its output
-    /// is above 0; 0 where images have no class.
-    ///
-    /// # Errors
-    /// A failure of the device.
-    pub fn right(&self, outputs: &Tensor, batch: &Batch) -> Result<u64> {
-        let &[_, k] = outputs.shape() else { return Ok(0) };
+    /// Whether `outputs` name a class of each image.
+    pub fn names_classes(&self, outputs: &Tensor) -> bool {
+        matches!(
+            (self, outputs.shape()),
+            (Objective::CrossEntropy { .. }, [_, _]) | (Objective::Sigmoid { .. }, [_, 1])
+        )
+    }
+
+    /// Images of these labels that `outputs`, a row for each, name rightly: the class with the largest output, or the second of
+    /// two if its output is above 0.
+    pub fn right(&self, outputs: &[f64], labels: &[u32]) -> u64 {
+        let k = outputs.len() / labels.len();
         let predicted = |row: &[f64]| match self {
             Objective::CrossEntropy { .. } => (1..k).fold(0, |best, c| if row[c] > row[best] { c } else { best }),
             _ => usize::from(row[0] > 0.0),
         };
-        if !matches!((self, k), (Objective::CrossEntropy { .. }, _) | (Objective::Sigmoid { .. }, 1)) {
-            return Ok(0);
-        }
-        let outputs = outputs.to_vec()?;
-        let right = |&(i, row): &(usize, &[f64])| predicted(row) == batch.leading_label(i) as usize;
-        Ok(outputs.chunks_exact(k).enumerate().filter(right).count() as u64)
+        let right = |&(row, label): &(&[f64], &u32)| predicted(row) == *label as usize;
+        outputs.chunks_exact(k).zip(labels).filter(right).count() as u64
     }
 }
 

@@ -16,7 +16,10 @@ use crate::{
     ops::elementwise::{add, scale},
     tensor::Tensor,
 };
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    borrow::Borrow,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// What a step saw.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +28,8 @@ pub struct StepResult {
     pub loss: f64,
     /// Images that were predicted rightly; 0 where the objective has no classes.
     pub right: u64,
+    /// Images of the batch.
+    pub images: usize,
 }
 
 /// What a step leaves on the device, and the counters it moved.
@@ -32,6 +37,20 @@ struct Results {
     loss: Tensor,
     outputs: Tensor,
     counted: Vec<Id>,
+}
+
+/// Values on their way from the device.
+type Values = Box<dyn FnOnce() -> Result<Vec<f64>>>;
+
+/// A step that is launched, and not waited for.
+struct Started {
+    loss: Values,
+    /// What says the class of each image, where the objective has classes.
+    outputs: Option<Values>,
+    /// The classes that they should say.
+    labels: Vec<u32>,
+    /// Its number from 0, and its learning rate.
+    at: (u64, f64),
 }
 
 /// A step that the device replays.
@@ -86,6 +105,52 @@ impl Steps {
         batch: &Batch,
         (step, lr): (u64, f64),
     ) -> Result<StepResult> {
+        let started = self.start(model, optimiser, batch, (step, lr))?;
+        self.finish(started)
+    }
+
+    /// A step on each of `batches`, which come with its number and its learning rate. Each result goes to `done`, in order,
+    /// which says whether to go on. On a device that computes beside the host a result is read once the next step is
+    /// launched, so that the device need not wait for the host; that step is finished too when `done` says no.
+    ///
+    /// # Errors
+    /// The first of the errors in `batches` and those of [`Steps::train`], once all steps before it are done. Where the next step
+    /// was launched already, it may have moved parameters.
+    pub fn train_each<B: Borrow<Batch>>(
+        &mut self,
+        model: &Model,
+        optimiser: &Optimiser,
+        batches: impl Iterator<Item = Result<(B, (u64, f64))>>,
+        mut done: impl FnMut(StepResult) -> bool,
+    ) -> Result<()> {
+        let beside = model.params.device().runs_beside_host();
+        let mut under_way = None;
+        for batch in batches {
+            let next = batch.and_then(|(batch, at)| self.start(model, optimiser, batch.borrow(), at));
+            let earlier = under_way.take().map(|started| self.finish(started)).transpose()?;
+            let mut go_on = earlier.is_none_or(&mut done);
+            match next? {
+                next if beside => under_way = Some(next),
+                next => go_on = done(self.finish(next)?),
+            }
+            if !go_on {
+                break;
+            }
+        }
+        if let Some(last) = under_way {
+            done(self.finish(last)?);
+        }
+        Ok(())
+    }
+
+    /// Launches or replays a step, and starts reading its results; nothing waits for it.
+    fn start(
+        &mut self,
+        model: &Model,
+        optimiser: &Optimiser,
+        batch: &Batch,
+        (step, lr): (u64, f64),
+    ) -> Result<Started> {
         let device = model.params.device();
         optimiser.scalars().set_rate(&**device, lr)?;
         let objective = Some(&self.objective);
@@ -112,12 +177,12 @@ impl Steps {
         };
         replay.replay()?;
         let results = results.expect("the step was recorded");
-        let result = self.read(&results, batch, (step, lr));
+        let started = self.read(&results, batch, (step, lr));
         self.recorded = Some(Recorded { replay, inputs, results });
-        result
+        started
     }
 
-    /// Launches a whole step; nothing waits for it.
+    /// Launches a whole step.
     fn run(&self, model: &Model, optimiser: &Optimiser, inputs: &Inputs, step: u64) -> Result<Results> {
         let mode = Mode::Train { seed: self.seed, step: step as u32 };
         let pass = model.pass(mode).with_step(&inputs.step);
@@ -136,16 +201,29 @@ impl Steps {
         Ok(Results { loss, outputs, counted: pass.counted() })
     }
 
-    /// Waits for a step and reads what it left.
-    fn read(&self, results: &Results, batch: &Batch, (step, lr): (u64, f64)) -> Result<StepResult> {
-        let loss = results.loss.to_vec()?[0];
+    /// Starts reading what a step leaves, before the next replay overwrites it.
+    fn read(&self, results: &Results, batch: &Batch, at: (u64, f64)) -> Result<Started> {
+        let Results { loss, outputs, .. } = results;
+        let later = |tensor: &Tensor| tensor.read_later().map(|values| Box::new(values) as Values);
+        Ok(Started {
+            loss: later(loss)?,
+            outputs: self.objective.names_classes(outputs).then(|| later(outputs)).transpose()?,
+            labels: (0..batch.len()).map(|i| batch.leading_label(i)).collect(),
+            at,
+        })
+    }
+
+    /// Waits for a step.
+    fn finish(&self, Started { loss, outputs, labels, at: (step, lr) }: Started) -> Result<StepResult> {
+        let loss = loss()?[0];
         if !loss.is_finite() {
             return Err(Error::unusable(
                 format!("the loss became {loss} at step {} (learning rate {lr:.3e}): training has diverged", step + 1),
                 format!("a smaller --lr, say {:.0e}, or a --warmup", lr / 10.0),
             ));
         }
-        Ok(StepResult { loss, right: self.objective.right(&results.outputs, batch)? })
+        let right = outputs.map(|outputs| Ok(self.objective.right(&outputs()?, &labels))).transpose()?;
+        Ok(StepResult { loss, right: right.unwrap_or(0), images: labels.len() })
     }
 }
 

@@ -1,14 +1,17 @@
 //! Small runs of training, interrupted or not, and what they must reproduce.
 
 use roentgen::{
-    device::cpu::Cpu,
+    device::{Device, cpu::Cpu},
     report::EpochRecord,
     train::{Checkpoint, Config, Observer, Outcome, RunFolder, Session, StepProgress},
 };
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Raises a flag after a number of steps.
@@ -19,7 +22,8 @@ pub struct Stop<'a> {
 
 impl Observer for Stop<'_> {
     fn step(&mut self, _: &StepProgress) {
-        self.after -= 1;
+        // One more may be under way when the flag is raised.
+        self.after = self.after.saturating_sub(1);
         self.flag.store(self.after == 0, Ordering::Relaxed);
     }
     fn epoch(&mut self, _: &EpochRecord, _: bool) {}
@@ -40,8 +44,13 @@ pub fn recipe(data: &Path) -> Config {
 
 /// A new run.
 pub fn begin(config: &Config, out: &Path, workers: usize) -> Session {
+    begin_on(&Cpu::new(1 << 30), config, out, workers)
+}
+
+/// A new run on `device`.
+pub fn begin_on(device: &Arc<dyn Device>, config: &Config, out: &Path, workers: usize) -> Session {
     let folder = RunFolder::create(out, false).unwrap();
-    Session::begin(config.clone(), folder, &Cpu::new(1 << 30), workers).unwrap().0
+    Session::begin(config.clone(), folder, device, workers).unwrap().0
 }
 
 /// Trains until `steps` steps are done, or to the end and through the final evaluation.
@@ -56,8 +65,13 @@ pub fn go_on(mut session: Session, steps: usize) -> Outcome {
 
 /// The run in `out` once more.
 pub fn resume(out: &Path, workers: usize) -> Session {
+    resume_on(&Cpu::new(1 << 30), out, workers)
+}
+
+/// The run in `out` once more, on `device`.
+pub fn resume_on(device: &Arc<dyn Device>, out: &Path, workers: usize) -> Session {
     let folder = RunFolder::resume(out).unwrap();
-    Session::resume(&Checkpoint::open(&folder.last()).unwrap(), folder, &Cpu::new(1 << 30), workers).unwrap()
+    Session::resume(&Checkpoint::open(&folder.last()).unwrap(), folder, device, workers).unwrap()
 }
 
 /// A whole run that is interrupted after each of these numbers of steps, and resumed with `workers`.

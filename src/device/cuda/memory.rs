@@ -89,11 +89,11 @@ impl Source for DeviceMemory {
     }
 }
 
-/// Page-locked host memory, which the GPU reads while the host goes on.
+/// Page-locked host memory, which the GPU reads and writes while the host goes on.
 pub(super) struct Pinned {
     address: *mut u8,
     bytes: usize,
-    /// Recorded behind the last copy from it.
+    /// Recorded behind the last copy from or to it.
     copied: CudaEvent,
 }
 
@@ -109,7 +109,7 @@ impl Pinned {
     }
 
     /// Starts copying `src` to `dst` by way of this memory, of which nothing may be under way.
-    fn copy(&mut self, stream: &CudaStream, src: &[u8], dst: &Block) -> std::result::Result<(), DriverError> {
+    fn upload(&mut self, stream: &CudaStream, src: &[u8], dst: &Block) -> std::result::Result<(), DriverError> {
         assert!(src.len() <= self.bytes && src.len() <= dst.bytes());
         // SAFETY: this memory is as long as asserted, and no copy from it is under way.
         let staged = unsafe { std::slice::from_raw_parts_mut(self.address, src.len()) };
@@ -117,22 +117,41 @@ impl Pinned {
         // SAFETY: the block is as long as asserted, and this memory stays as it is until the event has passed.
         unsafe { result::memcpy_htod_async(dst.address() as u64, staged, stream.cu_stream()) }
     }
+
+    /// Starts copying `src` to this memory, of which nothing may be under way.
+    fn download(&mut self, stream: &CudaStream, src: &Block) -> std::result::Result<(), DriverError> {
+        assert!(src.bytes() <= self.bytes);
+        // SAFETY: this memory is as long as asserted, nobody else writes it, and it is read behind the event only.
+        let landing = unsafe { std::slice::from_raw_parts_mut(self.address, src.bytes()) };
+        // SAFETY: both are that long; the block's memory is reused in stream order only.
+        unsafe { result::memcpy_dtoh_async(landing, src.address() as u64, stream.cu_stream()) }?;
+        self.copied.record(stream)
+    }
+
+    /// Waits for the copy to this memory, and takes the first `bytes` of it.
+    pub fn read(&self, bytes: usize) -> std::result::Result<Vec<u8>, DriverError> {
+        assert!(bytes <= self.bytes);
+        self.copied.synchronize()?;
+        // SAFETY: `download` wrote as many bytes, and the copy has ended.
+        Ok(unsafe { std::slice::from_raw_parts(self.address, bytes) }.to_vec())
+    }
 }
 
 impl Drop for Pinned {
     fn drop(&mut self) {
         let _ = self.copied.synchronize();
-        // SAFETY: `new` allocated it, and no copy from it is under way.
+        // SAFETY: `new` allocated it, and no copy from or to it is under way.
         let _ = unsafe { result::free_host(self.address.cast()) };
     }
 }
 
-/// Buffers that copies under way may hold; with more, an upload waits for an earlier one.
-const BUFFERS: usize = 8;
+/// Buffers that are kept: enough for all that two steps of training copy. With more copies under way, one waits for an
+/// earlier one.
+const BUFFERS: usize = 16;
 /// Smallest buffer: one page.
 const PAGE: usize = 4096;
 
-/// The page-locked buffers that uploads go through.
+/// The page-locked buffers that copies go through.
 pub(super) struct Staging {
     stream: Arc<CudaStream>,
     buffers: Vec<Pinned>,
@@ -156,28 +175,46 @@ impl Staging {
     fn start(&mut self, src: &[u8], dst: &Block) -> std::result::Result<(), DriverError> {
         if let Some(captured) = &mut self.captured {
             let mut buffer = Pinned::new(&self.stream, src.len().max(1))?;
-            buffer.copy(&self.stream, src, dst)?;
+            buffer.upload(&self.stream, src, dst)?;
             captured.push(buffer);
             return Ok(());
         }
-        let free = self.buffers.iter().position(|b| b.bytes >= src.len() && b.copied.is_complete());
-        let index = match free {
-            Some(index) => index,
-            None => self.make_room(src.len())?,
-        };
-        let buffer = &mut self.buffers[index];
-        buffer.copy(&self.stream, src, dst)?;
-        buffer.copied.record(&self.stream)
+        let mut buffer = self.take(src.len())?;
+        buffer.upload(&self.stream, src, dst)?;
+        buffer.copied.record(&self.stream)?;
+        self.put(buffer);
+        Ok(())
     }
 
-    /// Adds a buffer for `bytes`, in place of one whose copy is waited for if there are enough.
-    fn make_room(&mut self, bytes: usize) -> std::result::Result<usize, DriverError> {
+    /// Starts copying `src` to the buffer returned, which comes back by [`Staging::put`] once it is read.
+    ///
+    /// # Errors
+    /// A failure of the driver.
+    pub fn download(&mut self, src: &Block) -> Result<Pinned> {
+        let started = self.take(src.bytes()).and_then(|mut buffer| {
+            buffer.download(&self.stream, src)?;
+            Ok(buffer)
+        });
+        started.map_err(|e| failed("copying from the GPU", e))
+    }
+
+    /// A buffer for `bytes` of which no copy is under way: the smallest that is kept, or a new one.
+    fn take(&mut self, bytes: usize) -> std::result::Result<Pinned, DriverError> {
+        let kept = self.buffers.iter().enumerate();
+        let free = kept.filter(|(_, b)| b.bytes >= bytes && b.copied.is_complete()).min_by_key(|(_, b)| b.bytes);
+        match free.map(|(index, _)| index) {
+            Some(index) => Ok(self.buffers.remove(index)),
+            None => Pinned::new(&self.stream, bytes.next_power_of_two().max(PAGE)),
+        }
+    }
+
+    /// Keeps `buffer`, in place of the one kept longest if there are enough.
+    pub fn put(&mut self, buffer: Pinned) {
         if self.buffers.len() >= BUFFERS {
             // Dropping waits for its copy.
             self.buffers.remove(0);
         }
-        self.buffers.push(Pinned::new(&self.stream, bytes.next_power_of_two().max(PAGE))?);
-        Ok(self.buffers.len() - 1)
+        self.buffers.push(buffer);
     }
 
     pub fn begin_capture(&mut self) {

@@ -8,7 +8,7 @@ mod graph;
 mod memory;
 mod profile;
 
-use super::{Block, DType, Device, Grid, Kernel, KernelTime, Launch, Memory, Pool, Replay, Work};
+use super::{Block, DType, Device, Grid, Kernel, KernelTime, Launch, Memory, Pool, Reading, Replay, Work};
 use crate::{Error, Result};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result,
@@ -45,7 +45,7 @@ pub struct Cuda {
     pool: Mutex<Arc<Pool>>,
     /// The pools of graphs, as long as those live.
     recorded: Mutex<Vec<Weak<Pool>>>,
-    staging: Mutex<Staging>,
+    staging: Arc<Mutex<Staging>>,
     profile: Mutex<Option<Profile>>,
     checks: Arc<Checks>,
     name: String,
@@ -203,7 +203,7 @@ impl Cuda {
             functions: Mutex::default(),
             pool: Mutex::new(Pool::new(DeviceMemory::new(&stream, &checks), limit)),
             recorded: Mutex::default(),
-            staging: Mutex::new(Staging::new(&stream)),
+            staging: Arc::new(Mutex::new(Staging::new(&stream))),
             profile: Mutex::default(),
             checks,
             name: format!("{}, compute capability {major}.{minor}", found.name),
@@ -305,6 +305,25 @@ impl Device for Cuda {
         let copied = unsafe { result::memcpy_dtoh_async(dst, src.address() as u64, self.stream.cu_stream()) };
         copied.map_err(|e| failed("copying from the GPU", e))?;
         self.sync()
+    }
+
+    fn read_later(&self, src: &Block) -> Result<Reading> {
+        self.bind()?;
+        if graph::recording(&self.stream) {
+            return Err(Error::Device("a step that is being recorded cannot read its own results".into()));
+        }
+        let (staging, checks, bytes) = (self.staging.clone(), self.checks.clone(), src.bytes());
+        let buffer = lock(&staging).download(src)?;
+        Ok(Box::new(move || {
+            let read = buffer.read(bytes).map_err(|e| failed("running on the GPU", e))?;
+            lock(&staging).put(buffer);
+            checks.passed()?;
+            Ok(read)
+        }))
+    }
+
+    fn runs_beside_host(&self) -> bool {
+        true
     }
 
     fn launch(&self, kernel: &Kernel, dtype: DType, params: &[u8], ins: &[&Block], outs: &[&Block]) -> Result<()> {
