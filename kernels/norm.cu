@@ -87,7 +87,8 @@ struct Moments {
             m2 += deviations.v[0] + count * d * d;
         };
         const Column<const W> means = {moments + i, 2 * p.width}, deviations = {moments + p.width + i, 2 * p.width};
-        for_batches<1, PART_BATCH>(first, step, end, add, means, deviations);
+        constexpr int BATCH = sizeof(W) == 8 ? PART_BATCH / 4 : PART_BATCH; // f64 is for proofs, and would spill registers
+        for_batches<1, BATCH>(first, step, end, add, means, deviations);
     }
     __device__ __forceinline__ double mean(double n) const { return shift + sum / n; }
     __device__ __forceinline__ double deviations(double n) const {
