@@ -31,9 +31,16 @@ struct HardSwish {
     }
 };
 
-// 1 / (1 + exp(−u))
-struct Sigmoid {
-    ACTIVATION_FN f(W u) { return W(1) / (W(1) + exp(-u)); }
+// 1 / (1 + exp(−u)); FAST by the approximate functions, a few units in the last place of single precision off: enough for what is
+// stored in 16 bits, and where the exact ones would be half of what a kernel does.
+template <bool FAST> struct Sigmoid {
+    ACTIVATION_FN f(W u) {
+        if constexpr (FAST) {
+            return __fdividef(1.0f, 1.0f + __expf(-u));
+        } else {
+            return W(1) / (W(1) + exp(-u));
+        }
+    }
     ACTIVATION_FN df(W u) {
         W s = f(u);
         return s * (W(1) - s);
@@ -41,24 +48,24 @@ struct Sigmoid {
 };
 
 // u · σ(u) (Elfwing et al. 2018; swish)
-struct Silu {
-    ACTIVATION_FN f(W u) { return u * Sigmoid::f(u); }
+template <bool FAST> struct Silu {
+    ACTIVATION_FN f(W u) { return u * Sigmoid<FAST>::f(u); }
     ACTIVATION_FN df(W u) {
-        W s = Sigmoid::f(u);
+        W s = Sigmoid<FAST>::f(u);
         return s * (W(1) + u * (W(1) - s));
     }
 };
 
 #undef ACTIVATION_FN
 
-// Runs body(A()), A being the activation whose number is `act`: one branch for a whole kernel.
-template <class Body> __device__ __forceinline__ void with_activation(int act, Body body) {
+// Runs body(A()), A being the activation whose number is `act`, of values stored in T: one branch for a whole kernel.
+template <class T, class Body> __device__ __forceinline__ void with_activation(int act, Body body) {
     switch (act) {
         case 0: return body(Identity());
         case 1: return body(Relu());
         case 2: return body(HardSwish());
         case 3: return body(HardSigmoid());
-        case 4: return body(Silu());
-        case 5: return body(Sigmoid());
+        case 4: return body(Silu<sizeof(T) == 2>());
+        case 5: return body(Sigmoid<sizeof(T) == 2>());
     }
 }

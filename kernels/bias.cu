@@ -25,7 +25,7 @@ __device__ __forceinline__ void bias_act_fwd(const Bias& p, const T* __restrict_
         const Packed b = load<N>(bias + lane.channel);
         const long long first = (long long)blockIdx.x * BIAS_ROWS;
         const int rows = int(min((long long)BIAS_ROWS, p.m - first));
-        with_activation(p.act, [&](auto act) {
+        with_activation<T>(p.act, [&](auto act) {
             auto body = [&](long long at, Packed v) {
                 for (int i = 0; i < N; i++) v.v[i] = act.f(v.v[i] + b.v[i]);
                 write<N>(y + at, v);
@@ -52,7 +52,7 @@ __device__ __forceinline__ void bias_act_bwd(const Bias& p, const T* __restrict_
         if (lane.active) {
             auto b = p.from_output ? Pack<Wide<T>, N>{} : load<N>(bias + lane.channel);
             long long first = (long long)blockIdx.x * BIAS_ROWS, end = min(first + BIAS_ROWS, p.m);
-            with_activation(p.act, [&](auto act) {
+            with_activation<T>(p.act, [&](auto act) {
 #pragma unroll 4
                 for (long long row = first + lane.row; row < end; row += lane.step) {
                     long long at = row * p.c + lane.channel;

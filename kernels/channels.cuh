@@ -43,6 +43,22 @@ template <int N, class T> __device__ __forceinline__ Pack<Wide<T>, N> widen(cons
     return x;
 }
 
+// Two bf16 at a time, out of the word that holds them: taken apart into halves first, they would fill a register each.
+template <int N> __device__ __forceinline__ Pack<float, N> widen(const Pack<bf16, N>& stored) {
+    Pack<float, N> x;
+    if constexpr (N == 1) {
+        x.v[0] = widen(stored.v[0]);
+    } else {
+        for (int i = 0; i < N; i += 2) {
+            unsigned pair;
+            memcpy(&pair, stored.v + i, sizeof(pair));
+            x.v[i] = __uint_as_float(pair << 16);
+            x.v[i + 1] = __uint_as_float(pair & 0xffff0000u);
+        }
+    }
+    return x;
+}
+
 template <int N, class T> __device__ __forceinline__ Pack<Wide<T>, N> read(const T* p) { return widen(load<N>(p)); }
 
 template <int N, class T> __device__ __forceinline__ void write(T* p, const Pack<Wide<T>, N>& x) {
@@ -51,13 +67,6 @@ template <int N, class T> __device__ __forceinline__ void write(T* p, const Pack
     store<N>(p, stored);
 }
 
-// Rows that a thread loads before it uses the first of them, so that enough bytes are under way.
-constexpr int ROW_BATCH = 2;
-
-template <class T, int N> struct RowBatch {
-    Pack<T, N> row[ROW_BATCH];
-};
-
 // The thread's channels in an image: where they are in the first row of the block, and from row to row.
 template <class T> struct Column {
     T* first;
@@ -65,27 +74,42 @@ template <class T> struct Column {
     __device__ __forceinline__ T* at(int row) const { return first + (long long)row * pitch; }
 };
 
-// Calls body(row, x...) for each of the thread's rows in a block of `rows`, with each x the values of one column there.
-template <int N, class T, class Body, class... In>
-__device__ __forceinline__ void for_columns(const Lane<N>& lane, int rows, Body body, Column<const T> first,
+// N elements of each of COUNT rows.
+template <class T, int N, int COUNT> struct RowBatch {
+    Pack<T, N> row[COUNT];
+};
+
+// Calls body(row, x...) for the rows first, first + step, ... below `rows`, with each x the values of one column there. BATCH
+// rows are loaded before the first of them is used, so that enough bytes are under way.
+template <int N, int BATCH, class Body, class T, class... In>
+__device__ __forceinline__ void for_batches(int first, int step, int rows, Body body, Column<const T> column,
                                             Column<const In>... others) {
-    for (int row = lane.row; row < rows; row += ROW_BATCH * lane.step) {
+    for (int row = first; row < rows; row += BATCH * step) {
         auto fetch = [&](Column<const T> x) {
-            RowBatch<T, N> batch;
+            RowBatch<T, N, BATCH> batch;
 #pragma unroll
-            for (int i = 0; i < ROW_BATCH; i++) {
-                if (row + i * lane.step < rows) batch.row[i] = load<N>(x.at(row + i * lane.step));
+            for (int i = 0; i < BATCH; i++) {
+                if (row + i * step < rows) batch.row[i] = load<N>(x.at(row + i * step));
             }
             return batch;
         };
         auto use = [&](auto... batch) {
 #pragma unroll
-            for (int i = 0; i < ROW_BATCH; i++) {
-                if (row + i * lane.step < rows) body(row + i * lane.step, widen(batch.row[i])...);
+            for (int i = 0; i < BATCH; i++) {
+                if (row + i * step < rows) body(row + i * step, widen(batch.row[i])...);
             }
         };
-        use(fetch(first), fetch(others)...);
+        use(fetch(column), fetch(others)...);
     }
+}
+
+// Rows of images in a batch.
+constexpr int ROW_BATCH = 2;
+
+// The same for each of the thread's rows in a block of `rows`.
+template <int N, class Body, class... In>
+__device__ __forceinline__ void for_columns(const Lane<N>& lane, int rows, Body body, Column<const In>... columns) {
+    for_batches<N, ROW_BATCH>(lane.row, lane.step, rows, body, columns...);
 }
 
 // The same for dense images of c channels: calls body(at, x...) with the offset of the channels, which begins with `start`.

@@ -74,6 +74,16 @@ template <class A> __device__ __forceinline__ A block_sum(A x, A* slots) {
     return sum;
 }
 
+// The largest of all threads of such a block, likewise.
+template <class A> __device__ __forceinline__ A block_max(A x, A* slots) {
+    x = warp_max(x);
+    __syncthreads(); // as above
+    if (threadIdx.x % WARP == 0) slots[threadIdx.x / WARP] = x;
+    __syncthreads();
+    for (int i = 0; i < int(blockDim.x) / WARP; i++) x = max(x, slots[i]);
+    return x;
+}
+
 // Philox4x32-10 (Salmon et al. 2011), as src/rng.rs: four random words from a counter and a key.
 __device__ inline uint4 philox(uint4 counter, uint2 key) {
     for (int round = 0; round < 10; round++) {

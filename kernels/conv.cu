@@ -8,6 +8,7 @@
 // Bound by multiplications for 3x3 and up from about 64 channels on, by bytes for thin 1x1. bf16 and f16 go to the tensor cores.
 // Launch: 256 threads for each tile of 128 rows and 64 or 128 columns, dgrad for each phase of the stride, wgrad for each part
 // (src/ops/conv/tiles.rs).
+#include "channels.cuh"
 #include "conv.cuh"
 
 #define CONV2D(T, dtype)                                                                                               \
@@ -24,12 +25,16 @@ struct Parts {
     long long len, parts;
 };
 
-// y = the sum of `parts` arrays of `len`, in their order. Bound by bytes.
+// Parts that a thread loads before it adds up the first of them.
+constexpr int PART_BATCH = 16;
+
+// y = the sum of `parts` arrays of `len`, in their order. Bound by bytes, and by latency where the arrays are short.
 template <class T> __device__ __forceinline__ void combine_parts(const Parts& p, const Wide<T>* partials, T* y) {
     long long i = global_thread();
     if (i >= p.len) return;
     Wide<T> sum = 0;
-    for (long long part = 0; part < p.parts; part++) sum += partials[part * p.len + i];
+    auto add = [&](int, auto part) { sum += part.v[0]; };
+    for_batches<1, PART_BATCH>(0, 1, int(p.parts), add, Column<const Wide<T>>{partials + i, int(p.len)});
     y[i] = narrow<T>(sum);
 }
 

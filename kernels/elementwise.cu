@@ -33,7 +33,7 @@ struct Activate {
 // y = f(x).
 #define ACTIVATE_FWD(T, dtype)                                                                                         \
     extern "C" __global__ void __launch_bounds__(THREADS) activate_fwd_##dtype(const Activate p, const T* x, T* y) {   \
-        with_activation(p.act, [&](auto a) { map(p.len, y, [=](auto x) { return a.f(x); }, x); });                     \
+        with_activation<T>(p.act, [&](auto a) { map(p.len, y, [=](auto x) { return a.f(x); }, x); });                     \
     }
 FOR_FLOATS(ACTIVATE_FWD)
 
@@ -41,7 +41,7 @@ FOR_FLOATS(ACTIVATE_FWD)
 #define ACTIVATE_BWD(T, dtype)                                                                                         \
     extern "C" __global__ void __launch_bounds__(THREADS, 4)                                                              \
         activate_bwd_##dtype(const Activate p, const T* x, const T* gy, T* gx) {                                       \
-        with_activation(p.act, [&](auto a) {                                                                           \
+        with_activation<T>(p.act, [&](auto a) {                                                                           \
             map(p.len, gx, [=](auto x, auto gy) { return gy * a.df(x); }, x, gy);                                      \
         });                                                                                                            \
     }

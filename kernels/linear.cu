@@ -2,6 +2,7 @@
 // A tile at a time (tile.cuh). A head's few rows leave most of a tile empty: bound by the bytes of w, which few tiles of long
 // sums would not read fast enough, so that y and gx are cut into parts of their sums that `combine_parts` (conv.cu) adds up.
 // Launch: 256 threads for each tile of 128 rows and 64 or 128 columns and for each part (src/ops/conv/tiles.rs).
+#include "channels.cuh"
 #include "tile.cuh"
 
 // As `Linear` in src/ops/linear.rs.
@@ -60,6 +61,25 @@ template <class T> __device__ void linear_dgrad(const Linear& p, const T* gy, co
     });
 }
 
+// Rows that a thread loads before it adds up the first of them.
+constexpr int BIAS_BATCH = 16;
+
+// gb of this tile's columns: the sum of the rows of gy, a few threads to a column.
+template <int COLUMNS, class T>
+__device__ __forceinline__ void bias_gradient(const Linear& p, int first, const T* gy, Wide<T>* sums, Wide<T>* gb) {
+    constexpr int SHARERS = THREADS / COLUMNS;
+    const int column = first + threadIdx.x % COLUMNS, sharer = threadIdx.x / COLUMNS;
+    Wide<T> sum = 0;
+    auto add = [&](int, auto g) { sum += g.v[0]; };
+    if (column < p.o) for_batches<1, BIAS_BATCH>(sharer, SHARERS, p.n, add, Column<const T>{gy + column, p.o});
+    __syncthreads(); // the tile is stored
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    if (sharer > 0 || column >= p.o) return;
+    for (int i = 1; i < SHARERS; i++) sum += sums[i * COLUMNS + threadIdx.x];
+    gb[column] = sum;
+}
+
 // The first row of tiles adds up gb, each tile for its columns.
 template <class T> __device__ void linear_wgrad(const Linear& p, const T* x, const T* gy, Wide<T>* gw, Wide<T>* gb) {
     DYN_SHARED(Pack<T>, shared);
@@ -69,11 +89,7 @@ template <class T> __device__ void linear_wgrad(const Linear& p, const T* x, con
         const MatrixColumns<T> a = {x, p.i, p.n}, b = {gy, p.o, p.n};
         const auto product = tile_product<T>(shape, a, b, corner, 0, p.n, shared);
         store_transposed<COLUMNS>(product, corner, p.i, p.o, gw, shared);
-        const int column = corner.column + threadIdx.x;
-        if (corner.row > 0 || threadIdx.x >= COLUMNS || column >= p.o) return;
-        Wide<T> sum = 0;
-        for (int row = 0; row < p.n; row++) sum += widen(gy[(long long)row * p.o + column]);
-        gb[column] = sum;
+        if (corner.row == 0) bias_gradient<COLUMNS>(p, corner.column, gy, reinterpret_cast<Wide<T>*>(shared), gb);
     });
 }
 

@@ -2,20 +2,20 @@
 // and the residual addition that follow it. Per channel, with r = 1/√(σ² + ε):
 //   forward   u = (y − μ)·γ·r + β, z = act(u) or relu(u + residual)
 //   backward  gβ = Σ gu, gγ = Σ gu·ŷ with ŷ = (y − μ)·r, gy = γ·r·(gu − gβ/m − ŷ·gγ/m)
-// All kernels over images are bound by bytes: a block takes BLOCK pixels of a span of channels (channels.cuh), and sums over
+// All kernels over images are bound by bytes: a block takes `rows` pixels of a span of channels (channels.cuh), and sums over
 // pixels leave one partial a block, which a second kernel adds in f64 and in a fixed order.
 #include "activation.cuh"
 #include "moments.cuh"
 
-// As `Norm` in src/ops/norm.rs.
+// As `Norm` in src/ops/norm/mod.rs.
 struct Norm {
     long long m;
     double eps, momentum;
-    int c, act, batch, moment_rows, width, add;
-};
+    int c, act, batch, moment_rows, width, add, rows, unused;
 
-// Pixels of one block and of one partial sum; `BLOCK` in src/ops/norm.rs must agree.
-constexpr int BLOCK = 256;
+    // Parts of all pixels that have so many each.
+    __device__ __forceinline__ int parts(int rows) const { return int((m + rows - 1) / rows); }
+};
 
 // The pixels of a block: which is the first and how many there are, and where a thread's channels lie in their images.
 struct Rows {
@@ -46,7 +46,7 @@ template <class T> __device__ __forceinline__ void channel_moments(const Norm& p
 FOR_FLOATS(CHANNEL_MOMENTS)
 
 // A block of the kernels that combine partial results: COMBINE_COLUMNS columns of a matrix (one sector of f32) in x, and in y
-// the threads that share a column, each taking every COMBINE_RANGES-th part. `COMBINE_*` in src/ops/norm.rs must agree.
+// the threads that share a column, each taking every COMBINE_RANGES-th part. `COMBINE_*` in src/ops/norm/mod.rs must agree.
 constexpr int COMBINE_COLUMNS = 8;
 constexpr int COMBINE_RANGES = 64;
 constexpr int COMBINE_THREADS = COMBINE_COLUMNS * COMBINE_RANGES;
@@ -56,45 +56,89 @@ struct Combine {
     int range = threadIdx.x / COMBINE_COLUMNS;
 };
 
-// Sum of x over the threads that share a column, in the order of their ranges; `slots` holds a value a thread.
+// Sum of x over the threads that share a column, in a fixed order; `slots` holds a value for each warp and column.
 __device__ __forceinline__ double range_sum(double x, double* slots) {
-    __syncthreads();
-    slots[threadIdx.x] = x;
+    for (int lanes = COMBINE_COLUMNS; lanes < WARP; lanes *= 2) x += __shfl_xor_sync(0xffffffffu, x, lanes);
+    const int column = threadIdx.x % COMBINE_COLUMNS;
+    __syncthreads(); // the slots may still be read by an earlier sum
+    if (threadIdx.x % WARP < COMBINE_COLUMNS) slots[threadIdx.x / WARP * COMBINE_COLUMNS + column] = x;
     __syncthreads();
     double sum = 0;
-    for (int i = threadIdx.x % COMBINE_COLUMNS; i < COMBINE_THREADS; i += COMBINE_COLUMNS) sum += slots[i];
+    for (int warp = 0; warp < COMBINE_THREADS / WARP; warp++) sum += slots[warp * COMBINE_COLUMNS + column];
     return sum;
 }
+constexpr int COMBINE_SLOTS = COMBINE_THREADS / WARP * COMBINE_COLUMNS;
+
+// Parts that a thread loads before it uses the first of them: what combines them is bound by latency.
+constexpr int PART_BATCH = 8;
+
+// The moments of many parts at once in the formula of Chan, Golub and LeVeque 1983: with d_i = mean_i − shift and part sizes n_i,
+//   mean = shift + Σ n_i d_i / n,  M2 = Σ (M2_i + n_i d_i²) − (Σ n_i d_i)² / n,
+// in f64, where what the last term takes away costs nothing if the shift is one of the means.
+struct Moments {
+    double shift, sum = 0, m2 = 0;
+
+    // Every step-th part of channel i from `first` on, below `end`.
+    template <class W> __device__ __forceinline__ void add(const Norm& p, const W* moments, int i, int first, int step, int end) {
+        const double last = double(p.m - (long long)(end - 1) * p.moment_rows), rows = p.moment_rows;
+        auto add = [&](int part, auto mean, auto deviations) {
+            const double count = part == end - 1 ? min(last, rows) : rows, d = mean.v[0] - shift;
+            sum += count * d;
+            m2 += deviations.v[0] + count * d * d;
+        };
+        const Column<const W> means = {moments + i, 2 * p.width}, deviations = {moments + p.width + i, 2 * p.width};
+        constexpr int BATCH = sizeof(W) == 8 ? PART_BATCH / 4 : PART_BATCH; // f64 is for proofs, and would spill registers
+        for_batches<1, BATCH>(first, step, end, add, means, deviations);
+    }
+    __device__ __forceinline__ double mean(double n) const { return shift + sum / n; }
+    __device__ __forceinline__ double deviations(double n) const {
+        const double total = m2 - sum * sum / n;
+        return total < 0 ? 0 : total; // and not max, which would hide NaN
+    }
+};
+
+// Parts whose moments one thread makes those of one part; `MERGED` in src/ops/norm/mod.rs must agree.
+constexpr int MERGED = 32;
+
+// merged [⌈parts/MERGED⌉, 2, c] of moments [parts, 2, width]: of the first c channels, MERGED parts at a time. A thread a
+// channel of a merged part: so the many parts of a large image are read by the whole GPU.
+template <class W> __device__ __forceinline__ void bn_merge_moments(const Norm& p, const W* moments, W* merged) {
+    const long long thread = global_thread();
+    const int i = int(thread % p.c), parts = p.parts(p.moment_rows);
+    const long long first = thread / p.c * MERGED;
+    if (first >= parts) return;
+    const int end = int(min((long long)parts, first + MERGED));
+    Moments total = {moments[first * 2 * p.width + i]};
+    total.add(p, moments, i, int(first), 1, end);
+    const double n = double(min((long long)end * p.moment_rows, p.m) - first * p.moment_rows);
+    merged += thread / p.c * 2 * p.c + i;
+    merged[0] = W(total.mean(n));
+    merged[p.c] = W(total.deviations(n));
+}
+#define BN_MERGE_MOMENTS(W, dtype)                                                                                     \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        bn_merge_moments_##dtype(const Norm p, const W* moments, W* merged) {                                          \
+        bn_merge_moments(p, moments, merged);                                                                          \
+    }
+FOR_WIDE(BN_MERGE_MOMENTS)
 
 // stats [2, c] = μ and r of the whole, from the moments [⌈m/moment_rows⌉, 2, width] of its parts, and the running statistics
 // moved by them.
-// Many parts at once in the formula of Chan, Golub and LeVeque 1983: with d_i = mean_i − mean_0 and part sizes n_i,
-//   μ = mean_0 + Σ n_i d_i / m,  M2 = Σ (M2_i + n_i d_i²) − (Σ n_i d_i)² / m,
-// in f64, where what the last term takes away costs nothing.
 template <class W>
 __device__ __forceinline__ void bn_batch_stats(const Norm& p, const W* moments, W* stats, W* running_mean,
                                                W* running_var) {
-    __shared__ double slots[COMBINE_THREADS];
+    __shared__ double slots[COMBINE_SLOTS];
     Combine own;
     int i = own.column;
-    long long parts = (p.m + p.moment_rows - 1) / p.moment_rows;
-    double shift = 0, sum = 0, m2 = 0;
+    Moments total = {};
     if (i < p.c) {
-        shift = moments[i];
-#pragma unroll 4
-        for (long long part = own.range; part < parts; part += COMBINE_RANGES) {
-            const W* moment = moments + part * 2 * p.width;
-            double count = double(min((long long)p.moment_rows, p.m - part * p.moment_rows)), d = moment[i] - shift;
-            sum += count * d;
-            m2 += moment[p.width + i] + count * d * d;
-        }
+        total.shift = moments[i];
+        total.add(p, moments, i, own.range, COMBINE_RANGES, p.parts(p.moment_rows));
     }
-    sum = range_sum(sum, slots);
-    m2 = range_sum(m2, slots);
+    total.sum = range_sum(total.sum, slots);
+    total.m2 = range_sum(total.m2, slots);
     if (i >= p.c || own.range > 0) return;
-    const double m = double(p.m), mean = shift + sum / m;
-    m2 -= sum * sum / m;
-    m2 = m2 < 0 ? 0 : m2; // and not max, which would hide NaN
+    const double m = double(p.m), mean = total.mean(m), m2 = total.deviations(m);
     stats[i] = W(mean);
     stats[p.c + i] = W(1 / sqrt(m2 / m + p.eps));
     const double unbiased = m2 / max(m - 1, 1.0);
@@ -139,8 +183,8 @@ __device__ __forceinline__ void bn_act_fwd(const Norm& p, const T* y, const Wide
         constexpr int N = decltype(lane)::N;
         if (!lane.active) return;
         Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
-        Rows rows(p, BLOCK);
-        with_activation(p.act, [&](auto act) {
+        Rows rows(p, p.rows);
+        with_activation<T>(p.act, [&](auto act) {
             auto apply = [&](int row, auto v) {
                 for (int i = 0; i < N; i++) v.v[i] = act.f(affine.u(i, v.v[i]));
                 // Made here from the parameters: kept over the rows, it makes the f64 kernel spill registers on sm_90a.
@@ -166,7 +210,7 @@ __device__ __forceinline__ void bn_add_relu_fwd(const Norm& p, const T* y, const
         constexpr int N = decltype(lane)::N;
         if (!lane.active) return;
         Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
-        Rows rows(p, BLOCK);
+        Rows rows(p, p.rows);
         auto to = rows.column(z, lane.channel, p.c);
         auto apply = [&](int row, auto v, auto added) {
             for (int i = 0; i < N; i++) v.v[i] = Relu::f(affine.u(i, v.v[i]) + added.v[i]);
@@ -193,7 +237,7 @@ __device__ __forceinline__ void write_partial(const Norm& p, const Lane<N>& lane
     });
 }
 
-// partials [⌈m/BLOCK⌉, 2, c] of gu = gz·act'(u), with u computed again from y.
+// partials [⌈m/rows⌉, 2, c] of gu = gz·act'(u), with u computed again from y.
 template <class T>
 __device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, const T* gz,
                                                   const Wide<T>* stats, const Wide<T>* weight, const Wide<T>* bias,
@@ -204,8 +248,8 @@ __device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, con
         Pack<Wide<T>, N> sums[2] = {};
         if (lane.active) {
             Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
-            Rows rows(p, BLOCK);
-            with_activation(p.act, [&](auto act) {
+            Rows rows(p, p.rows);
+            with_activation<T>(p.act, [&](auto act) {
                 auto add = [&](int, auto v, auto g) {
                     for (int i = 0; i < N; i++) {
                         Wide<T> gu = g.v[i] * act.df(affine.u(i, v.v[i]));
@@ -215,7 +259,8 @@ __device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, con
                 };
                 for_columns(lane, rows.count, add, rows.column(y, lane.channel, p.width), rows.column(gz, lane.channel, p.c));
             });
-            for (int i = 0; i < N; i++) sums[1].v[i] *= affine.rstd.v[i];
+            auto rstd = load<N>(stats + p.c + lane.channel);
+            for (int i = 0; i < N; i++) sums[1].v[i] *= rstd.v[i];
         }
         write_partial<T>(p, lane, sums, slots, partials);
     });
@@ -228,7 +273,7 @@ __device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, con
     }
 FOR_FLOATS(BN_ACT_BWD_REDUCE)
 
-// gu = gz where z > 0, which is also the gradient of the residual, and its partials [⌈m/BLOCK⌉, 2, c].
+// gu = gz where z > 0, which is also the gradient of the residual, and its partials [⌈m/rows⌉, 2, c].
 template <class T>
 __device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y, const T* z,
                                                        const T* gz, const Wide<T>* stats,
@@ -238,8 +283,8 @@ __device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y
         constexpr int N = decltype(lane)::N;
         Pack<Wide<T>, N> sums[2] = {};
         if (lane.active) {
-            auto mean = load<N>(stats + lane.channel), rstd = load<N>(stats + p.c + lane.channel);
-            Rows rows(p, BLOCK);
+            auto mean = load<N>(stats + lane.channel);
+            Rows rows(p, p.rows);
             auto column = [&](auto* image) { return rows.column(image, lane.channel, p.c); };
             auto mask_and_add = [&](int row, auto v, auto out, auto g) {
                 for (int i = 0; i < N; i++) {
@@ -250,6 +295,7 @@ __device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y
                 write<N>(column(gu).at(row), g);
             };
             for_columns(lane, rows.count, mask_and_add, column(y), column(z), column(gz));
+            auto rstd = load<N>(stats + p.c + lane.channel);
             for (int i = 0; i < N; i++) sums[1].v[i] *= rstd.v[i];
         }
         write_partial<T>(p, lane, sums, slots, partials);
@@ -263,16 +309,16 @@ __device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y
     }
 FOR_FLOATS(BN_ADD_RELU_BWD_REDUCE)
 
-// gγ and gβ [c]: the sums of the partials [⌈m/BLOCK⌉, 2, c], columns 0 to c those of gβ.
+// gγ and gβ [c]: the sums of the partials [⌈m/rows⌉, 2, c], columns 0 to c those of gβ.
 template <class W>
 __device__ __forceinline__ void bn_bwd_combine(const Norm& p, const W* partials, W* gweight, W* gbias) {
-    __shared__ double slots[COMBINE_THREADS];
+    __shared__ double slots[COMBINE_SLOTS];
     Combine own;
-    long long parts = (p.m + BLOCK - 1) / BLOCK;
     double sum = 0;
     if (own.column < 2 * p.c) {
-#pragma unroll 4
-        for (long long part = own.range; part < parts; part += COMBINE_RANGES) sum += partials[part * 2 * p.c + own.column];
+        auto add = [&](int, auto partial) { sum += partial.v[0]; };
+        const Column<const W> column = {partials + own.column, 2 * p.c};
+        for_batches<1, PART_BATCH>(own.range, COMBINE_RANGES, p.parts(p.rows), add, column);
     }
     sum = range_sum(sum, slots);
     if (own.column >= 2 * p.c || own.range > 0) return;
@@ -305,9 +351,9 @@ __device__ __forceinline__ void bn_act_bwd_apply(const Norm& p, const T* y, cons
             slope.v[i] *= -affine.scale.v[i] * affine.rstd.v[i] * through;
             offset.v[i] *= -affine.scale.v[i] * through;
         }
-        Rows rows(p, BLOCK);
+        Rows rows(p, p.rows);
         auto to = rows.column(gy, lane.channel, p.width);
-        with_activation(p.act, [&](auto act) {
+        with_activation<T>(p.act, [&](auto act) {
             auto apply = [&](int row, auto v, auto g) {
                 auto sum = p.add ? read<N>(to.at(row)) : Pack<Wide<T>, N>{};
                 for (int i = 0; i < N; i++) {

@@ -15,9 +15,12 @@ struct Axis {
     __device__ __forceinline__ int first_tap(int o) const { return max(pad - o * stride, 0); }
     __device__ __forceinline__ int end_tap(int o) const { return min(kernel, size + pad - o * stride); }
 
+    // x / stride, without a division for the one that nearly all have.
+    __device__ __forceinline__ int strides(int x) const { return stride == 2 ? x >> 1 : x / stride; }
+
     // Windows first ≤ o < end that cover position i.
-    __device__ __forceinline__ int first_window(int i) const { return (max(i + pad + 1 - kernel, 0) + stride - 1) / stride; }
-    __device__ __forceinline__ int end_window(int i) const { return min((i + pad) / stride + 1, out); }
+    __device__ __forceinline__ int first_window(int i) const { return strides(max(i + pad + 1 - kernel, 0) + stride - 1); }
+    __device__ __forceinline__ int end_window(int i) const { return min(strides(i + pad) + 1, out); }
 
     // Positions that count in the average under the window at o: those inside the image, or also those in the padding.
     __device__ __forceinline__ int extent(int o, bool count_pad) const {

@@ -67,12 +67,11 @@ template <class W> struct Source {
     int below, above;
     W share;
 
-    // `part` is 1 / unit.
-    __device__ __forceinline__ Source(const Scale& scale, W part, int o) {
+    __device__ __forceinline__ Source(const Scale& scale, int o) {
         int position = max(scale.step * o + scale.offset, 0);
         below = position / scale.unit;
         above = min(below + 1, scale.size - 1);
-        share = W(position - below * scale.unit) * part;
+        share = W(position - below * scale.unit) / W(scale.unit); // and not times 1 / unit: quarters are exact
     }
     // What the output takes of pixel i.
     __device__ __forceinline__ W weight(int i) const { return (below == i ? W(1) - share : W(0)) + (above == i ? share : W(0)); }
@@ -89,7 +88,7 @@ template <class T> __device__ __forceinline__ void bilinear_fwd(const Bilinear& 
     with_place<T>(p.rows.out, p.cols.out, p.c, [&](auto place) {
         constexpr int N = decltype(place)::N;
         using W = Wide<T>;
-        const Source<W> row(p.rows, W(1) / W(p.rows.unit), place.line), col(p.cols, W(1) / W(p.cols.unit), place.pixel);
+        const Source<W> row(p.rows, place.line), col(p.cols, place.pixel);
         auto mix = [&](int line) {
             auto left = read<N>(x + place.offset(p.rows.size, p.cols.size, p.c, line, col.below));
             auto right = read<N>(x + place.offset(p.rows.size, p.cols.size, p.c, line, col.above));
@@ -112,15 +111,14 @@ template <class T> __device__ __forceinline__ void bilinear_bwd(const Bilinear& 
     with_place<T>(p.rows.size, p.cols.size, p.c, [&](auto place) {
         constexpr int N = decltype(place)::N;
         using W = Wide<T>;
-        const W row_part = W(1) / W(p.rows.unit), col_part = W(1) / W(p.cols.unit);
         const int first = p.cols.first_output(place.pixel), end = p.cols.end_output(place.pixel);
         const int end_line = p.rows.end_output(place.line);
         Pack<W, N> sum = {};
         for (int oh = p.rows.first_output(place.line); oh < end_line; oh++) {
-            const W down = Source<W>(p.rows, row_part, oh).weight(place.line);
+            const W down = Source<W>(p.rows, oh).weight(place.line);
             const T* line = gy + place.offset(p.rows.out, p.cols.out, p.c, oh, 0);
             for (int ow = first; ow < end; ow++) {
-                const W weight = down * Source<W>(p.cols, col_part, ow).weight(place.pixel);
+                const W weight = down * Source<W>(p.cols, ow).weight(place.pixel);
                 auto g = read<N>(line + (long long)ow * p.c);
                 for (int i = 0; i < N; i++) sum.v[i] += g.v[i] * weight;
             }

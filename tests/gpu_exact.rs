@@ -69,7 +69,9 @@ fn compare(gpu: &Arc<dyn Device>, cpu: &Arc<dyn Device>, case: &Case, dtype: DTy
                 return Err(format!("{}, element {at}: {}, on the CPU {}", what(), got[at], expected[at]));
             }
             let error = distance(got, expected);
-            if !exact && !case.real && (error.is_nan() || error > tolerance(dtype)) {
+            // Wider than where numbers are drawn at random: integers give few different terms, which may all but cancel, and the
+            // sum is then less exact than they are. On the wrong side of a kink it would be off by a whole term.
+            if !exact && !case.real && (error.is_nan() || error > 4.0 * tolerance(dtype)) {
                 return Err(format!("{}: {error:.1e}", what()));
             }
         }

@@ -41,12 +41,18 @@ impl Linear {
 
     /// A batch has few rows, so the sums over features are cut into parts: else VGG's first layer would occupy 32 blocks.
     fn fwd_grid(&self, dtype: DType) -> Grid {
-        in_parts(self.as_conv().fwd_grid(dtype), self.i as usize)
+        in_parts(self.as_conv().fwd_grid(dtype), work(self.i, dtype))
     }
 
     fn dgrad_grid(&self, dtype: DType) -> Grid {
-        in_parts(self.as_conv().dgrad_grid(dtype), self.o as usize)
+        in_parts(self.as_conv().dgrad_grid(dtype), work(self.o, dtype))
     }
+}
+
+/// So many terms of a sum, counted as those of the half types: without tensor cores a term takes more than four times as long, so
+/// that parts of a quarter as many are worth it.
+fn work(terms: i32, dtype: DType) -> usize {
+    terms as usize * if dtype == dtype.wide() { 4 } else { 1 }
 }
 
 /// Rows of a weight matrix that one piece of work covers: enough to fill the caches, few enough for many threads.

@@ -2,7 +2,7 @@
 
 use super::{Case, Spec};
 use crate::{
-    device::Grid,
+    device::{Grid, Real},
     kernel,
     shape::int,
     tensor::{Tensor, launch},
@@ -17,27 +17,51 @@ struct CrossEntropy {
     smoothing: f32,
 }
 
-/// Threads of the one CUDA block; `CROSS_ENTROPY_THREADS` in `kernels/loss.cu` must agree.
-const CROSS_ENTROPY_THREADS: usize = 512;
+impl CrossEntropy {
+    /// Weight of a class in a sample's loss: that of its target, and the smoothed share of all.
+    fn share<T: Real>(&self, target: T, weight: T) -> f64 {
+        let smoothing = f64::from(self.smoothing);
+        (target.f64() * (1.0 - smoothing) + smoothing / f64::from(self.classes)) * weight.f64()
+    }
 
-kernel!(CROSS_ENTROPY = "softmax_cross_entropy", |p: CrossEntropy, [logits, targets, weights] -> [loss, glogits]| {
-    let (classes, smoothing) = (p.classes as usize, f64::from(p.smoothing));
-    let total: f64 = targets.iter().enumerate().map(|(i, t)| t.f64() * weights[i % classes].f64()).sum();
-    let mut sum = 0.0;
-    let rows = logits.chunks_exact(classes).zip(glogits.chunks_exact_mut(classes));
-    for ((z, g), t) in rows.zip(targets.chunks_exact(classes)) {
-        let max = z.iter().fold(f64::NEG_INFINITY, |max, z| max.max(z.f64()));
-        let log_sum = max + z.iter().map(|z| (z.f64() - max).exp()).sum::<f64>().ln();
-        // Weight of each class in this sample's loss: that of its target, and the smoothed share of all.
-        let share = |c: usize| (t[c].f64() * (1.0 - smoothing) + smoothing / classes as f64) * weights[c].f64();
+    /// A block for each row.
+    fn grid(&self) -> Grid {
+        Grid::new([self.n as usize, 1, 1], CROSS_ENTROPY_THREADS)
+    }
+}
+
+/// Threads of a CUDA block; `CROSS_ENTROPY_THREADS` in `kernels/loss.cu` must agree.
+const CROSS_ENTROPY_THREADS: usize = 128;
+/// What is known of a row before all are added up; `LossRow` in `kernels/loss.cu` must agree.
+const ROW: usize = 5;
+
+kernel!(CROSS_ENTROPY_ROWS = "softmax_cross_entropy_rows", |p: CrossEntropy, [logits, targets, weights] -> [rows]| {
+    let classes = p.classes as usize;
+    let all = logits.chunks_exact(classes).zip(targets.chunks_exact(classes));
+    for ((z, t), row) in all.zip(rows.chunks_exact_mut(ROW)) {
+        let largest = z.iter().fold(f64::NEG_INFINITY, |max, z| max.max(z.f64()));
+        let log_sum = z.iter().map(|z| (z.f64() - largest).exp()).sum::<f64>().ln();
+        let share = |c: usize| p.share(t[c], weights[c]);
         let mass: f64 = (0..classes).map(share).sum();
-        sum += (0..classes).map(|c| share(c) * (log_sum - z[c].f64())).sum::<f64>();
-        for (c, (g, z)) in g.iter_mut().zip(z).enumerate() {
-            *g = T::of((mass * (z.f64() - log_sum).exp() - share(c)) / total);
+        let weight: f64 = t.iter().zip(weights).map(|(t, w)| t.f64() * w.f64()).sum();
+        let loss: f64 = (0..classes).map(|c| share(c) * (largest + log_sum - z[c].f64())).sum();
+        row.copy_from_slice(&[largest, log_sum, mass, weight, loss].map(T::of));
+    }
+}, grid |_| p.grid());
+
+kernel!(CROSS_ENTROPY = "softmax_cross_entropy", |p: CrossEntropy, [logits, targets, weights, rows] -> [loss, glogits]| {
+    let classes = p.classes as usize;
+    let sum = |i: usize| rows.chunks_exact(ROW).map(|row| row[i].f64()).sum::<f64>();
+    let (weight, total) = (sum(3), sum(4));
+    loss[0] = T::of(total / weight);
+    let all = logits.chunks_exact(classes).zip(glogits.chunks_exact_mut(classes)).zip(targets.chunks_exact(classes));
+    for (((z, g), t), row) in all.zip(rows.chunks_exact(ROW)) {
+        let [largest, log_sum, mass] = [row[0].f64(), row[1].f64(), row[2].f64()];
+        for c in 0..classes {
+            g[c] = T::of((mass * (z[c].f64() - largest - log_sum).exp() - p.share(t[c], weights[c])) / weight);
         }
     }
-    loss[0] = T::of(sum / total);
-}, grid |_| Grid::new([1, 1, 1], CROSS_ENTROPY_THREADS));
+}, grid |_| p.grid());
 
 kernel!(SCALE_BY = "scale_by", |len: i64, [x, factor] -> [y]| {
     y.iter_mut().zip(x).for_each(|(y, &x)| *y = x * factor[0]);
@@ -61,8 +85,10 @@ pub fn softmax_cross_entropy(logits: &Tensor, targets: &Tensor, weights: &Tensor
     );
     assert!((0.0..1.0).contains(&smoothing), "softmax_cross_entropy: a smoothing of {smoothing}");
     let p = CrossEntropy { n: int(n), classes: int(classes), smoothing };
+    let rows = logits.empty_wide(&[n, ROW], "softmax_cross_entropy");
+    launch(&CROSS_ENTROPY_ROWS, &p, &[logits, targets, weights], &[&rows]);
     let (loss, glogits) = (logits.empty_wide(&[1], "softmax_cross_entropy"), logits.like("softmax_cross_entropy"));
-    launch(&CROSS_ENTROPY, &p, &[logits, targets, weights], &[&loss, &glogits]);
+    launch(&CROSS_ENTROPY, &p, &[logits, targets, weights, &rows], &[&loss, &glogits]);
     loss.record("softmax_cross_entropy", &[logits], move |g| {
         let gx = glogits.like("softmax_cross_entropy backward");
         launch(&SCALE_BY, &(gx.len() as i64), &[&glogits, &g], &[&gx]);
@@ -99,7 +125,8 @@ pub static SOFTMAX_CROSS_ENTROPY: Spec = Spec {
             case("weighted", 5, 4, 0.0, false),
             case("smoothed", 3, 7, 0.1, false),
             case("mixed", 6, 5, 0.1, true),
-            case("many classes", 18, 33, 0.1, true),
+            case("many classes", 3, 133, 0.1, true),
+            case("many rows", 131, 3, 0.1, false),
             case("batch 32", 32, 10, 0.1, false).real(0),
         ]
     },

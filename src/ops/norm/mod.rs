@@ -68,6 +68,9 @@ pub(crate) struct Norm {
     pub width: i32,
     /// 1 if the gradient of y is added to what is there.
     pub add: i32,
+    /// Pixels of one block of the kernels over an image, and of one partial sum.
+    pub rows: i32,
+    pub unused: i32,
 }
 
 impl Norm {
@@ -81,19 +84,42 @@ impl Norm {
             width: int(c),
             ..Norm::zeroed()
         }
+        .of_channels(c)
+    }
+
+    /// The first `c` channels.
+    fn of_channels(self, c: usize) -> Norm {
+        let rows = (self.m as usize * c.div_ceil(64) / BLOCKS).next_power_of_two();
+        Norm { c: int(c), rows: int(rows.clamp(MIN_ROWS, MAX_ROWS)), ..self }
+    }
+
+    /// Pixels of a block.
+    fn rows(&self) -> usize {
+        self.rows as usize
+    }
+
+    /// Parts of the pixels that have their own moments.
+    fn parts(&self) -> usize {
+        (self.m as usize).div_ceil(self.moment_rows as usize)
     }
 }
 
-/// Pixels whose sums are one partial result: enough that partials cost nothing, few enough for many threads. `BLOCK` in
-/// `kernels/norm.cu` must agree.
-const BLOCK: usize = 256;
+/// Blocks of 64 channels that fill a large GPU several times over, and the bounds of the pixels of one: enough that partial sums
+/// cost nothing, few enough for many threads.
+const BLOCKS: usize = 4096;
+const MIN_ROWS: usize = 128;
+const MAX_ROWS: usize = 1024;
 /// Columns of partial results that a CUDA block combines, and the threads that share one; `kernels/norm.cu` must agree.
 const COMBINE_COLUMNS: usize = 8;
 const COMBINE_RANGES: usize = 64;
+/// Parts whose moments one thread makes those of one part; `kernels/norm.cu` must agree.
+const MERGED: usize = 32;
+/// Parts of which more are merged first: those that a block of the combining kernel reads in two rounds.
+const MERGE_BEYOND: usize = 1024;
 
 /// The grid of the kernels over an image.
 fn pixels(p: &Norm, dtype: DType) -> Grid {
-    Grid::channels((p.m as usize).div_ceil(BLOCK), p.c as usize, dtype)
+    Grid::channels((p.m as usize).div_ceil(p.rows()), p.c as usize, dtype)
 }
 
 /// The grid of the kernels that combine the rows of partial results.
@@ -103,22 +129,23 @@ fn combine(columns: usize) -> Grid {
 
 kernel!(MOMENTS = "channel_moments", |p: Norm, [y] -> [moments]| {
     conv::cpu::channel_moments(p.c as usize, y, moments);
-}, grid |dtype| Grid::channels((p.m as usize).div_ceil(p.moment_rows as usize), p.c as usize, dtype));
+}, grid |dtype| Grid::channels(p.parts(), p.c as usize, dtype));
+
+kernel!(MERGE_MOMENTS = "bn_merge_moments", |p: Norm, [moments] -> [merged]| {
+    let c = p.c as usize;
+    for (block, merged) in merged.chunks_exact_mut(2 * c).enumerate() {
+        for i in 0..c {
+            let (_, mu, m2) = cpu::moments(p, moments, i, block * MERGED..p.parts().min((block + 1) * MERGED));
+            (merged[i], merged[c + i]) = (T::of(mu), T::of(m2));
+        }
+    }
+}, grid |_| Grid::threads(p.parts().div_ceil(MERGED) * p.c as usize));
 
 kernel!(BATCH_STATS = "bn_batch_stats", |p: Norm, [moments] -> [stats, running_mean, running_var]| {
-    let (m, c, width, rows) = (p.m as usize, p.c as usize, p.width as usize, p.moment_rows as usize);
+    let c = p.c as usize;
     let (mean, rstd) = stats.split_at_mut(c);
     for i in 0..c {
-        // Chan, Golub and LeVeque 1983: the moments of two parts give those of the whole without cancellation.
-        let (mut count, mut mu, mut m2) = (0.0, 0.0, 0.0);
-        for (block, part) in moments.chunks_exact(2 * width).enumerate() {
-            let part_count = rows.min(m - block * rows) as f64;
-            let delta = part[i].f64() - mu;
-            let sum = count + part_count;
-            mu += delta * part_count / sum;
-            m2 += part[width + i].f64() + delta * delta * count * part_count / sum;
-            count = sum;
-        }
+        let (count, mu, m2) = cpu::moments(p, moments, i, 0..p.parts());
         mean[i] = T::of(mu);
         rstd[i] = T::of(1.0 / (m2 / count + p.eps).sqrt());
         let unbiased = m2 / (count - 1.0).max(1.0);
@@ -164,17 +191,17 @@ kernel!(ADD_RELU_FWD = "bn_add_relu_fwd", |p: Norm, [y, stats, weight, bias, res
 kernel!(ACT_BWD_REDUCE = "bn_act_bwd_reduce", |p: Norm, [y, gz, stats, weight, bias] -> [partials]| {
     let (c, width) = (p.c as usize, p.width as usize);
     with_activation!(p.act, A => parallel::pieces(partials, 2 * c, #[inline(always)] |block, partial| {
-        let (y, gz) = (&y[block * BLOCK * width..], &gz[block * BLOCK * c..]);
+        let (y, gz) = (&y[block * p.rows() * width..], &gz[block * p.rows() * c..]);
         let mut terms = ActTerms { y, width, gz, affine: Affine::new(stats, weight, bias), act: PhantomData::<A> };
-        add_up(&mut terms, BLOCK.min(gz.len() / c), partial);
+        add_up(&mut terms, p.rows().min(gz.len() / c), partial);
     }));
 }, grid |dtype| pixels(p, dtype));
 
 kernel!(ADD_RELU_BWD_REDUCE = "bn_add_relu_bwd_reduce", |p: Norm, [y, z, gz, stats] -> [gu, partials]| {
     let c = p.c as usize;
     let (mean, rstd) = stats.split_at(c);
-    parallel::pieces2((gu, BLOCK * c), (partials, 2 * c), #[inline(always)] |block, gu, partial| {
-        let (from, rows) = (block * BLOCK * c, gu.len() / c);
+    parallel::pieces2((gu, p.rows() * c), (partials, 2 * c), #[inline(always)] |block, gu, partial| {
+        let (from, rows) = (block * p.rows() * c, gu.len() / c);
         let mut terms = AddReluTerms { y: &y[from..], z: &z[from..], gz: &gz[from..], gu, mean, rstd };
         add_up(&mut terms, rows, partial);
     });
@@ -247,10 +274,19 @@ pub fn depthwise_bn_act(x: &Tensor, w: &Tensor, window: Window, bn: &BatchNorm, 
 /// Mean and sum of squared deviations of each channel of y `[…, c]`, by parts of its pixels: `[parts, 2, c]`.
 pub(crate) fn channel_moments(y: &Tensor) -> Tensor {
     let p = Norm::of(y);
-    let parts = (p.m as usize).div_ceil(p.moment_rows as usize);
-    let moments = y.empty_wide(&[parts, 2, p.c as usize], "batch_norm");
+    let moments = y.empty_wide(&[p.parts(), 2, p.c as usize], "batch_norm");
     launch(&MOMENTS, &p, &[y], &[&moments]);
     moments
+}
+
+/// The moments of fewer and larger parts, of the channels that are normalised, if there are many.
+fn merged(moments: Tensor, p: Norm) -> (Tensor, Norm) {
+    if p.parts() <= MERGE_BEYOND {
+        return (moments, p);
+    }
+    let merged = moments.empty(&[p.parts().div_ceil(MERGED), 2, p.c as usize], "batch_norm");
+    launch(&MERGE_MOMENTS, &p, &[&moments], &[&merged]);
+    (merged, Norm { moment_rows: p.moment_rows * int(MERGED), width: p.c, ..p })
 }
 
 #[track_caller]
@@ -274,11 +310,16 @@ pub(crate) fn normalise_first(
         assert_eq!(t.shape(), [c], "batch_norm: input {:?}", y.shape());
     }
     let batch = bn.statistics == Statistics::Batch;
-    let p =
-        Norm { eps: bn.eps, momentum: bn.momentum, c: int(c), act: act as i32, batch: i32::from(batch), ..Norm::of(y) };
+    let p = Norm {
+        eps: bn.eps,
+        momentum: bn.momentum,
+        act: act as i32,
+        batch: i32::from(batch),
+        ..Norm::of(y).of_channels(c)
+    };
     let stats = y.empty_wide(&[2, c], "batch_norm");
     if batch {
-        let moments = moments.unwrap_or_else(|| channel_moments(y));
+        let (moments, p) = merged(moments.unwrap_or_else(|| channel_moments(y)), p);
         launch(&BATCH_STATS, &p, &[&moments], &[&stats, &bn.running_mean, &bn.running_var]);
     } else {
         launch(&RUNNING_STATS, &p, &[&bn.running_mean, &bn.running_var], &[&stats]);
@@ -297,7 +338,7 @@ pub(crate) fn normalise_first(
     let (sy, sz) = (y.clone(), residual.map(|_| z.clone()));
     let (weight, bias) = (bn.weight.clone(), bn.bias.clone());
     z.record_adding("batch_norm", &inputs, move |gz, so_far| {
-        let partials = sy.empty_wide(&[(p.m as usize).div_ceil(BLOCK), 2, c], "batch_norm backward");
+        let partials = sy.empty_wide(&[(p.m as usize).div_ceil(p.rows()), 2, c], "batch_norm backward");
         let (gu, p) = match sz {
             None => {
                 launch(&ACT_BWD_REDUCE, &p, &[&sy, &gz, &stats, &weight, &bias], &[&partials]);
@@ -358,6 +399,15 @@ pub static BATCH_NORM: Spec = Spec {
         vec![
             case("batch", [2, 3, 4, 5], Act::Identity, Batch),
             case("batch, many blocks", [2, 13, 11, 2], Act::Identity, Batch),
+            // So many pixels that they are no input: their gradients would be checked one by one.
+            Case::new("batch, merged moments", &[&[2], &[2]], |t| {
+                let shape = [1, 363, 364, 2];
+                let values: Vec<f64> =
+                    (0..shape.iter().product()).map(|i: usize| (i * i % 1009) as f64 / 1009.0).collect();
+                let y = t[0].tape().floats(&shape, t[0].dtype(), &values);
+                batch_norm(&y, &case_norm(&t[0], &t[1], Batch), Act::Identity)
+            })
+            .wide(&[0, 1]),
             case("batch, 8 channels", [2, 3, 3, 8], Act::HardSwish, Batch),
             case("batch, wider than a block", [1, 2, 3, 72], Act::Relu, Batch),
             case("batch, relu", [2, 3, 4, 3], Act::Relu, Batch),
