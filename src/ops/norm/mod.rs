@@ -10,7 +10,7 @@ mod cpu;
 use super::{
     Case, Spec,
     activation::{Act, Activation, Relu, with_activation},
-    conv::{self, conv2d_with_moments},
+    conv::{self, Moments, conv2d_with_moments},
     depthwise::depthwise_with_moments,
 };
 use crate::{
@@ -244,17 +244,17 @@ pub fn depthwise_bn_act(x: &Tensor, w: &Tensor, window: Window, bn: &BatchNorm, 
     normalise(&y, moments, bn, act, None)
 }
 
-/// Mean and sum of squared deviations of each channel of y `[…, c]`, by parts of its pixels: `[parts, 2, c]`.
-pub(crate) fn channel_moments(y: &Tensor) -> Tensor {
+/// The moments of each channel of y `[…, c]`.
+pub(crate) fn channel_moments(y: &Tensor) -> Moments {
     let p = Norm::of(y);
-    let parts = (p.m as usize).div_ceil(p.moment_rows as usize);
-    let moments = y.empty_wide(&[parts, 2, p.c as usize], "batch_norm");
-    launch(&MOMENTS, &p, &[y], &[&moments]);
-    moments
+    let rows = p.moment_rows as usize;
+    let parts = y.empty_wide(&[(p.m as usize).div_ceil(rows), 2, p.c as usize], "batch_norm");
+    launch(&MOMENTS, &p, &[y], &[&parts]);
+    Moments { parts, rows }
 }
 
 #[track_caller]
-fn normalise(y: &Tensor, moments: Option<Tensor>, bn: &BatchNorm, act: Act, residual: Option<&Tensor>) -> Tensor {
+fn normalise(y: &Tensor, moments: Option<Moments>, bn: &BatchNorm, act: Act, residual: Option<&Tensor>) -> Tensor {
     assert_eq!(y.shape().last(), bn.weight.shape().first(), "batch_norm: {y:?} over other channels");
     normalise_first(y, moments, bn, act, residual)
 }
@@ -263,7 +263,7 @@ fn normalise(y: &Tensor, moments: Option<Tensor>, bn: &BatchNorm, act: Act, resi
 #[track_caller]
 pub(crate) fn normalise_first(
     y: &Tensor,
-    moments: Option<Tensor>,
+    moments: Option<Moments>,
     bn: &BatchNorm,
     act: Act,
     residual: Option<&Tensor>,
@@ -279,7 +279,8 @@ pub(crate) fn normalise_first(
     let stats = y.empty_wide(&[2, c], "batch_norm");
     if batch {
         let moments = moments.unwrap_or_else(|| channel_moments(y));
-        launch(&BATCH_STATS, &p, &[&moments], &[&stats, &bn.running_mean, &bn.running_var]);
+        let p = Norm { moment_rows: int(moments.rows), ..p };
+        launch(&BATCH_STATS, &p, &[&moments.parts], &[&stats, &bn.running_mean, &bn.running_var]);
     } else {
         launch(&RUNNING_STATS, &p, &[&bn.running_mean, &bn.running_var], &[&stats]);
     }
