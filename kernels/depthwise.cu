@@ -12,30 +12,32 @@ struct Conv {
     int n, h, w, c, k, r, s, oh, ow, stride_h, stride_w, pad_h, pad_w;
 };
 
-// Columns of a tile; `COLS` in src/ops/depthwise/mod.rs must agree.
-constexpr int COLS = 4;
+// Threads of a block; `THREADS` in src/ops/depthwise/mod.rs must agree. Few, so that as many blocks fit as registers allow.
+constexpr int BLOCK = 128;
 // Channels of a thread, where c is a multiple of them: 4 bytes, so that a warp moves cache lines and the sums and taps of a tile
 // fit in registers. `channels` in src/ops/depthwise/mod.rs must agree.
 template <class T> constexpr int CHANNELS = sizeof(T) < 4 ? 2 : 1;
 
-// Side and stride of a square window, known to the compiler. HALO: a line of the result meets those lines of x that begin as
-// many strides before the last one that it meets.
-template <int S_, int STRIDE_> struct Window {
-    static constexpr int S = S_, STRIDE = STRIDE_, HALO = (S - 1) / STRIDE;
+// Side and stride of a square window, known to the compiler, and the columns of a tile. HALO: a line of the result meets those
+// lines of x that begin as many strides before the last one that it meets.
+template <int S_, int STRIDE_, int COLS_> struct Window {
+    static constexpr int S = S_, STRIDE = STRIDE_, COLS = COLS_, HALO = (S - 1) / STRIDE;
 };
-struct AnyWindow {};
+struct AnyWindow {
+    static constexpr int COLS = 4;
+};
 
-// Runs body(Window<S, STRIDE>()) for the usual windows, as far as their sums and taps fit in registers, else body(AnyWindow()).
-template <class T, int N, class Body> __device__ __forceinline__ void with_window(const Conv& p, Body body) {
+// Runs body(Window<S, STRIDE, COLS>()) for the usual windows, as far as their sums and taps fit in registers, else body(AnyWindow()).
+template <class Direction, class T, int N, class Body> __device__ __forceinline__ void with_window(const Conv& p, Body body) {
     auto is = [&](int side, int stride) {
         return p.r == side && p.s == side && p.stride_h == stride && p.stride_w == stride;
     };
     if constexpr (N == CHANNELS<T>) {
-        if (is(3, 1)) return body(Window<3, 1>());
-        if (is(3, 2)) return body(Window<3, 2>());
+        if (is(3, 1)) return body(Window<3, 1, Direction::template COLS<3, 1>>());
+        if (is(3, 2)) return body(Window<3, 2, Direction::template COLS<3, 2>>());
         if constexpr (sizeof(Wide<T>) == 4) {
-            if (is(5, 1)) return body(Window<5, 1>());
-            if (is(5, 2)) return body(Window<5, 2>());
+            if (is(5, 1)) return body(Window<5, 1, Direction::template COLS<5, 1>>());
+            if (is(5, 2)) return body(Window<5, 2, Direction::template COLS<5, 2>>());
         }
     }
     body(AnyWindow());
@@ -43,15 +45,17 @@ template <class T, int N, class Body> __device__ __forceinline__ void with_windo
 
 // The sum of windows that makes y of x. A step is one line of y. Tiles begin at column COLS·i.
 struct Forward {
+    // Columns of a tile, as many as fit in registers.
+    template <int S, int STRIDE> static constexpr int COLS = S == 3 && STRIDE == 1 ? 4 : 2;
     static __device__ int steps(const Conv& p) { return p.oh; }
-    static __device__ int tiles(const Conv& p) { return (p.ow + COLS - 1) / COLS; }
+    template <class W> static __device__ int tiles(const Conv& p) { return (p.ow + W::COLS - 1) / W::COLS; }
     static __device__ int source_lines(const Conv& p) { return p.h; }
     static __device__ int source_columns(const Conv& p) { return p.w; }
 
     // For any window: the first line of a step and column of a tile, the first tap along r and the distance of the next, and
     // the line and column of x that a tap meets.
     static __device__ int first_line(const Conv& p, int step) { return step; }
-    static __device__ int first_column(const Conv& p, int tile) { return tile * COLS; }
+    template <class W> static __device__ int first_column(const Conv& p, int tile) { return tile * W::COLS; }
     static __device__ int first_tap(const Conv& p, int line) { return 0; }
     static __device__ int tap_step(const Conv& p) { return 1; }
     static __device__ int source_line(const Conv& p, int line, int r) { return line * p.stride_h + r - p.pad_h; }
@@ -67,8 +71,8 @@ struct Forward {
     template <class W> static __device__ int first_source_line(const Conv& p, int step) { return step * W::STRIDE - p.pad_h; }
     // The columns of x that the windows of a tile reach: how many, the first, and the tap by which column i of the tile meets
     // the j-th; none if it is not in 0..S.
-    template <class W> static constexpr int REACH = (COLS - 1) * W::STRIDE + W::S;
-    template <class W> static __device__ int first_source(const Conv& p, int tile) { return tile * COLS * W::STRIDE - p.pad_w; }
+    template <class W> static constexpr int REACH = (W::COLS - 1) * W::STRIDE + W::S;
+    template <class W> static __device__ int first_source(const Conv& p, int tile) { return tile * W::COLS * W::STRIDE - p.pad_w; }
     template <class W> static constexpr __device__ int tap(int i, int j) { return j - i * W::STRIDE; }
 };
 
@@ -76,13 +80,14 @@ struct Forward {
 // A step is the lines of gx from step·stride − pad on, as many as the stride. Tiles begin at column COLS·i − pad, so that their
 // taps do not depend on the padding.
 struct Backward {
+    template <int S, int STRIDE> static constexpr int COLS = S == 3 ? 4 : 2;
     static __device__ int steps(const Conv& p) { return (p.h + p.pad_h + p.stride_h - 1) / p.stride_h; }
-    static __device__ int tiles(const Conv& p) { return (p.w + p.pad_w + COLS - 1) / COLS; }
+    template <class W> static __device__ int tiles(const Conv& p) { return (p.w + p.pad_w + W::COLS - 1) / W::COLS; }
     static __device__ int source_lines(const Conv& p) { return p.oh; }
     static __device__ int source_columns(const Conv& p) { return p.ow; }
 
     static __device__ int first_line(const Conv& p, int step) { return step * p.stride_h - p.pad_h; }
-    static __device__ int first_column(const Conv& p, int tile) { return tile * COLS - p.pad_w; }
+    template <class W> static __device__ int first_column(const Conv& p, int tile) { return tile * W::COLS - p.pad_w; }
     static __device__ int first_tap(const Conv& p, int line) { return (line + p.pad_h) % p.stride_h; }
     static __device__ int tap_step(const Conv& p) { return p.stride_h; }
     static __device__ int source_line(const Conv& p, int line, int r) {
@@ -99,8 +104,8 @@ struct Backward {
     template <class W> static constexpr int OPEN = W::S;
     template <class W> static constexpr __device__ int line_tap(int k, int) { return k; }
     template <class W> static __device__ int first_source_line(const Conv&, int step) { return step - W::HALO; }
-    template <class W> static constexpr int REACH = W::HALO + (COLS - 1) / W::STRIDE + 1;
-    template <class W> static __device__ int first_source(const Conv&, int tile) { return tile * COLS / W::STRIDE - W::HALO; }
+    template <class W> static constexpr int REACH = W::HALO + (W::COLS - 1) / W::STRIDE + 1;
+    template <class W> static __device__ int first_source(const Conv&, int tile) { return tile * W::COLS / W::STRIDE - W::HALO; }
     template <class W> static constexpr __device__ int tap(int i, int j) { return i - (j - W::HALO) * W::STRIDE; }
 };
 
@@ -122,11 +127,11 @@ struct Band {
 };
 
 // Calls body(run) for the thread's share of the tiles of the block: equal numbers of steps for all rows of threads, tile by tile.
-template <class Direction, int N, class Body>
+template <class Direction, class W, int N, class Body>
 __device__ __forceinline__ void for_runs(const Conv& p, const Lane<N>& lane, Body body) {
     const int per_image = Direction::steps(p);
     const Band band(p.n * per_image);
-    const int all = band.steps * Direction::tiles(p), share = ceil_div(all, lane.step);
+    const int all = band.steps * Direction::template tiles<W>(p), share = ceil_div(all, lane.step);
     const int end = min((lane.row + 1) * share, all);
     for (int at = lane.row * share; at < end;) {
         const int tile = at / band.steps, skipped = at % band.steps;
@@ -160,13 +165,19 @@ template <int N, class T> __device__ __forceinline__ Pack<T, N> load_column(cons
     return unsigned(column) < unsigned(columns) ? load<N>(line + (long long)column * c) : zeros;
 }
 
+// The bits of a pack of so many bytes: what waits for its use as a pack of halves would be taken apart and put together again.
+template <int BYTES> struct BitsOf { using type = unsigned; };
+template <> struct BitsOf<2> { using type = unsigned short; };
+template <> struct BitsOf<8> { using type = unsigned long long; };
+
 // Some neighbouring columns of an image, line after line, each loaded while the one before is computed with.
 template <int COLUMNS, int N, class T> struct Walk {
     const T* next;         // the first column in the next line
     int line, end, height; // the next line, the first that is not wanted, the lines that there are
     int c, pitch;          // elements from a column and from a line to the next
     unsigned inside;       // a bit for each column that there is
-    Pack<T, N> ahead[COLUMNS];
+    using Bits = typename BitsOf<sizeof(Pack<T, N>)>::type;
+    Bits ahead[COLUMNS];
 
     // Lines first_line ≤ line < end_line, columns from `column` on, of an image of `h` lines and `w` columns.
     __device__ __forceinline__ Walk(const T* image, int h, int w, int channels, int first_line, int end_line, int column)
@@ -182,9 +193,10 @@ template <int COLUMNS, int N, class T> struct Walk {
         const unsigned present = line >= 0 && line < end ? inside : 0;
 #pragma unroll
         for (int j = 0; j < COLUMNS; j++) {
-            Pack<T, N> x = ahead[j];
-            ahead[j] = Pack<T, N>{};
-            if (present >> j & 1) ahead[j] = load<N>(next + (long long)j * c);
+            Pack<T, N> x;
+            memcpy(&x, &ahead[j], sizeof x);
+            ahead[j] = 0;
+            if (present >> j & 1) ahead[j] = *reinterpret_cast<const Bits*>(next + unsigned(j * c));
             body(j, x);
         }
         next += pitch;
@@ -201,7 +213,7 @@ __device__ __forceinline__ void sum_windows(W, const Conv& p, const Run& run, co
     constexpr int REACH = Direction::template REACH<W>;
     Walk<REACH, N, T> walk(source, Direction::source_lines(p), Direction::source_columns(p), p.c, first,
                                                   first + steps * TAKES, Direction::template first_source<W>(p, run.tile));
-    Pack<Wide<T>, N> sums[OPEN][COLS] = {};
+    Pack<Wide<T>, N> sums[OPEN][W::COLS] = {};
 #pragma unroll 1
     for (int step = run.first - W::HALO; step < run.end; step++) {
         forget_shared();
@@ -219,7 +231,7 @@ __device__ __forceinline__ void sum_windows(W, const Conv& p, const Run& run, co
 #pragma unroll
                 for (int j = 0; j < REACH; j++) {
 #pragma unroll
-                    for (int i = 0; i < COLS; i++) {
+                    for (int i = 0; i < W::COLS; i++) {
                         const int s = Direction::template tap<W>(i, j);
                         if (s < 0 || s >= W::S) continue;
                         for (int n = 0; n < N; n++) sums[k][i].v[n] += x[j].v[n] * tap[s].v[n];
@@ -234,7 +246,7 @@ __device__ __forceinline__ void sum_windows(W, const Conv& p, const Run& run, co
 #pragma unroll
         for (int k = 0; k < OPEN; k++) {
 #pragma unroll
-            for (int i = 0; i < COLS; i++) sums[k][i] = k + ENDS < OPEN ? sums[k + ENDS][i] : Pack<Wide<T>, N>{};
+            for (int i = 0; i < W::COLS; i++) sums[k][i] = k + ENDS < OPEN ? sums[k + ENDS][i] : Pack<Wide<T>, N>{};
         }
     }
 }
@@ -242,9 +254,10 @@ __device__ __forceinline__ void sum_windows(W, const Conv& p, const Run& run, co
 // The same for any window.
 template <class Direction, int N, class T, class Emit>
 __device__ __forceinline__ void sum_windows(AnyWindow, const Conv& p, const Run& run, const T* source, const Wide<T>* taps, Emit emit) {
+    using W = AnyWindow;
     const int columns = Direction::source_columns(p);
     for (int line = Direction::first_line(p, run.first); line < Direction::first_line(p, run.end); line++) {
-        Pack<Wide<T>, N> sums[COLS] = {};
+        Pack<Wide<T>, N> sums[W::COLS] = {};
         for (int r = Direction::first_tap(p, line); r < p.r; r += Direction::tap_step(p)) {
             const int source_line = Direction::source_line(p, line, r);
             if (unsigned(source_line) >= unsigned(Direction::source_lines(p))) continue;
@@ -252,8 +265,8 @@ __device__ __forceinline__ void sum_windows(AnyWindow, const Conv& p, const Run&
             for (int s = 0; s < p.s; s++) {
                 auto tap = load<N>(taps + (r * p.s + s) * SPAN<T>);
 #pragma unroll
-                for (int i = 0; i < COLS; i++) {
-                    int column = Direction::source_column(p, Direction::first_column(p, run.tile) + i, s);
+                for (int i = 0; i < W::COLS; i++) {
+                    int column = Direction::source_column(p, Direction::template first_column<W>(p, run.tile) + i, s);
                     auto v = widen(load_column<N>(x, column, columns, p.c));
                     for (int n = 0; n < N; n++) sums[i].v[n] += v.v[n] * tap.v[n];
                 }
@@ -263,25 +276,27 @@ __device__ __forceinline__ void sum_windows(AnyWindow, const Conv& p, const Run&
     }
 }
 
-// Writes y or gx, of `height` lines and `width` columns, and calls use(x, columns) with the tile of each line as stored.
+// Writes y or gx, of `height` lines and `width` columns, and calls use(x) with each pack as stored.
 template <class Direction, int N, class T, class Use>
 __device__ __forceinline__ void depthwise_tiles(const Conv& p, const Lane<N>& lane, const T* source, const Wide<T>* taps, T* out,
                                                 int height, int width, Use use) {
     const long long image = (long long)Direction::source_lines(p) * Direction::source_columns(p) * p.c;
-    with_window<T, N>(p, [&](auto window) {
-        for_runs<Direction>(p, lane, [&](const Run& run) {
-            const int first = Direction::first_column(p, run.tile);
+    with_window<Direction, T, N>(p, [&](auto window) {
+        using W = decltype(window);
+        for_runs<Direction, W>(p, lane, [&](const Run& run) {
+            const int first = Direction::template first_column<W>(p, run.tile);
             T* corner = out + ((long long)run.image * height * width + first) * p.c + lane.channel;
-            auto emit = [&](int line, const Pack<Wide<T>, N>(&sums)[COLS]) {
+            auto emit = [&](int line, const Pack<Wide<T>, N>(&sums)[W::COLS]) {
                 if (unsigned(line) >= unsigned(height)) return;
                 T* at = corner + (long long)line * width * p.c;
-                Pack<T, N> tile[COLS];
 #pragma unroll
-                for (int i = 0; i < COLS; i++) {
-                    for (int n = 0; n < N; n++) tile[i].v[n] = narrow<T>(sums[i].v[n]);
-                    if (unsigned(first + i) < unsigned(width)) store<N>(at + (long long)i * p.c, tile[i]);
+                for (int i = 0; i < W::COLS; i++) {
+                    if (unsigned(first + i) >= unsigned(width)) continue;
+                    Pack<T, N> stored;
+                    for (int n = 0; n < N; n++) stored.v[n] = narrow<T>(sums[i].v[n]);
+                    store<N>(at + unsigned(i * p.c), stored);
+                    use(stored);
                 }
-                use(tile, width - first);
             };
             sum_windows<Direction, N>(window, p, run, source + run.image * image + lane.channel, taps + lane.column, emit);
         });
@@ -298,12 +313,8 @@ __device__ __forceinline__ void depthwise_fwd(const Conv& p, const T* x, const T
         constexpr int N = decltype(lane)::N;
         stage_taps(p, lane, w, taps);
         OwnMoments<T, N> own = {};
-        auto use = [&](const Pack<T, N>(&tile)[COLS], int columns) {
-            if (!moments) return;
-#pragma unroll
-            for (int i = 0; i < COLS; i++) {
-                if (i < columns) own.add(widen(tile[i]));
-            }
+        auto use = [&](const Pack<T, N>& x) {
+            if (moments) own.add(widen(x));
         };
         if (lane.active) depthwise_tiles<Forward>(p, lane, x, taps, y, p.oh, p.ow, use);
         if (!moments) return;
@@ -311,13 +322,13 @@ __device__ __forceinline__ void depthwise_fwd(const Conv& p, const T* x, const T
     });
 }
 #define DEPTHWISE_FWD(T, dtype)                                                                                        \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 5)                                                               \
         depthwise_fwd_##dtype(const Conv p, const T* x, const T* w, T* y) {                                            \
         depthwise_fwd<T>(p, x, w, y, nullptr, nullptr);                                                                \
     }
 FOR_FLOATS(DEPTHWISE_FWD)
 #define DEPTHWISE_MOMENTS_FWD(T, dtype)                                                                                \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 4)                                                               \
         depthwise_moments_fwd_##dtype(const Conv p, const T* x, const T* w, T* y, Wide<T>* moments) {                  \
         __shared__ MomentSlots<T> slots;                                                                               \
         depthwise_fwd<T>(p, x, w, y, moments, &slots);                                                                 \
@@ -329,11 +340,11 @@ template <class T> __device__ __forceinline__ void depthwise_dgrad(const Conv& p
     DYN_SHARED(Wide<T>, taps);
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         stage_taps(p, lane, w, taps);
-        if (lane.active) depthwise_tiles<Backward>(p, lane, gy, taps, gx, p.h, p.w, [](auto&, int) {});
+        if (lane.active) depthwise_tiles<Backward>(p, lane, gy, taps, gx, p.h, p.w, [](auto&) {});
     });
 }
 #define DEPTHWISE_DGRAD(T, dtype)                                                                                      \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 5)                                                               \
         depthwise_dgrad_##dtype(const Conv p, const T* gy, const T* w, T* gx) {                                        \
         depthwise_dgrad(p, gy, w, gx);                                                                                 \
     }
@@ -364,14 +375,14 @@ __device__ __forceinline__ void depthwise_wgrad(W, const Conv& p, const Lane<N>&
         const int steps = run.end - run.first + W::HALO, first = Forward::first_source_line<W>(p, run.first);
         Walk<REACH, N, T> xs(x + (long long)run.image * p.h * p.w * p.c, p.h, p.w, p.c, first,
                                          first + steps * W::STRIDE, Forward::first_source<W>(p, run.tile));
-        Walk<COLS, N, T> gs(gy + (long long)run.image * p.oh * p.ow * p.c, p.oh, p.ow, p.c, run.first, run.end, run.tile * COLS);
-        Pack<T, N> g[OPEN][COLS] = {};
+        Walk<W::COLS, N, T> gs(gy + (long long)run.image * p.oh * p.ow * p.c, p.oh, p.ow, p.c, run.first, run.end, run.tile * W::COLS);
+        Pack<T, N> g[OPEN][W::COLS] = {};
 #pragma unroll 1
         for (int step = 0; step < steps; step++) {
 #pragma unroll
             for (int k = 0; k + 1 < OPEN; k++) {
 #pragma unroll
-                for (int i = 0; i < COLS; i++) g[k][i] = g[k + 1][i];
+                for (int i = 0; i < W::COLS; i++) g[k][i] = g[k + 1][i];
             }
             gs.for_next([&](int i, const Pack<T, N>& v) { g[OPEN - 1][i] = v; });
 #pragma unroll
@@ -383,7 +394,7 @@ __device__ __forceinline__ void depthwise_wgrad(W, const Conv& p, const Lane<N>&
                     const int r = Forward::line_tap<W>(k, line);
                     if (r >= S) continue;
 #pragma unroll
-                    for (int i = 0; i < COLS; i++) {
+                    for (int i = 0; i < W::COLS; i++) {
                         const auto own = widen(g[k][i]);
 #pragma unroll
                         for (int s = 0; s < S; s++) {
@@ -394,7 +405,7 @@ __device__ __forceinline__ void depthwise_wgrad(W, const Conv& p, const Lane<N>&
             }
         }
     };
-    if (lane.active) for_runs<Forward>(p, lane, add);
+    if (lane.active) for_runs<Forward, W>(p, lane, add);
 #pragma unroll
     for (int r = 0; r < S; r++) write_taps<S, N, T>(p, lane, sums[r], r * S, slots, gw);
 }
@@ -403,6 +414,7 @@ __device__ __forceinline__ void depthwise_wgrad(W, const Conv& p, const Lane<N>&
 template <int N, class T>
 __device__ __forceinline__ void depthwise_wgrad(AnyWindow, const Conv& p, const Lane<N>& lane, const T* x, const T* gy,
                                                 TapSlots<T>& slots, Wide<T>* gw) {
+    using W = AnyWindow;
     for (int tap = 0; tap < p.r * p.s; tap++) {
         Pack<Wide<T>, N> sums[1] = {};
         auto add = [&](const Run& run) {
@@ -412,15 +424,15 @@ __device__ __forceinline__ void depthwise_wgrad(AnyWindow, const Conv& p, const 
                 const T* g = gy + ((long long)run.image * p.oh + line) * p.ow * p.c;
                 const T* v = x + ((long long)run.image * p.h + x_line) * p.w * p.c;
 #pragma unroll
-                for (int i = 0; i < COLS; i++) {
-                    const int column = run.tile * COLS + i;
+                for (int i = 0; i < W::COLS; i++) {
+                    const int column = run.tile * W::COLS + i;
                     auto a = widen(load_column<N>(g, column, p.ow, p.c));
                     auto b = widen(load_column<N>(v, Forward::source_column(p, column, tap % p.s), p.w, p.c));
                     for (int n = 0; n < N; n++) sums[0].v[n] += a.v[n] * b.v[n];
                 }
             }
         };
-        if (lane.active) for_runs<Forward>(p, lane, add);
+        if (lane.active) for_runs<Forward, W>(p, lane, add);
         write_taps<1, N, T>(p, lane, sums, tap, slots, gw);
     }
 }
@@ -432,13 +444,13 @@ __device__ __forceinline__ void depthwise_wgrad(const Conv& p, const T* x, const
     __shared__ TapSlots<T> slots;
     gw += (long long)blockIdx.x * p.c * p.r * p.s;
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
-        with_window<T, decltype(lane)::N>(p, [&](auto window) {
+        with_window<Forward, T, decltype(lane)::N>(p, [&](auto window) {
             depthwise_wgrad(window, p, lane, x + lane.channel, gy + lane.channel, slots, gw);
         });
     });
 }
 #define DEPTHWISE_WGRAD(T, dtype)                                                                                      \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 4)                                                               \
         depthwise_wgrad_##dtype(const Conv p, const T* x, const T* gy, Wide<T>* gw) {                                  \
         depthwise_wgrad(p, x, gy, gw);                                                                                 \
     }

@@ -13,14 +13,16 @@ use crate::{
     tensor::Tensor,
 };
 
-/// Columns of a tile, which a thread makes line by line; `COLS` in `kernels/depthwise.cu` must agree.
+/// Threads of a CUDA block; `BLOCK` in `kernels/depthwise.cu` must agree.
+const THREADS: usize = 128;
+/// Most columns of a tile, which a thread makes line by line.
 const COLS: usize = 4;
 /// Lines of a tile that a thread makes at least: the window reaches beyond them at both ends, and those lines are read twice.
 const LINES: usize = 8;
 /// Blocks that fill a large GPU for some rounds, so that the last one costs little. A constant, as results depend on it.
-const BLOCKS: usize = 12 * 132;
+const BLOCKS: usize = 20 * 132;
 /// The same for the gradient of the weights, each block of which leaves a partial sum of them.
-const WGRAD_BLOCKS: usize = 6 * 132;
+const WGRAD_BLOCKS: usize = 8 * 132;
 
 /// Channels of a thread, where c is a multiple of them; `CHANNELS` in `kernels/depthwise.cu` must agree.
 fn channels(dtype: DType) -> usize {
@@ -33,15 +35,19 @@ fn bands(p: &Conv, dtype: DType, lines: usize, columns: usize, most: usize) -> u
     let c = p.c as usize;
     let [_, spans, _] = Grid::channels(1, c, dtype).blocks;
     let packs = if c.is_multiple_of(channels(dtype)) { c / channels(dtype) } else { c };
-    let rows = Grid::THREADS / packs.div_ceil(spans);
+    let rows = THREADS / packs.div_ceil(spans);
     let least = (rows * LINES).div_ceil(columns.div_ceil(COLS));
     lines.div_ceil((lines * spans).div_ceil(most).max(least))
 }
 
+fn grid(p: &Conv, bands: usize, dtype: DType) -> Grid {
+    Grid { threads: THREADS, ..Grid::channels(bands, p.c as usize, dtype) }
+}
+
 /// The grid of the kernels that keep the taps of a block's channels in shared memory.
-fn staged(p: &Conv, blocks: usize, dtype: DType) -> Grid {
+fn staged(p: &Conv, bands: usize, dtype: DType) -> Grid {
     let tap = Grid::SPAN / dtype.size() * dtype.wide().size();
-    Grid { shared: p.r as usize * p.s as usize * tap, ..Grid::channels(blocks, p.c as usize, dtype) }
+    Grid { shared: p.r as usize * p.s as usize * tap, ..grid(p, bands, dtype) }
 }
 
 fn fwd_bands(p: &Conv, dtype: DType) -> usize {
@@ -70,10 +76,6 @@ fn wgrad_parts(p: &Conv, dtype: DType) -> usize {
     bands(p, dtype, n * oh, ow, WGRAD_BLOCKS)
 }
 
-fn wgrad_grid(p: &Conv, dtype: DType) -> Grid {
-    Grid::channels(wgrad_parts(p, dtype), p.c as usize, dtype)
-}
-
 /// As [`Conv::macs`], for one filter a channel.
 fn macs(p: &Conv) -> u64 {
     p.macs() / p.c as u64
@@ -90,7 +92,7 @@ kernel!(DGRAD = "depthwise_dgrad", |p: Conv, [gy, w] -> [gx]| {
 }, grid |dtype| dgrad_grid(p, dtype), macs macs(p));
 kernel!(WGRAD = "depthwise_wgrad", |p: Conv, [x, gy] -> [gw]| {
     cpu::depthwise_wgrad(p, x, gy, gw);
-}, grid |dtype| wgrad_grid(p, dtype), macs macs(p));
+}, grid |dtype| grid(p, wgrad_parts(p, dtype), dtype), macs macs(p));
 
 static KERNELS: Kernels =
     Kernels { fwd: &FWD, moments_fwd: &MOMENTS_FWD, dgrad: &DGRAD, wgrad: &WGRAD, wgrad_parts, moment_rows };
