@@ -276,7 +276,7 @@ __device__ __forceinline__ void sum_windows(AnyWindow, const Conv& p, const Run&
     }
 }
 
-// Writes y or gx, of `height` lines and `width` columns, and calls use(x) with each pack as stored.
+// Writes y or gx, of `height` lines and `width` columns, and calls use(i, x) with the pack of column i as stored.
 template <class Direction, int N, class T, class Use>
 __device__ __forceinline__ void depthwise_tiles(const Conv& p, const Lane<N>& lane, const T* source, const Wide<T>* taps, T* out,
                                                 int height, int width, Use use) {
@@ -295,7 +295,7 @@ __device__ __forceinline__ void depthwise_tiles(const Conv& p, const Lane<N>& la
                     Pack<T, N> stored;
                     for (int n = 0; n < N; n++) stored.v[n] = narrow<T>(sums[i].v[n]);
                     store<N>(at + unsigned(i * p.c), stored);
-                    use(stored);
+                    use(i, stored);
                 }
             };
             sum_windows<Direction, N>(window, p, run, source + run.image * image + lane.channel, taps + lane.column, emit);
@@ -303,9 +303,8 @@ __device__ __forceinline__ void depthwise_tiles(const Conv& p, const Lane<N>& la
     });
 }
 
-// y, and its moments [gridDim.x, 2, c] of the values as stored, if `moments` is not null. Block: a band of lines of y, a span of
-// channels.
-template <class T>
+// y, and if MOMENTS its moments [gridDim.x, 2, c] of the values as stored. Block: a band of lines of y, a span of channels.
+template <bool MOMENTS, class T>
 __device__ __forceinline__ void depthwise_fwd(const Conv& p, const T* x, const T* w, T* y, Wide<T>* moments,
                                               MomentSlots<T>* slots) {
     DYN_SHARED(Wide<T>, taps);
@@ -313,25 +312,29 @@ __device__ __forceinline__ void depthwise_fwd(const Conv& p, const T* x, const T
         constexpr int N = decltype(lane)::N;
         stage_taps(p, lane, w, taps);
         OwnMoments<T, N> own = {};
-        auto use = [&](const Pack<T, N>& x) {
-            if (moments) own.add(widen(x));
+        auto use = [&](int i, const Pack<T, N>& stored) {
+            if constexpr (!MOMENTS) return;
+            const auto x = widen(stored);
+            if (i == 0) own.begin(x); // the first column of a tile is never beyond the image
+            own.add(x);
         };
         if (lane.active) depthwise_tiles<Forward>(p, lane, x, taps, y, p.oh, p.ow, use);
-        if (!moments) return;
-        block_moments(lane, own, Band(p.n * p.oh).steps * p.ow, p.c, moments + (long long)blockIdx.x * 2 * p.c, *slots);
+        if constexpr (MOMENTS) {
+            block_moments(lane, own, Band(p.n * p.oh).steps * p.ow, p.c, moments + (long long)blockIdx.x * 2 * p.c, *slots);
+        }
     });
 }
 #define DEPTHWISE_FWD(T, dtype)                                                                                        \
     extern "C" __global__ void __launch_bounds__(BLOCK, 5)                                                               \
         depthwise_fwd_##dtype(const Conv p, const T* x, const T* w, T* y) {                                            \
-        depthwise_fwd<T>(p, x, w, y, nullptr, nullptr);                                                                \
+        depthwise_fwd<false, T>(p, x, w, y, nullptr, nullptr);                                                         \
     }
 FOR_FLOATS(DEPTHWISE_FWD)
 #define DEPTHWISE_MOMENTS_FWD(T, dtype)                                                                                \
     extern "C" __global__ void __launch_bounds__(BLOCK, 4)                                                               \
         depthwise_moments_fwd_##dtype(const Conv p, const T* x, const T* w, T* y, Wide<T>* moments) {                  \
         __shared__ MomentSlots<T> slots;                                                                               \
-        depthwise_fwd<T>(p, x, w, y, moments, &slots);                                                                 \
+        depthwise_fwd<true, T>(p, x, w, y, moments, &slots);                                                           \
     }
 FOR_FLOATS(DEPTHWISE_MOMENTS_FWD)
 
@@ -340,7 +343,7 @@ template <class T> __device__ __forceinline__ void depthwise_dgrad(const Conv& p
     DYN_SHARED(Wide<T>, taps);
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         stage_taps(p, lane, w, taps);
-        if (lane.active) depthwise_tiles<Backward>(p, lane, gy, taps, gx, p.h, p.w, [](auto&) {});
+        if (lane.active) depthwise_tiles<Backward>(p, lane, gy, taps, gx, p.h, p.w, [](int, auto&) {});
     });
 }
 #define DEPTHWISE_DGRAD(T, dtype)                                                                                      \

@@ -42,8 +42,12 @@ template <class T, int N> struct OwnMoments {
     Pack<Wide<T>, N> first, sum, squares;
     int count;
 
+    // Before the first `add`, and harmless before others.
+    __device__ __forceinline__ void begin(const Pack<Wide<T>, N>& x) {
+        if (count == 0) first = x;
+    }
     __device__ __forceinline__ void add(const Pack<Wide<T>, N>& x) {
-        if (count++ == 0) first = x;
+        count++;
         for (int i = 0; i < N; i++) {
             const Wide<T> d = x.v[i] - first.v[i];
             sum.v[i] += d;

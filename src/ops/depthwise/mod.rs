@@ -105,7 +105,12 @@ pub fn depthwise(x: &Tensor, w: &Tensor, window: Window) -> Tensor {
 
 /// The convolution and, if wanted, the moments of its result per block of pixels.
 #[track_caller]
-pub(crate) fn depthwise_with_moments(x: &Tensor, w: &Tensor, window: Window, wanted: bool) -> (Tensor, Option<Moments>) {
+pub(crate) fn depthwise_with_moments(
+    x: &Tensor,
+    w: &Tensor,
+    window: Window,
+    wanted: bool,
+) -> (Tensor, Option<Moments>) {
     let x_shape = nhwc(x.shape(), "depthwise");
     let (r, s) = window.kernel;
     assert_eq!(w.shape(), [x_shape[3], r, s], "depthwise: weight for {:?}, {window:?}", x.shape());
