@@ -141,6 +141,8 @@ pub static DEPTHWISE: Spec = Spec {
             case("5x5 s2, 8 channels", [1, 6, 7, 8], square(5, 2, 2)),
             case("3x3 s2, wider than a block", [1, 3, 3, 72], square(3, 2, 1)),
             case("3x3, a sum in parts", [2, 16, 11, 1], square(3, 1, 1)),
+            case("3x3, bands across images", [5, 7, 2, 64], square(3, 1, 1)),
+            case("5x5 s2, bands across images", [6, 11, 1, 64], square(5, 2, 2)),
             case("3x3, no padding", [1, 4, 7, 4], square(3, 1, 0)),
             case("7x3 s1x3", [1, 9, 8, 8], Window { kernel: (7, 3), stride: (1, 3), pad: (3, 1) }),
             real("3x3 s2 72 @56", 56, 72, square(3, 2, 1)),

@@ -395,6 +395,10 @@ pub static CONV_BN_ACT: Spec = Spec {
                 conv_bn_add_relu(&t[0], &t[1], window, &norm(t), &t[4])
             })
             .wide(&[2, 3]),
+            Case::new("depthwise, bands across images", &[&[5, 7, 2, 64], &[64, 3, 3], &[64], &[64]], move |t| {
+                depthwise_bn_act(&t[0], &t[1], window, &norm(t), Act::Identity)
+            })
+            .wide(&[2, 3]),
             Case::new("depthwise, relu", &[&[2, 4, 3, 3], &[3, 3, 3], &[3], &[3]], move |t| {
                 depthwise_bn_act(&t[0], &t[1], window, &norm(t), Act::Relu)
             })
