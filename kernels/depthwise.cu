@@ -2,9 +2,9 @@
 // with it, the moments of its result. Images are NHWC.
 // One image is read and one written, so bytes bound all of them (5x5 windows come close to the arithmetic bound in half types).
 // A thread keeps a pack of channels (channels.cuh) of COLS neighbouring columns, a tile, and walks down the lines: it loads and
-// widens each line of its source once, adds it to the sums of all lines that meet it, which with the taps stay in registers,
-// and has the next line under way meanwhile. In bf16 a 3x3 window costs some 20 instructions an element; an H200 has time for
-// 30 while it moves the 4 bytes. The pixels of a batch are fewer than 2^31.
+// widens each line of its source once, adds it to the sums of all lines that meet it, which stay in registers, and has the next
+// line under way meanwhile. In bf16 that is 25 instructions an element for 3x3, 31 with moments, and 55 for 5x5; while it moves
+// the 4 bytes of one at 2.5 TB/s, an H200 has time for 47. The pixels of a batch are fewer than 2^31.
 #include "moments.cuh"
 
 // As `Conv` in src/ops/conv/mod.rs, with k == c.
@@ -14,8 +14,8 @@ struct Conv {
 
 // Threads of a block; `THREADS` in src/ops/depthwise/mod.rs must agree. Few, so that as many blocks fit as registers allow.
 constexpr int BLOCK = 128;
-// Channels of a thread, where c is a multiple of them: 4 bytes, so that a warp moves cache lines and the sums and taps of a tile
-// fit in registers. `channels` in src/ops/depthwise/mod.rs must agree.
+// Channels of a thread, where c is a multiple of them: 4 bytes, so that a warp moves cache lines and the sums of a tile fit
+// in registers. `channels` in src/ops/depthwise/mod.rs must agree.
 template <class T> constexpr int CHANNELS = sizeof(T) < 4 ? 2 : 1;
 
 // Side and stride of a square window, known to the compiler, and the columns of a tile. HALO: a line of the result meets those
@@ -27,7 +27,7 @@ struct AnyWindow {
     static constexpr int COLS = 4;
 };
 
-// Runs body(Window<S, STRIDE, COLS>()) for the usual windows, as far as their sums and taps fit in registers, else body(AnyWindow()).
+// Runs body(Window<S, STRIDE, COLS>()) for the usual windows, as far as their sums fit in registers, else body(AnyWindow()).
 template <class Direction, class T, int N, class Body> __device__ __forceinline__ void with_window(const Conv& p, Body body) {
     auto is = [&](int side, int stride) {
         return p.r == side && p.s == side && p.stride_h == stride && p.stride_w == stride;
