@@ -119,16 +119,17 @@ __device__ __forceinline__ void for_rows(const Lane<N>& lane, int rows, long lon
     for_columns(lane, rows, at_row, Column<const In>{x + start, c}...);
 }
 
-// Room for K packs of each thread in shared memory.
-template <class T, int K = 1> struct alignas(32) ColumnSlots {
-    Wide<T> v[K * THREADS * PACK<T>];
+// Room for K packs of N of each thread in shared memory.
+template <class T, int K = 1, int N = PACK<T>> struct alignas(32) ColumnSlots {
+    Wide<T> v[K * THREADS * N];
 };
 
 // Adds up the packs of all threads that share channels, K sums at a time and in the order of their rows, and calls
 // out(k, column, sum) for every column of the block, in one thread each. All threads of the block must call.
-template <int K, int N, class T, class Out>
-__device__ __forceinline__ void column_sums(const Lane<N>& lane, const Pack<Wide<T>, N> (&sums)[K], ColumnSlots<T, K>& shared,
-                                            Out out) {
+template <int K, int N, class T, int ROOM, int MOST, class Out>
+__device__ __forceinline__ void column_sums(const Lane<N>& lane, const Pack<Wide<T>, N> (&sums)[K],
+                                            ColumnSlots<T, ROOM, MOST>& shared, Out out) {
+    static_assert(K * N <= ROOM * MOST, "more sums than slots");
     Wide<T>* slots = shared.v;
     int columns = lane.width * N, size = lane.step * columns;
     if (lane.row < lane.step) {

@@ -1,9 +1,10 @@
 // Depthwise convolution: y[n, oh, ow, c] = Σ_rs x[n, oh·stride + r − pad, ow·stride + s − pad, c] · w[c, r, s], its gradients and,
 // with it, the moments of its result. Images are NHWC.
 // One image is read and one written, so bytes bound all of them (5x5 windows come close to the arithmetic bound in half types).
-// A thread keeps a pack of channels (channels.cuh) and makes COLS neighbouring pixels of a line at a time, so that windows that
-// overlap along a line share their loads and the taps of a line are read once; those that overlap across lines meet in cache.
-// Packs are of four, so that the sums and taps of a tile fit in registers. The pixels of a batch are fewer than 2^31.
+// A thread keeps a pack of channels (channels.cuh) of COLS neighbouring columns, a tile, and walks down the lines: it loads and
+// widens each line of its source once, adds it to the sums of all lines that meet it, which stay in registers, and has the next
+// line under way meanwhile. In bf16 that is 25 instructions an element for 3x3, 31 with moments, and 55 for 5x5; while it moves
+// the 4 bytes of one at 2.5 TB/s, an H200 has time for 47. The pixels of a batch are fewer than 2^31.
 #include "moments.cuh"
 
 // As `Conv` in src/ops/conv/mod.rs, with k == c.
@@ -11,57 +12,82 @@ struct Conv {
     int n, h, w, c, k, r, s, oh, ow, stride_h, stride_w, pad_h, pad_w;
 };
 
-// Neighbouring pixels of one tile; `COLS` in src/ops/depthwise/mod.rs must agree.
-constexpr int COLS = 4;
-// Channels of a thread, where c is a multiple of them.
-template <class T> constexpr int CHANNELS = PACK<T> < 4 ? PACK<T> : 4;
+// Threads of a block; `THREADS` in src/ops/depthwise/mod.rs must agree. Few, so that as many blocks fit as registers allow.
+constexpr int BLOCK = 128;
+// Channels of a thread, where c is a multiple of them: 4 bytes, so that a warp moves cache lines and the sums of a tile fit
+// in registers. `channels` in src/ops/depthwise/mod.rs must agree.
+template <class T> constexpr int CHANNELS = sizeof(T) < 4 ? 2 : 1;
 
-// Width and horizontal stride of a window, known to the compiler; width 0 stands for any.
-template <int S_, int STRIDE_> struct Window {
-    static constexpr int S = S_, STRIDE = STRIDE_;
+// Side and stride of a square window, known to the compiler, and the columns of a tile. HALO: a line of the result meets those
+// lines of x that begin as many strides before the last one that it meets.
+template <int S_, int STRIDE_, int COLS_> struct Window {
+    static constexpr int S = S_, STRIDE = STRIDE_, COLS = COLS_, HALO = (S - 1) / STRIDE;
+};
+struct AnyWindow {
+    static constexpr int COLS = 4;
 };
 
-// Runs body(Window<S, STRIDE>()): the usual windows by name, as far as their loads fit in registers, and Window<0, 0> for others.
-template <int N, class Body> __device__ __forceinline__ void with_window(const Conv& p, Body body) {
-    if constexpr (N == 4) {
-        if (p.s == 3 && p.stride_w == 1) return body(Window<3, 1>());
-        if (p.s == 3 && p.stride_w == 2) return body(Window<3, 2>());
-        if (p.s == 5 && p.stride_w == 1) return body(Window<5, 1>());
+// Runs body(Window<S, STRIDE, COLS>()) for the usual windows, as far as their sums fit in registers, else body(AnyWindow()).
+template <class Direction, class T, int N, class Body> __device__ __forceinline__ void with_window(const Conv& p, Body body) {
+    auto is = [&](int side, int stride) {
+        return p.r == side && p.s == side && p.stride_h == stride && p.stride_w == stride;
+    };
+    if constexpr (N == CHANNELS<T>) {
+        if (is(3, 1)) return body(Window<3, 1, Direction::template COLS<3, 1>>());
+        if (is(3, 2)) return body(Window<3, 2, Direction::template COLS<3, 2>>());
+        if constexpr (sizeof(Wide<T>) == 4) {
+            if (is(5, 1)) return body(Window<5, 1, Direction::template COLS<5, 1>>());
+            if (is(5, 2)) return body(Window<5, 2, Direction::template COLS<5, 2>>());
+        }
     }
-    body(Window<0, 0>());
+    body(AnyWindow());
 }
 
-// The sum of windows that makes y of x. A tile is COLS pixels of y from column COLS·i on.
+// The sum of windows that makes y of x. A step is one line of y. Tiles begin at column COLS·i.
 struct Forward {
-    static __device__ int lines(const Conv& p) { return p.oh; }
-    static __device__ int columns(const Conv& p) { return p.ow; }
+    // Columns of a tile, as many as fit in registers.
+    template <int S, int STRIDE> static constexpr int COLS = S == 3 && STRIDE == 1 ? 4 : 2;
+    static __device__ int steps(const Conv& p) { return p.oh; }
+    template <class W> static __device__ int tiles(const Conv& p) { return (p.ow + W::COLS - 1) / W::COLS; }
     static __device__ int source_lines(const Conv& p) { return p.h; }
     static __device__ int source_columns(const Conv& p) { return p.w; }
-    static __device__ int first_column(const Conv& p, int tile) { return tile * COLS; }
 
-    // Along r: the first tap, the distance of the next, and the line of x that a tap meets.
+    // For any window: the first line of a step and column of a tile, the first tap along r and the distance of the next, and
+    // the line and column of x that a tap meets.
+    static __device__ int first_line(const Conv& p, int step) { return step; }
+    template <class W> static __device__ int first_column(const Conv& p, int tile) { return tile * W::COLS; }
     static __device__ int first_tap(const Conv& p, int line) { return 0; }
     static __device__ int tap_step(const Conv& p) { return 1; }
     static __device__ int source_line(const Conv& p, int line, int r) { return line * p.stride_h + r - p.pad_h; }
-    // Along s: the column of x that tap s of the pixel in `column` meets, or a negative number.
     static __device__ int source_column(const Conv& p, int column, int s) { return column * p.stride_w + s - p.pad_w; }
 
-    // The columns of x that the windows of a tile reach: how many, the first, and the tap by which pixel i of the tile meets
+    // For a known one: lines of x that a step takes, lines of y that it ends, and lines of y that are open at a time; the tap
+    // by which the i-th line of the step's x meets the k-th open line.
+    template <class W> static constexpr int TAKES = W::STRIDE;
+    template <class W> static constexpr int ENDS = 1;
+    template <class W> static constexpr int OPEN = W::HALO + 1;
+    template <class W> static constexpr __device__ int line_tap(int k, int i) { return W::STRIDE * (W::HALO - k) + i; }
+    // The first line of x that a run from `step` on meets.
+    template <class W> static __device__ int first_source_line(const Conv& p, int step) { return step * W::STRIDE - p.pad_h; }
+    // The columns of x that the windows of a tile reach: how many, the first, and the tap by which column i of the tile meets
     // the j-th; none if it is not in 0..S.
-    template <class W> static constexpr int REACH = (COLS - 1) * W::STRIDE + W::S;
-    template <class W> static __device__ int first_source(const Conv& p, int tile) { return tile * COLS * W::STRIDE - p.pad_w; }
+    template <class W> static constexpr int REACH = (W::COLS - 1) * W::STRIDE + W::S;
+    template <class W> static __device__ int first_source(const Conv& p, int tile) { return tile * W::COLS * W::STRIDE - p.pad_w; }
     template <class W> static constexpr __device__ int tap(int i, int j) { return j - i * W::STRIDE; }
 };
 
 // The sum that makes gx of gy: pixel (h, w) meets the windows that read it, so gy[(h + pad − r) / stride] where that is whole.
-// A tile begins at column COLS·i − pad, so that its taps do not depend on the padding.
+// A step is the lines of gx from step·stride − pad on, as many as the stride. Tiles begin at column COLS·i − pad, so that their
+// taps do not depend on the padding.
 struct Backward {
-    static __device__ int lines(const Conv& p) { return p.h; }
-    static __device__ int columns(const Conv& p) { return p.w; }
+    template <int S, int STRIDE> static constexpr int COLS = S == 3 ? 4 : 2;
+    static __device__ int steps(const Conv& p) { return (p.h + p.pad_h + p.stride_h - 1) / p.stride_h; }
+    template <class W> static __device__ int tiles(const Conv& p) { return (p.w + p.pad_w + W::COLS - 1) / W::COLS; }
     static __device__ int source_lines(const Conv& p) { return p.oh; }
     static __device__ int source_columns(const Conv& p) { return p.ow; }
-    static __device__ int first_column(const Conv& p, int tile) { return tile * COLS - p.pad_w; }
 
+    static __device__ int first_line(const Conv& p, int step) { return step * p.stride_h - p.pad_h; }
+    template <class W> static __device__ int first_column(const Conv& p, int tile) { return tile * W::COLS - p.pad_w; }
     static __device__ int first_tap(const Conv& p, int line) { return (line + p.pad_h) % p.stride_h; }
     static __device__ int tap_step(const Conv& p) { return p.stride_h; }
     static __device__ int source_line(const Conv& p, int line, int r) {
@@ -73,19 +99,62 @@ struct Backward {
         return reach < 0 || reach % p.stride_w ? -1 : reach / p.stride_w;
     }
 
-    template <class W> static constexpr int BEFORE = (W::S - 1) / W::STRIDE;
-    template <class W> static constexpr int REACH = BEFORE<W> + (COLS - 1) / W::STRIDE + 1;
-    template <class W> static __device__ int first_source(const Conv&, int tile) { return tile * COLS / W::STRIDE - BEFORE<W>; }
-    template <class W> static constexpr __device__ int tap(int i, int j) { return i - (j - BEFORE<W>) * W::STRIDE; }
+    template <class W> static constexpr int TAKES = 1;
+    template <class W> static constexpr int ENDS = W::STRIDE;
+    template <class W> static constexpr int OPEN = W::S;
+    template <class W> static constexpr __device__ int line_tap(int k, int) { return k; }
+    template <class W> static __device__ int first_source_line(const Conv&, int step) { return step - W::HALO; }
+    template <class W> static constexpr int REACH = W::HALO + (W::COLS - 1) / W::STRIDE + 1;
+    template <class W> static __device__ int first_source(const Conv&, int tile) { return tile * W::COLS / W::STRIDE - W::HALO; }
+    template <class W> static constexpr __device__ int tap(int i, int j) { return i - (j - W::HALO) * W::STRIDE; }
 };
 
-// The taps of the block's channels in shared memory, [r·s, channels of the block].
+__device__ __forceinline__ int ceil_div(int x, int y) { return (x + y - 1) / y; }
+
+// The steps first ≤ step < end of one tile of an image.
+struct Run {
+    int image, tile, first, end;
+};
+
+// The steps of the block: all images' are cut into as many bands as there are blocks along x.
+struct Band {
+    int first, steps;
+    __device__ __forceinline__ explicit Band(int all) {
+        int most = ceil_div(all, gridDim.x);
+        first = blockIdx.x * most;
+        steps = min(most, all - first);
+    }
+};
+
+// Calls body(run) for the thread's share of the tiles of the block: equal numbers of steps for all rows of threads, tile by tile.
+template <class Direction, class W, int N, class Body>
+__device__ __forceinline__ void for_runs(const Conv& p, const Lane<N>& lane, Body body) {
+    const int per_image = Direction::steps(p);
+    const Band band(p.n * per_image);
+    const int all = band.steps * Direction::template tiles<W>(p), share = ceil_div(all, lane.step);
+    const int end = min((lane.row + 1) * share, all);
+    for (int at = lane.row * share; at < end;) {
+        const int tile = at / band.steps, skipped = at % band.steps;
+        const int image = (band.first + skipped) / per_image, first = (band.first + skipped) % per_image;
+        const int steps = min(min(end - at, band.steps - skipped), per_image - first);
+        body(Run{image, tile, first, first + steps});
+        at += steps;
+    }
+}
+
+// Has what is in shared memory read again from here on: all taps of a 5x5 window do not fit in registers.
+__device__ __forceinline__ void forget_shared() { asm volatile("" ::: "memory"); }
+
+// Most channels of a block.
+template <class T> constexpr int SPAN = SPAN_BYTES / sizeof(T);
+
+// The taps of the block's channels in shared memory, [r·s, SPAN].
 template <int N, class T>
-__device__ __forceinline__ void stage_taps(const Conv& p, const Lane<N>& lane, const T* w, T* taps) {
+__device__ __forceinline__ void stage_taps(const Conv& p, const Lane<N>& lane, const T* w, Wide<T>* taps) {
     const int columns = lane.width * N, size = p.r * p.s, first = lane.channel - lane.column;
     for (int i = threadIdx.x; i < columns * size; i += blockDim.x) {
         int column = i / size, tap = i % size;
-        taps[tap * columns + column] = first + column < p.c ? w[(long long)first * size + i] : narrow<T>(0);
+        taps[tap * SPAN<T> + column] = first + column < p.c ? widen(w[(long long)first * size + i]) : 0;
     }
     __syncthreads();
 }
@@ -96,212 +165,295 @@ template <int N, class T> __device__ __forceinline__ Pack<T, N> load_column(cons
     return unsigned(column) < unsigned(columns) ? load<N>(line + (long long)column * c) : zeros;
 }
 
-// The sums of the windows of one tile, for the pack of channels of a thread. `source` is the image at that pack, and `taps` the
-// staged taps at it, `pitch` from one tap to the next.
-template <class Direction, class W, int N, class T>
-__device__ __forceinline__ void sum_windows(const Conv& p, const T* source, const T* taps, int pitch, int line, int tile,
-                                            Pack<Wide<T>, N> (&sums)[COLS]) {
-    const int columns = Direction::source_columns(p);
+// The bits of a pack of so many bytes: what waits for its use as a pack of halves would be taken apart and put together again.
+template <int BYTES> struct BitsOf { using type = unsigned; };
+template <> struct BitsOf<2> { using type = unsigned short; };
+template <> struct BitsOf<8> { using type = unsigned long long; };
+
+// Some neighbouring columns of an image, line after line, each loaded while the one before is computed with.
+template <int COLUMNS, int N, class T> struct Walk {
+    const T* next;         // the first column in the next line
+    int line, end, height; // the next line, the first that is not wanted, the lines that there are
+    int c, pitch;          // elements from a column and from a line to the next
+    unsigned inside;       // a bit for each column that there is
+    using Bits = typename BitsOf<sizeof(Pack<T, N>)>::type;
+    Bits ahead[COLUMNS];
+
+    // Lines first_line ≤ line < end_line, columns from `column` on, of an image of `h` lines and `w` columns.
+    __device__ __forceinline__ Walk(const T* image, int h, int w, int channels, int first_line, int end_line, int column)
+        : next(image + ((long long)first_line * w + column) * channels), line(first_line), end(min(end_line, h)), c(channels),
+          pitch(w * channels), inside(0) {
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++) inside |= unsigned(unsigned(column + j) < unsigned(w)) << j;
+        for_next([](int, const Pack<T, N>&) {});
+    }
+
+    // Calls body(j, x) with the j-th column of a line and goes on to the next one.
+    template <class Body> __device__ __forceinline__ void for_next(Body body) {
+        const unsigned present = line >= 0 && line < end ? inside : 0;
+#pragma unroll
+        for (int j = 0; j < COLUMNS; j++) {
+            Pack<T, N> x;
+            memcpy(&x, &ahead[j], sizeof x);
+            ahead[j] = 0;
+            if (present >> j & 1) ahead[j] = *reinterpret_cast<const Bits*>(next + unsigned(j * c));
+            body(j, x);
+        }
+        next += pitch;
+        line++;
+    }
+};
+
+// Makes the lines of a run, and calls emit(line, sums) with each. `source` is the image at the thread's pack of channels, `taps`
+// are those in shared memory at the pack.
+template <class Direction, int N, class W, class T, class Emit>
+__device__ __forceinline__ void sum_windows(W, const Conv& p, const Run& run, const T* source, const Wide<T>* taps, Emit emit) {
+    constexpr int OPEN = Direction::template OPEN<W>, ENDS = Direction::template ENDS<W>, TAKES = Direction::template TAKES<W>;
+    const int steps = run.end - run.first + W::HALO, first = Direction::template first_source_line<W>(p, run.first);
+    constexpr int REACH = Direction::template REACH<W>;
+    Walk<REACH, N, T> walk(source, Direction::source_lines(p), Direction::source_columns(p), p.c, first,
+                                                  first + steps * TAKES, Direction::template first_source<W>(p, run.tile));
+    Pack<Wide<T>, N> sums[OPEN][W::COLS] = {};
 #pragma unroll 1
-    for (int r = Direction::first_tap(p, line); r < p.r; r += Direction::tap_step(p)) {
-        int source_line = Direction::source_line(p, line, r);
-        if (unsigned(source_line) >= unsigned(Direction::source_lines(p))) continue;
-        const T* x = source + (long long)source_line * columns * p.c;
-        if constexpr (W::S > 0) {
-            Pack<Wide<T>, N> tap[W::S];
+    for (int step = run.first - W::HALO; step < run.end; step++) {
+        forget_shared();
 #pragma unroll
-            for (int s = 0; s < W::S; s++) tap[s] = read<N>(taps + (r * W::S + s) * pitch);
-            const int first = Direction::template first_source<W>(p, tile);
+        for (int line = 0; line < TAKES; line++) {
+            Pack<Wide<T>, N> x[REACH];
+            walk.for_next([&](int j, const Pack<T, N>& stored) { x[j] = widen(stored); });
 #pragma unroll
-            for (int j = 0; j < Direction::template REACH<W>; j++) {
-                auto v = widen(load_column<N>(x, first + j, columns, p.c));
+            for (int k = 0; k < OPEN; k++) {
+                const int r = Direction::template line_tap<W>(k, line);
+                if (r >= W::S) continue;
+                Pack<Wide<T>, N> tap[W::S];
 #pragma unroll
-                for (int i = 0; i < COLS; i++) {
-                    const int s = Direction::template tap<W>(i, j);
-                    if (s < 0 || s >= W::S) continue;
-                    for (int k = 0; k < N; k++) sums[i].v[k] += v.v[k] * tap[s].v[k];
+                for (int s = 0; s < W::S; s++) tap[s] = load<N>(taps + (r * W::S + s) * SPAN<T>);
+#pragma unroll
+                for (int j = 0; j < REACH; j++) {
+#pragma unroll
+                    for (int i = 0; i < W::COLS; i++) {
+                        const int s = Direction::template tap<W>(i, j);
+                        if (s < 0 || s >= W::S) continue;
+                        for (int n = 0; n < N; n++) sums[k][i].v[n] += x[j].v[n] * tap[s].v[n];
+                    }
                 }
             }
-        } else {
-            for (int s = 0; s < p.s; s++) {
-                auto tap = read<N>(taps + (r * p.s + s) * pitch);
+        }
 #pragma unroll
-                for (int i = 0; i < COLS; i++) {
-                    int column = Direction::source_column(p, Direction::first_column(p, tile) + i, s);
-                    auto v = widen(load_column<N>(x, column, columns, p.c));
-                    for (int k = 0; k < N; k++) sums[i].v[k] += v.v[k] * tap.v[k];
-                }
-            }
+        for (int k = 0; k < ENDS; k++) {
+            if (step >= run.first) emit(Direction::first_line(p, step) + k, sums[k]);
+        }
+#pragma unroll
+        for (int k = 0; k < OPEN; k++) {
+#pragma unroll
+            for (int i = 0; i < W::COLS; i++) sums[k][i] = k + ENDS < OPEN ? sums[k + ENDS][i] : Pack<Wide<T>, N>{};
         }
     }
 }
 
-// Tiles first ≤ tile < end of all lines of a batch, `per_line` of them a line; each of the block's rows of threads takes every
-// lane.step-th. Writes the pixels first_pixel ≤ pixel < end_pixel of them.
-struct Tiles {
-    int per_line, first, end, first_pixel, end_pixel;
-};
-
-template <class Direction, int N, class T>
-__device__ __forceinline__ void depthwise_tiles(const Conv& p, const Lane<N>& lane, const Tiles& tiles, const T* source,
-                                                const T* taps, T* out) {
-    const int lines = Direction::lines(p), columns = Direction::columns(p), pitch = lane.width * N;
-    const long long image = (long long)Direction::source_lines(p) * Direction::source_columns(p) * p.c;
-    with_window<N>(p, [&](auto window) {
-        using W = decltype(window);
-        for (int at = tiles.first + lane.row; at < tiles.end; at += lane.step) {
-            const int tile = at % tiles.per_line, batch_line = at / tiles.per_line;
-            Pack<Wide<T>, N> sums[COLS] = {};
-            sum_windows<Direction, W>(p, source + batch_line / lines * image + lane.channel, taps + lane.column, pitch,
-                                      batch_line % lines, tile, sums);
-            for (int i = 0; i < COLS; i++) {
-                int column = Direction::first_column(p, tile) + i;
-                int pixel = batch_line * columns + column;
-                bool own = unsigned(column) < unsigned(columns) && pixel >= tiles.first_pixel && pixel < tiles.end_pixel;
-                if (own) write<N>(out + (long long)pixel * p.c + lane.channel, sums[i]);
+// The same for any window.
+template <class Direction, int N, class T, class Emit>
+__device__ __forceinline__ void sum_windows(AnyWindow, const Conv& p, const Run& run, const T* source, const Wide<T>* taps, Emit emit) {
+    using W = AnyWindow;
+    const int columns = Direction::source_columns(p);
+    for (int line = Direction::first_line(p, run.first); line < Direction::first_line(p, run.end); line++) {
+        Pack<Wide<T>, N> sums[W::COLS] = {};
+        for (int r = Direction::first_tap(p, line); r < p.r; r += Direction::tap_step(p)) {
+            const int source_line = Direction::source_line(p, line, r);
+            if (unsigned(source_line) >= unsigned(Direction::source_lines(p))) continue;
+            const T* x = source + (long long)source_line * columns * p.c;
+            for (int s = 0; s < p.s; s++) {
+                auto tap = load<N>(taps + (r * p.s + s) * SPAN<T>);
+#pragma unroll
+                for (int i = 0; i < W::COLS; i++) {
+                    int column = Direction::source_column(p, Direction::template first_column<W>(p, run.tile) + i, s);
+                    auto v = widen(load_column<N>(x, column, columns, p.c));
+                    for (int n = 0; n < N; n++) sums[i].v[n] += v.v[n] * tap.v[n];
+                }
             }
         }
+        emit(line, sums);
+    }
+}
+
+// Writes y or gx, of `height` lines and `width` columns, and calls use(i, x) with the pack of column i as stored.
+template <class Direction, int N, class T, class Use>
+__device__ __forceinline__ void depthwise_tiles(const Conv& p, const Lane<N>& lane, const T* source, const Wide<T>* taps, T* out,
+                                                int height, int width, Use use) {
+    const long long image = (long long)Direction::source_lines(p) * Direction::source_columns(p) * p.c;
+    with_window<Direction, T, N>(p, [&](auto window) {
+        using W = decltype(window);
+        for_runs<Direction, W>(p, lane, [&](const Run& run) {
+            const int first = Direction::template first_column<W>(p, run.tile);
+            T* corner = out + ((long long)run.image * height * width + first) * p.c + lane.channel;
+            auto emit = [&](int line, const Pack<Wide<T>, N>(&sums)[W::COLS]) {
+                if (unsigned(line) >= unsigned(height)) return;
+                T* at = corner + (long long)line * width * p.c;
+#pragma unroll
+                for (int i = 0; i < W::COLS; i++) {
+                    if (unsigned(first + i) >= unsigned(width)) continue;
+                    Pack<T, N> stored;
+                    for (int n = 0; n < N; n++) stored.v[n] = narrow<T>(sums[i].v[n]);
+                    store<N>(at + unsigned(i * p.c), stored);
+                    use(i, stored);
+                }
+            };
+            sum_windows<Direction, N>(window, p, run, source + run.image * image + lane.channel, taps + lane.column, emit);
+        });
     });
 }
 
-// y, and its moments [⌈n·oh·ow/PARTIAL_ROWS⌉, 2, c] of the values as stored, if `moments` is not null. Block: PARTIAL_ROWS pixels
-// of y, a span of channels.
-template <class T>
+// y, and if MOMENTS its moments [gridDim.x, 2, c] of the values as stored. Block: a band of lines of y, a span of channels.
+template <bool MOMENTS, class T>
 __device__ __forceinline__ void depthwise_fwd(const Conv& p, const T* x, const T* w, T* y, Wide<T>* moments,
                                               MomentSlots<T>* slots) {
-    DYN_SHARED(T, taps);
+    DYN_SHARED(Wide<T>, taps);
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
+        constexpr int N = decltype(lane)::N;
         stage_taps(p, lane, w, taps);
-        Tiles tiles;
-        tiles.per_line = (p.ow + COLS - 1) / COLS;
-        tiles.first_pixel = blockIdx.x * PARTIAL_ROWS;
-        tiles.end_pixel = tiles.first_pixel + min(PARTIAL_ROWS, p.n * p.oh * p.ow - tiles.first_pixel);
-        auto tile_of = [&](int pixel) { return pixel / p.ow * tiles.per_line + pixel % p.ow / COLS; };
-        tiles.first = tile_of(tiles.first_pixel);
-        tiles.end = tile_of(tiles.end_pixel - 1) + 1;
-        if (lane.active) depthwise_tiles<Forward>(p, lane, tiles, x, taps, y);
-        if (!moments) return;
-        __syncthreads(); // what the other threads of the block wrote can be read from here on
-        block_moments(lane, y + (long long)tiles.first_pixel * p.c, tiles.end_pixel - tiles.first_pixel, p.c,
-                      moments + (long long)blockIdx.x * 2 * p.c, *slots);
+        OwnMoments<T, N> own = {};
+        auto use = [&](int i, const Pack<T, N>& stored) {
+            if constexpr (!MOMENTS) return;
+            const auto x = widen(stored);
+            if (i == 0) own.begin(x); // the first column of a tile is never beyond the image
+            own.add(x);
+        };
+        if (lane.active) depthwise_tiles<Forward>(p, lane, x, taps, y, p.oh, p.ow, use);
+        if constexpr (MOMENTS) {
+            block_moments(lane, own, Band(p.n * p.oh).steps * p.ow, p.c, moments + (long long)blockIdx.x * 2 * p.c, *slots);
+        }
     });
 }
 #define DEPTHWISE_FWD(T, dtype)                                                                                        \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 5)                                                               \
         depthwise_fwd_##dtype(const Conv p, const T* x, const T* w, T* y) {                                            \
-        depthwise_fwd<T>(p, x, w, y, nullptr, nullptr);                                                                \
+        depthwise_fwd<false, T>(p, x, w, y, nullptr, nullptr);                                                         \
     }
 FOR_FLOATS(DEPTHWISE_FWD)
 #define DEPTHWISE_MOMENTS_FWD(T, dtype)                                                                                \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 4)                                                               \
         depthwise_moments_fwd_##dtype(const Conv p, const T* x, const T* w, T* y, Wide<T>* moments) {                  \
         __shared__ MomentSlots<T> slots;                                                                               \
-        depthwise_fwd<T>(p, x, w, y, moments, &slots);                                                                 \
+        depthwise_fwd<true, T>(p, x, w, y, moments, &slots);                                                           \
     }
 FOR_FLOATS(DEPTHWISE_MOMENTS_FWD)
 
-// Tiles of gx that a block makes; `DGRAD_TILES` in src/ops/depthwise/mod.rs must agree.
-constexpr int DGRAD_TILES = 64;
-
-// gx. Block: DGRAD_TILES tiles of gx, a span of channels.
+// gx. Block: a band of steps of Backward, a span of channels.
 template <class T> __device__ __forceinline__ void depthwise_dgrad(const Conv& p, const T* gy, const T* w, T* gx) {
-    DYN_SHARED(T, taps);
+    DYN_SHARED(Wide<T>, taps);
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         stage_taps(p, lane, w, taps);
-        if (!lane.active) return;
-        const int per_line = (p.w + p.pad_w + COLS - 1) / COLS, lines = p.n * p.h, first = blockIdx.x * DGRAD_TILES;
-        const Tiles tiles = {per_line, first, min(first + DGRAD_TILES, lines * per_line), 0, lines * p.w};
-        depthwise_tiles<Backward>(p, lane, tiles, gy, taps, gx);
+        if (lane.active) depthwise_tiles<Backward>(p, lane, gy, taps, gx, p.h, p.w, [](int, auto&) {});
     });
 }
 #define DEPTHWISE_DGRAD(T, dtype)                                                                                      \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 5)                                                               \
         depthwise_dgrad_##dtype(const Conv p, const T* gy, const T* w, T* gx) {                                        \
         depthwise_dgrad(p, gy, w, gx);                                                                                 \
     }
 FOR_FLOATS(DEPTHWISE_DGRAD)
 
-// The taps that a thread sums up: those of one line of the window, or a single one where its width is not known.
-template <class W> constexpr int TAPS = W::S > 0 ? W::S : 1;
+// Taps that are added up over the rows of threads at a time: a line of the widest window that is known.
+constexpr int TAP_SLOTS = 5;
+template <class T> using TapSlots = ColumnSlots<T, TAP_SLOTS, CHANNELS<T>>;
 
-// Adds Σ x · gy over one tile to the taps from (r, s) on. `x` and `gy` are the images at a thread's pack of channels.
+// The block's part of K taps from `tap` on: the sum of what its threads have.
+template <int K, int N, class T>
+__device__ __forceinline__ void write_taps(const Conv& p, const Lane<N>& lane, const Pack<Wide<T>, N> (&sums)[K], int tap,
+                                           TapSlots<T>& slots, Wide<T>* gw) {
+    const int taps = p.r * p.s, block_channel = lane.channel - lane.column;
+    __syncthreads(); // the slots may still be read
+    column_sums(lane, sums, slots, [&](int k, int column, Wide<T> sum) {
+        if (block_channel + column < p.c) gw[(long long)(block_channel + column) * taps + tap + k] = sum;
+    });
+}
+
+// Sums of a known window's taps over the thread's runs. `x` and `gy` are the batches at the thread's pack of channels.
 template <class W, int N, class T>
-__device__ __forceinline__ void add_tile(const Conv& p, const T* x, const T* gy, int line, int tile, int r, int s,
-                                         Pack<Wide<T>, N> (&sums)[TAPS<W>]) {
-    const int x_line = Forward::source_line(p, line, r);
-    if (unsigned(x_line) >= unsigned(p.h)) return;
-    x += (long long)x_line * p.w * p.c;
-    gy += (long long)line * p.ow * p.c;
-    Pack<Wide<T>, N> g[COLS];
+__device__ __forceinline__ void depthwise_wgrad(W, const Conv& p, const Lane<N>& lane, const T* x, const T* gy, TapSlots<T>& slots,
+                                                Wide<T>* gw) {
+    constexpr int OPEN = Forward::OPEN<W>, REACH = Forward::REACH<W>, S = W::S;
+    Pack<Wide<T>, N> sums[S][S] = {};
+    auto add = [&](const Run& run) {
+        const int steps = run.end - run.first + W::HALO, first = Forward::first_source_line<W>(p, run.first);
+        Walk<REACH, N, T> xs(x + (long long)run.image * p.h * p.w * p.c, p.h, p.w, p.c, first,
+                                         first + steps * W::STRIDE, Forward::first_source<W>(p, run.tile));
+        Walk<W::COLS, N, T> gs(gy + (long long)run.image * p.oh * p.ow * p.c, p.oh, p.ow, p.c, run.first, run.end, run.tile * W::COLS);
+        Pack<T, N> g[OPEN][W::COLS] = {};
+#pragma unroll 1
+        for (int step = 0; step < steps; step++) {
 #pragma unroll
-    for (int i = 0; i < COLS; i++) g[i] = widen(load_column<N>(gy, tile * COLS + i, p.ow, p.c));
-    if constexpr (W::S > 0) {
-        const int first = Forward::first_source<W>(p, tile);
+            for (int k = 0; k + 1 < OPEN; k++) {
 #pragma unroll
-        for (int j = 0; j < Forward::REACH<W>; j++) {
-            auto v = widen(load_column<N>(x, first + j, p.w, p.c));
+                for (int i = 0; i < W::COLS; i++) g[k][i] = g[k + 1][i];
+            }
+            gs.for_next([&](int i, const Pack<T, N>& v) { g[OPEN - 1][i] = v; });
 #pragma unroll
-            for (int i = 0; i < COLS; i++) {
-                const int s = Forward::tap<W>(i, j);
-                if (s < 0 || s >= W::S) continue;
-                for (int k = 0; k < N; k++) sums[s].v[k] += v.v[k] * g[i].v[k];
+            for (int line = 0; line < W::STRIDE; line++) {
+                Pack<Wide<T>, N> v[REACH];
+                xs.for_next([&](int j, const Pack<T, N>& stored) { v[j] = widen(stored); });
+#pragma unroll
+                for (int k = 0; k < OPEN; k++) {
+                    const int r = Forward::line_tap<W>(k, line);
+                    if (r >= S) continue;
+#pragma unroll
+                    for (int i = 0; i < W::COLS; i++) {
+                        const auto own = widen(g[k][i]);
+#pragma unroll
+                        for (int s = 0; s < S; s++) {
+                            for (int n = 0; n < N; n++) sums[r][s].v[n] += v[i * W::STRIDE + s].v[n] * own.v[n];
+                        }
+                    }
+                }
             }
         }
-    } else {
+    };
+    if (lane.active) for_runs<Forward, W>(p, lane, add);
 #pragma unroll
-        for (int i = 0; i < COLS; i++) {
-            auto v = widen(load_column<N>(x, Forward::source_column(p, tile * COLS + i, s), p.w, p.c));
-            for (int k = 0; k < N; k++) sums[0].v[k] += v.v[k] * g[i].v[k];
-        }
+    for (int r = 0; r < S; r++) write_taps<S, N, T>(p, lane, sums[r], r * S, slots, gw);
+}
+
+// The same for any window, tap after tap.
+template <int N, class T>
+__device__ __forceinline__ void depthwise_wgrad(AnyWindow, const Conv& p, const Lane<N>& lane, const T* x, const T* gy,
+                                                TapSlots<T>& slots, Wide<T>* gw) {
+    using W = AnyWindow;
+    for (int tap = 0; tap < p.r * p.s; tap++) {
+        Pack<Wide<T>, N> sums[1] = {};
+        auto add = [&](const Run& run) {
+            for (int line = run.first; line < run.end; line++) {
+                const int x_line = Forward::source_line(p, line, tap / p.s);
+                if (unsigned(x_line) >= unsigned(p.h)) continue;
+                const T* g = gy + ((long long)run.image * p.oh + line) * p.ow * p.c;
+                const T* v = x + ((long long)run.image * p.h + x_line) * p.w * p.c;
+#pragma unroll
+                for (int i = 0; i < W::COLS; i++) {
+                    const int column = run.tile * W::COLS + i;
+                    auto a = widen(load_column<N>(g, column, p.ow, p.c));
+                    auto b = widen(load_column<N>(v, Forward::source_column(p, column, tap % p.s), p.w, p.c));
+                    for (int n = 0; n < N; n++) sums[0].v[n] += a.v[n] * b.v[n];
+                }
+            }
+        };
+        if (lane.active) for_runs<Forward, W>(p, lane, add);
+        write_taps<1, N, T>(p, lane, sums, tap, slots, gw);
     }
 }
 
 // Part blockIdx.x of gridDim.x of gw[c, r, s] = Σ gy[n, oh, ow, c] · x[n, oh·stride + r − pad, ow·stride + s − pad, c]: the sum
-// over a range of the tiles of gy. Block: a part, a span of channels; its rows of threads are dealt to the groups of taps in
-// turn, those of one group share the tiles.
+// over a band of lines of gy. Block: a part, a span of channels.
 template <class T>
 __device__ __forceinline__ void depthwise_wgrad(const Conv& p, const T* x, const T* gy, Wide<T>* gw) {
-    __shared__ ColumnSlots<T> slots;
+    __shared__ TapSlots<T> slots;
+    gw += (long long)blockIdx.x * p.c * p.r * p.s;
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
-        constexpr int N = decltype(lane)::N;
-        with_window<N>(p, [&](auto window) {
-            using W = decltype(window);
-            const int taps = p.r * p.s, groups = taps / TAPS<W>, together = min(groups, lane.step);
-            const int columns = lane.width * N, block_channel = lane.channel - lane.column;
-            const int per_line = (p.ow + COLS - 1) / COLS, sharers = lane.step / together, sharer = lane.row / together;
-            const int tiles = p.n * p.oh * per_line, range = (tiles + gridDim.x - 1) / gridDim.x;
-            const int first = blockIdx.x * range, end = min(first + range, tiles);
-            gw += (long long)blockIdx.x * p.c * taps;
-            for (int first_group = 0; first_group < groups; first_group += together) {
-                const int group = first_group + lane.row % together, tap = group * TAPS<W>;
-                Pack<Wide<T>, N> sums[TAPS<W>] = {};
-                if (lane.active && sharer < sharers && group < groups) {
-                    for (int at = first + sharer; at < end; at += sharers) {
-                        const int batch_line = at / per_line, n = batch_line / p.oh;
-                        add_tile<W>(p, x + (long long)n * p.h * p.w * p.c + lane.channel,
-                                    gy + (long long)n * p.oh * p.ow * p.c + lane.channel, batch_line % p.oh,
-                                    at % per_line, tap / p.s, tap % p.s, sums);
-                    }
-                }
-#pragma unroll
-                for (int t = 0; t < TAPS<W>; t++) {
-                    __syncthreads(); // the slots may still be read
-                    if (lane.row < lane.step) store<N>(slots.v + lane.row * columns + lane.column, sums[t]);
-                    __syncthreads();
-                    for (int i = threadIdx.x; i < together * columns; i += blockDim.x) {
-                        int column = i % columns, own_tap = (first_group + i / columns) * TAPS<W> + t;
-                        Wide<T> sum = 0;
-                        for (int k = 0; k < sharers; k++) sum += slots.v[i + k * together * columns];
-                        bool inside = block_channel + column < p.c && own_tap < taps;
-                        if (inside) gw[(long long)(block_channel + column) * taps + own_tap] = sum;
-                    }
-                }
-            }
+        with_window<Forward, T, decltype(lane)::N>(p, [&](auto window) {
+            depthwise_wgrad(window, p, lane, x + lane.channel, gy + lane.channel, slots, gw);
         });
     });
 }
 #define DEPTHWISE_WGRAD(T, dtype)                                                                                      \
-    extern "C" __global__ void __launch_bounds__(THREADS, 2)                                                           \
+    extern "C" __global__ void __launch_bounds__(BLOCK, 4)                                                               \
         depthwise_wgrad_##dtype(const Conv p, const T* x, const T* gy, Wide<T>* gw) {                                  \
         depthwise_wgrad(p, x, gy, gw);                                                                                 \
     }

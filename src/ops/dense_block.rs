@@ -7,7 +7,7 @@
 use super::{
     Case, Spec,
     activation::Act,
-    conv::conv2d_with_moments,
+    conv::{Moments, conv2d_with_moments},
     norm::{BatchNorm, case_norm, channel_moments, normalise_first},
     slice::{channels, concat, put},
 };
@@ -20,8 +20,8 @@ use crate::{
 pub struct DenseBlock {
     /// `[n, h, w, c]`, of which the first `filled` are written.
     buffer: Tensor,
-    /// Of each part of the pixels, `[parts, 2, c]`.
-    moments: Option<Tensor>,
+    /// Of all `c` channels, as far as they are written.
+    moments: Option<Moments>,
     filled: usize,
 }
 
@@ -32,7 +32,10 @@ impl DenseBlock {
     pub fn new(x: &Tensor, c: usize, moments: bool) -> DenseBlock {
         let [n, h, w, _] = nhwc(x.shape(), "dense block");
         let first = moments.then(|| channel_moments(x));
-        let moments = first.as_ref().map(|first| first.empty(&[first.shape()[0], 2, c], "dense block"));
+        let moments = first.as_ref().map(|Moments { parts, rows }| Moments {
+            parts: parts.empty(&[parts.shape()[0], 2, c], "dense block"),
+            rows: *rows,
+        });
         let mut block = DenseBlock { buffer: x.empty(&[n, h, w, c], "dense block"), moments, filled: 0 };
         block.append(x, first.as_ref());
         block
@@ -45,7 +48,7 @@ impl DenseBlock {
         self.append(&y, moments.as_ref());
     }
 
-    fn append(&mut self, part: &Tensor, moments: Option<&Tensor>) {
+    fn append(&mut self, part: &Tensor, moments: Option<&Moments>) {
         let [_, _, _, c] = nhwc(self.buffer.shape(), "dense block");
         let range = self.filled..self.filled + part.shape()[3];
         assert!(range.end <= c, "dense block: {c} channels, and {part:?} after {}", self.filled);
@@ -53,7 +56,7 @@ impl DenseBlock {
         assert!(part.shape()[3].is_multiple_of(8) && c.is_multiple_of(8), "dense block: wants channels by eights");
         put(part, &self.buffer, range.start);
         if let (Some(all), Some(moments)) = (&self.moments, moments) {
-            put(moments, all, range.start);
+            put(&moments.parts, &all.parts, range.start);
         }
         self.filled = range.end;
         let wanted = part.wants_grad();

@@ -6,7 +6,7 @@ pub mod transposed;
 
 use super::{Case, Spec, slice::pad_channels};
 use crate::{
-    device::{DType, Grid, Kernel},
+    device::{DType, Device, Grid, Kernel},
     kernel,
     shape::{Window, int, nhwc},
     tensor::{Tensor, launch},
@@ -109,10 +109,27 @@ pub(crate) struct Kernels {
     pub wgrad: &'static Kernel,
     /// Parts that a device which combines partial sums gets of the gradient of the weights.
     pub wgrad_parts: fn(&Conv, DType) -> usize,
+    /// Pixels of a part of the moments on a device.
+    pub moment_rows: fn(&Conv, DType, &dyn Device) -> usize,
 }
 
-static DENSE: Kernels =
-    Kernels { fwd: &FWD, moments_fwd: &MOMENTS_FWD, dgrad: &DGRAD, wgrad: &WGRAD, wgrad_parts: Conv::wgrad_parts };
+static DENSE: Kernels = Kernels {
+    fwd: &FWD,
+    moments_fwd: &MOMENTS_FWD,
+    dgrad: &DGRAD,
+    wgrad: &WGRAD,
+    wgrad_parts: Conv::wgrad_parts,
+    moment_rows: |_, _, device| device.partial_rows(),
+};
+
+/// The moments of each channel of an image: mean and sum of squared deviations, by parts of its pixels.
+#[derive(Clone)]
+pub(crate) struct Moments {
+    /// `[parts, 2, c]`.
+    pub parts: Tensor,
+    /// Pixels of every part but the last, which may have fewer.
+    pub rows: usize,
+}
 
 /// x `[n, h, w, c]` ∗ w `[k, r, s, c]`.
 #[track_caller]
@@ -122,7 +139,7 @@ pub fn conv2d(x: &Tensor, w: &Tensor, window: Window) -> Tensor {
 
 /// The convolution and, if wanted, the moments of its result per block of pixels, taken while it is in cache.
 #[track_caller]
-pub(crate) fn conv2d_with_moments(x: &Tensor, w: &Tensor, window: Window, wanted: bool) -> (Tensor, Option<Tensor>) {
+pub(crate) fn conv2d_with_moments(x: &Tensor, w: &Tensor, window: Window, wanted: bool) -> (Tensor, Option<Moments>) {
     let [k, r, s, c] = nhwc(w.shape(), "conv2d weight");
     let x_shape = nhwc(x.shape(), "conv2d");
     assert!((r, s) == window.kernel && c == x_shape[3], "conv2d: {:?}, weight {:?}, {window:?}", x.shape(), w.shape());
@@ -142,13 +159,15 @@ pub(crate) fn convolve(
     w: &Tensor,
     p: Conv,
     moments_wanted: bool,
-) -> (Tensor, Option<Tensor>) {
+) -> (Tensor, Option<Moments>) {
     let y = x.empty(&p.output(), kernels.fwd.name);
-    let rows = x.tape().device().partial_rows();
-    let moments = moments_wanted.then(|| x.empty_wide(&p.moments(rows), kernels.moments_fwd.name));
+    let moments = moments_wanted.then(|| {
+        let rows = (kernels.moment_rows)(&p, x.dtype(), &**x.tape().device());
+        Moments { parts: x.empty_wide(&p.moments(rows), kernels.moments_fwd.name), rows }
+    });
     match &moments {
         None => launch(kernels.fwd, &p, &[x, w], &[&y]),
-        Some(moments) => launch(kernels.moments_fwd, &p, &[x, w], &[&y, moments]),
+        Some(moments) => launch(kernels.moments_fwd, &p, &[x, w], &[&y, &moments.parts]),
     }
     let (sx, sw) = (x.clone(), w.clone());
     let y = y.record(kernels.fwd.name, &[x, w], move |g| {

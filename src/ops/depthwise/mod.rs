@@ -4,45 +4,76 @@ pub mod cpu;
 
 use super::{
     Case, Spec,
-    conv::{Conv, Kernels, convolve},
+    conv::{Conv, Kernels, Moments, convolve},
 };
 use crate::{
-    device::{DType, Grid, cuda::PARTIAL_ROWS},
+    device::{DType, Device, Grid},
     kernel,
     shape::{Window, nhwc},
     tensor::Tensor,
 };
 
-/// Neighbouring pixels that a thread makes at a time; `COLS` in `kernels/depthwise.cu` must agree.
+/// Threads of a CUDA block; `BLOCK` in `kernels/depthwise.cu` must agree.
+const THREADS: usize = 128;
+/// Most columns of a tile, which a thread makes line by line.
 const COLS: usize = 4;
-/// Tiles of `COLS` pixels of gx that a CUDA block makes; `DGRAD_TILES` in `kernels/depthwise.cu` must agree.
-const DGRAD_TILES: usize = 64;
-/// Blocks that fill a large GPU twice over. A constant, so that results do not depend on the GPU.
-const WGRAD_BLOCKS: usize = 264;
-/// Tiles of `COLS` pixels that a part of the weights' gradient has at least: fewer cost more to combine than they gain.
-const WGRAD_TILES: usize = 64;
+/// Lines of a tile that a thread makes at least: the window reaches beyond them at both ends, and those lines are read twice.
+const LINES: usize = 8;
+/// Blocks that fill a large GPU for some rounds, so that the last one costs little. A constant, as results depend on it.
+const BLOCKS: usize = 20 * 132;
+/// The same for the gradient of the weights, each block of which leaves a partial sum of them.
+const WGRAD_BLOCKS: usize = 8 * 132;
+
+/// Channels of a thread, where c is a multiple of them; `CHANNELS` in `kernels/depthwise.cu` must agree.
+fn channels(dtype: DType) -> usize {
+    if dtype.size() < 4 { 2 } else { 1 }
+}
+
+/// Blocks along x, so that there are up to `most` in all: each takes the same number of the `lines` lines of all images, of
+/// `columns` columns.
+fn bands(p: &Conv, dtype: DType, lines: usize, columns: usize, most: usize) -> usize {
+    let c = p.c as usize;
+    let [_, spans, _] = Grid::channels(1, c, dtype).blocks;
+    let packs = if c.is_multiple_of(channels(dtype)) { c / channels(dtype) } else { c };
+    let rows = THREADS / packs.div_ceil(spans);
+    let least = (rows * LINES).div_ceil(columns.div_ceil(COLS));
+    lines.div_ceil((lines * spans).div_ceil(most).max(least))
+}
+
+fn grid(p: &Conv, bands: usize, dtype: DType) -> Grid {
+    Grid { threads: THREADS, ..Grid::channels(bands, p.c as usize, dtype) }
+}
 
 /// The grid of the kernels that keep the taps of a block's channels in shared memory.
-fn staged(p: &Conv, blocks: usize, dtype: DType) -> Grid {
-    let grid = Grid::channels(blocks, p.c as usize, dtype);
-    Grid { shared: p.r as usize * p.s as usize * Grid::SPAN, ..grid }
+fn staged(p: &Conv, bands: usize, dtype: DType) -> Grid {
+    let tap = Grid::SPAN / dtype.size() * dtype.wide().size();
+    Grid { shared: p.r as usize * p.s as usize * tap, ..grid(p, bands, dtype) }
+}
+
+fn fwd_bands(p: &Conv, dtype: DType) -> usize {
+    let [n, oh, ow, _] = p.output();
+    bands(p, dtype, n * oh, ow, BLOCKS)
 }
 
 fn fwd_grid(p: &Conv, dtype: DType) -> Grid {
+    staged(p, fwd_bands(p, dtype), dtype)
+}
+
+/// A part of the moments is a band of lines on devices that take bands.
+fn moment_rows(p: &Conv, dtype: DType, device: &dyn Device) -> usize {
     let [n, oh, ow, _] = p.output();
-    staged(p, (n * oh * ow).div_ceil(PARTIAL_ROWS), dtype)
+    if device.combines_parts() { (n * oh).div_ceil(fwd_bands(p, dtype)) * ow } else { device.partial_rows() }
 }
 
 fn dgrad_grid(p: &Conv, dtype: DType) -> Grid {
-    let tiles = p.n as usize * p.h as usize * (p.w as usize + p.pad_w as usize).div_ceil(COLS);
-    staged(p, tiles.div_ceil(DGRAD_TILES), dtype)
+    let [n, h, w, pad_h, pad_w, stride] = [p.n, p.h, p.w, p.pad_h, p.pad_w, p.stride_h].map(|x| x as usize);
+    staged(p, bands(p, dtype, n * (h + pad_h).div_ceil(stride), w + pad_w, BLOCKS), dtype)
 }
 
 /// Parts of the weights' gradient that are summed apart.
 fn wgrad_parts(p: &Conv, dtype: DType) -> usize {
-    let [n, oh, ow, c] = p.output();
-    let [_, spans, _] = Grid::channels(1, c, dtype).blocks;
-    (WGRAD_BLOCKS / spans).min((n * oh * ow.div_ceil(COLS)).div_ceil(WGRAD_TILES)).max(1)
+    let [n, oh, ow, _] = p.output();
+    bands(p, dtype, n * oh, ow, WGRAD_BLOCKS)
 }
 
 /// As [`Conv::macs`], for one filter a channel.
@@ -61,9 +92,10 @@ kernel!(DGRAD = "depthwise_dgrad", |p: Conv, [gy, w] -> [gx]| {
 }, grid |dtype| dgrad_grid(p, dtype), macs macs(p));
 kernel!(WGRAD = "depthwise_wgrad", |p: Conv, [x, gy] -> [gw]| {
     cpu::depthwise_wgrad(p, x, gy, gw);
-}, grid |dtype| Grid::channels(wgrad_parts(p, dtype), p.c as usize, dtype), macs macs(p));
+}, grid |dtype| grid(p, wgrad_parts(p, dtype), dtype), macs macs(p));
 
-static KERNELS: Kernels = Kernels { fwd: &FWD, moments_fwd: &MOMENTS_FWD, dgrad: &DGRAD, wgrad: &WGRAD, wgrad_parts };
+static KERNELS: Kernels =
+    Kernels { fwd: &FWD, moments_fwd: &MOMENTS_FWD, dgrad: &DGRAD, wgrad: &WGRAD, wgrad_parts, moment_rows };
 
 /// x `[n, h, w, c]` ∗ w `[c, r, s]`, channel by channel.
 #[track_caller]
@@ -73,7 +105,12 @@ pub fn depthwise(x: &Tensor, w: &Tensor, window: Window) -> Tensor {
 
 /// The convolution and, if wanted, the moments of its result per block of pixels.
 #[track_caller]
-pub(crate) fn depthwise_with_moments(x: &Tensor, w: &Tensor, window: Window, wanted: bool) -> (Tensor, Option<Tensor>) {
+pub(crate) fn depthwise_with_moments(
+    x: &Tensor,
+    w: &Tensor,
+    window: Window,
+    wanted: bool,
+) -> (Tensor, Option<Moments>) {
     let x_shape = nhwc(x.shape(), "depthwise");
     let (r, s) = window.kernel;
     assert_eq!(w.shape(), [x_shape[3], r, s], "depthwise: weight for {:?}, {window:?}", x.shape());
@@ -104,6 +141,8 @@ pub static DEPTHWISE: Spec = Spec {
             case("5x5 s2, 8 channels", [1, 6, 7, 8], square(5, 2, 2)),
             case("3x3 s2, wider than a block", [1, 3, 3, 72], square(3, 2, 1)),
             case("3x3, a sum in parts", [2, 16, 11, 1], square(3, 1, 1)),
+            case("3x3, bands across images", [5, 7, 2, 64], square(3, 1, 1)),
+            case("5x5 s2, bands across images", [6, 11, 1, 64], square(5, 2, 2)),
             case("3x3, no padding", [1, 4, 7, 4], square(3, 1, 0)),
             case("7x3 s1x3", [1, 9, 8, 8], Window { kernel: (7, 3), stride: (1, 3), pad: (3, 1) }),
             real("3x3 s2 72 @56", 56, 72, square(3, 2, 1)),

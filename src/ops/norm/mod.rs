@@ -10,7 +10,7 @@ mod cpu;
 use super::{
     Case, Spec,
     activation::{Act, Activation, Relu, with_activation},
-    conv::{self, conv2d_with_moments},
+    conv::{self, Moments, conv2d_with_moments},
     depthwise::depthwise_with_moments,
 };
 use crate::{
@@ -271,26 +271,26 @@ pub fn depthwise_bn_act(x: &Tensor, w: &Tensor, window: Window, bn: &BatchNorm, 
     normalise(&y, moments, bn, act, None)
 }
 
-/// Mean and sum of squared deviations of each channel of y `[…, c]`, by parts of its pixels: `[parts, 2, c]`.
-pub(crate) fn channel_moments(y: &Tensor) -> Tensor {
+/// The moments of each channel of y `[…, c]`.
+pub(crate) fn channel_moments(y: &Tensor) -> Moments {
     let p = Norm::of(y);
-    let moments = y.empty_wide(&[p.parts(), 2, p.c as usize], "batch_norm");
-    launch(&MOMENTS, &p, &[y], &[&moments]);
-    moments
+    let parts = y.empty_wide(&[p.parts(), 2, p.c as usize], "batch_norm");
+    launch(&MOMENTS, &p, &[y], &[&parts]);
+    Moments { parts, rows: p.moment_rows as usize }
 }
 
 /// The moments of fewer and larger parts, of the channels that are normalised, if there are many.
-fn merged(moments: Tensor, p: Norm) -> (Tensor, Norm) {
+fn merged(parts: Tensor, p: Norm) -> (Tensor, Norm) {
     if p.parts() <= MERGE_BEYOND {
-        return (moments, p);
+        return (parts, p);
     }
-    let merged = moments.empty(&[p.parts().div_ceil(MERGED), 2, p.c as usize], "batch_norm");
-    launch(&MERGE_MOMENTS, &p, &[&moments], &[&merged]);
+    let merged = parts.empty(&[p.parts().div_ceil(MERGED), 2, p.c as usize], "batch_norm");
+    launch(&MERGE_MOMENTS, &p, &[&parts], &[&merged]);
     (merged, Norm { moment_rows: p.moment_rows * int(MERGED), width: p.c, ..p })
 }
 
 #[track_caller]
-fn normalise(y: &Tensor, moments: Option<Tensor>, bn: &BatchNorm, act: Act, residual: Option<&Tensor>) -> Tensor {
+fn normalise(y: &Tensor, moments: Option<Moments>, bn: &BatchNorm, act: Act, residual: Option<&Tensor>) -> Tensor {
     assert_eq!(y.shape().last(), bn.weight.shape().first(), "batch_norm: {y:?} over other channels");
     normalise_first(y, moments, bn, act, residual)
 }
@@ -299,7 +299,7 @@ fn normalise(y: &Tensor, moments: Option<Tensor>, bn: &BatchNorm, act: Act, resi
 #[track_caller]
 pub(crate) fn normalise_first(
     y: &Tensor,
-    moments: Option<Tensor>,
+    moments: Option<Moments>,
     bn: &BatchNorm,
     act: Act,
     residual: Option<&Tensor>,
@@ -319,8 +319,9 @@ pub(crate) fn normalise_first(
     };
     let stats = y.empty_wide(&[2, c], "batch_norm");
     if batch {
-        let (moments, p) = merged(moments.unwrap_or_else(|| channel_moments(y)), p);
-        launch(&BATCH_STATS, &p, &[&moments], &[&stats, &bn.running_mean, &bn.running_var]);
+        let moments = moments.unwrap_or_else(|| channel_moments(y));
+        let (parts, p) = merged(moments.parts, Norm { moment_rows: int(moments.rows), ..p });
+        launch(&BATCH_STATS, &p, &[&parts], &[&stats, &bn.running_mean, &bn.running_var]);
     } else {
         launch(&RUNNING_STATS, &p, &[&bn.running_mean, &bn.running_var], &[&stats]);
     }
@@ -442,6 +443,10 @@ pub static CONV_BN_ACT: Spec = Spec {
             case("hardswish", [2, 4, 3, 2], 3),
             Case::new("residual, relu", &[&[2, 4, 3, 2], &[3, 3, 3, 2], &[3], &[3], &[2, 4, 3, 3]], move |t| {
                 conv_bn_add_relu(&t[0], &t[1], window, &norm(t), &t[4])
+            })
+            .wide(&[2, 3]),
+            Case::new("depthwise, bands across images", &[&[5, 7, 2, 64], &[64, 3, 3], &[64], &[64]], move |t| {
+                depthwise_bn_act(&t[0], &t[1], window, &norm(t), Act::Identity)
             })
             .wide(&[2, 3]),
             Case::new("depthwise, relu", &[&[2, 4, 3, 3], &[3, 3, 3], &[3], &[3]], move |t| {
