@@ -23,7 +23,7 @@ __device__ __forceinline__ void bias_act_fwd(const Bias& p, const T* __restrict_
         if (!lane.active) return;
         using Packed = Pack<Wide<T>, N>;
         const Packed b = load<N>(bias + lane.channel);
-        const long long first = (long long)blockIdx.x * BIAS_ROWS;
+        const long long first = (long long)range_of_block() * BIAS_ROWS;
         const int rows = int(min((long long)BIAS_ROWS, p.m - first));
         with_activation<T>(p.act, [&](auto act) {
             auto body = [&](long long at, Packed v) {
@@ -51,7 +51,7 @@ __device__ __forceinline__ void bias_act_bwd(const Bias& p, const T* __restrict_
         Pack<Wide<T>, N> sums[1] = {};
         if (lane.active) {
             auto b = p.from_output ? Pack<Wide<T>, N>{} : load<N>(bias + lane.channel);
-            long long first = (long long)blockIdx.x * BIAS_ROWS, end = min(first + BIAS_ROWS, p.m);
+            long long first = (long long)range_of_block() * BIAS_ROWS, end = min(first + BIAS_ROWS, p.m);
             with_activation<T>(p.act, [&](auto act) {
 #pragma unroll 4
                 for (long long row = first + lane.row; row < end; row += lane.step) {
@@ -67,7 +67,7 @@ __device__ __forceinline__ void bias_act_bwd(const Bias& p, const T* __restrict_
         }
         column_sums(lane, sums, slots, [&](int, int column, Wide<T> sum) {
             int channel = lane.channel - lane.column + column;
-            if (channel < p.c) partials[(long long)blockIdx.x * p.c + channel] = sum;
+            if (channel < p.c) partials[(long long)range_of_block() * p.c + channel] = sum;
         });
     });
 }

@@ -1,11 +1,17 @@
 // How a block is laid over rows of c channels (the pixels of an NHWC image): a thread keeps N neighbouring channels, 16 bytes
 // where c is a multiple of that and one element otherwise, and walks down the rows, so that what depends on the channel stays
-// in its registers. A block spans at most 128 bytes of a row, a cache line; blockIdx.y counts the spans.
-// `Grid::channels` in src/device/mod.rs must agree.
+// in its registers. A block spans at most 128 bytes of a row, a cache line: gridDim.y is the number of spans, gridDim.x that of
+// ranges of rows. `Grid::channels` in src/device/mod.rs must agree.
 #pragma once
 #include "common.cuh"
 
 constexpr int SPAN_BYTES = 128;
+
+// A block's range of rows and its span. The hardware starts blocks along x first; taken like this, those that share rows run side by side,
+// and memory is read by whole rows and not by strips of them that are far apart in time.
+__device__ __forceinline__ unsigned flat_block() { return blockIdx.y * gridDim.x + blockIdx.x; }
+__device__ __forceinline__ unsigned range_of_block() { return flat_block() / gridDim.y; }
+__device__ __forceinline__ unsigned span_of_block() { return flat_block() % gridDim.y; }
 
 template <int PACK_SIZE> struct Lane {
     static constexpr int N = PACK_SIZE;
@@ -22,7 +28,7 @@ template <int PACK_SIZE> struct Lane {
         step = blockDim.x / width;
         row = threadIdx.x / width;
         column = threadIdx.x % width * N;
-        channel = blockIdx.y * width * N + column;
+        channel = span_of_block() * width * N + column;
         active = row < step && channel < c;
     }
 };
@@ -103,13 +109,14 @@ __device__ __forceinline__ void for_batches(int first, int step, int rows, Body 
     }
 }
 
-// Rows of images in a batch.
-constexpr int ROW_BATCH = 2;
+// Rows of images in a batch: 32 bytes of each image, as far as packs have so many.
+template <int N, class T> constexpr int ROW_BATCH = N * sizeof(T) < 16 ? 4 : 2;
 
 // The same for each of the thread's rows in a block of `rows`.
-template <int N, class Body, class... In>
-__device__ __forceinline__ void for_columns(const Lane<N>& lane, int rows, Body body, Column<const In>... columns) {
-    for_batches<N, ROW_BATCH>(lane.row, lane.step, rows, body, columns...);
+template <int N, class T, class Body, class... In>
+__device__ __forceinline__ void for_columns(const Lane<N>& lane, int rows, Body body, Column<const T> first,
+                                            Column<const In>... others) {
+    for_batches<N, ROW_BATCH<N, T>>(lane.row, lane.step, rows, body, first, others...);
 }
 
 // The same for dense images of c channels: calls body(at, x...) with the offset of the channels, which begins with `start`.

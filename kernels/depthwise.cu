@@ -121,7 +121,7 @@ struct Band {
     int first, steps;
     __device__ __forceinline__ explicit Band(int all) {
         int most = ceil_div(all, gridDim.x);
-        first = blockIdx.x * most;
+        first = range_of_block() * most;
         steps = min(most, all - first);
     }
 };
@@ -320,7 +320,7 @@ __device__ __forceinline__ void depthwise_fwd(const Conv& p, const T* x, const T
         };
         if (lane.active) depthwise_tiles<Forward>(p, lane, x, taps, y, p.oh, p.ow, use);
         if constexpr (MOMENTS) {
-            block_moments(lane, own, Band(p.n * p.oh).steps * p.ow, p.c, moments + (long long)blockIdx.x * 2 * p.c, *slots);
+            block_moments(lane, own, Band(p.n * p.oh).steps * p.ow, p.c, moments + (long long)range_of_block() * 2 * p.c, *slots);
         }
     });
 }
@@ -362,9 +362,10 @@ template <int K, int N, class T>
 __device__ __forceinline__ void write_taps(const Conv& p, const Lane<N>& lane, const Pack<Wide<T>, N> (&sums)[K], int tap,
                                            TapSlots<T>& slots, Wide<T>* gw) {
     const int taps = p.r * p.s, block_channel = lane.channel - lane.column;
+    const long long first = (long long)range_of_block() * p.c + block_channel;
     __syncthreads(); // the slots may still be read
     column_sums(lane, sums, slots, [&](int k, int column, Wide<T> sum) {
-        if (block_channel + column < p.c) gw[(long long)(block_channel + column) * taps + tap + k] = sum;
+        if (block_channel + column < p.c) gw[(first + column) * taps + tap + k] = sum;
     });
 }
 
@@ -440,12 +441,11 @@ __device__ __forceinline__ void depthwise_wgrad(AnyWindow, const Conv& p, const 
     }
 }
 
-// Part blockIdx.x of gridDim.x of gw[c, r, s] = Σ gy[n, oh, ow, c] · x[n, oh·stride + r − pad, ow·stride + s − pad, c]: the sum
+// The block's of gridDim.x parts of gw[c, r, s] = Σ gy[n, oh, ow, c] · x[n, oh·stride + r − pad, ow·stride + s − pad, c]: the sum
 // over a band of lines of gy. Block: a part, a span of channels.
 template <class T>
 __device__ __forceinline__ void depthwise_wgrad(const Conv& p, const T* x, const T* gy, Wide<T>* gw) {
     __shared__ TapSlots<T> slots;
-    gw += (long long)blockIdx.x * p.c * p.r * p.s;
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         with_window<Forward, T, decltype(lane)::N>(p, [&](auto window) {
             depthwise_wgrad(window, p, lane, x + lane.channel, gy + lane.channel, slots, gw);

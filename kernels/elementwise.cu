@@ -62,7 +62,7 @@ __device__ __forceinline__ void scale_channels_fwd(const Channels& p, const T* x
     with_lane<T>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         if (!lane.active) return;
-        long long n = blockIdx.x;
+        long long n = range_of_block();
         auto g = load<N>(gate + n * p.c + lane.channel);
         int first = blockIdx.z * SCALE_ROWS, rows = min(SCALE_ROWS, p.hw - first);
         auto scale = [&](long long at, auto v) {
@@ -86,7 +86,7 @@ __device__ __forceinline__ void scale_channels_gate_bwd(const Channels& p, const
     with_lane<T>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         Pack<Wide<T>, N> sums[1] = {};
-        long long n = blockIdx.x;
+        long long n = range_of_block();
         auto add = [&](long long, auto v, auto g) {
             for (int i = 0; i < N; i++) sums[0].v[i] += v.v[i] * g.v[i];
         };

@@ -17,12 +17,18 @@ struct Norm {
     __device__ __forceinline__ int parts(int rows) const { return int((m + rows - 1) / rows); }
 };
 
+// Channels of a thread, where c is a multiple of them. What it keeps of each decides how many blocks share a multiprocessor: in half types
+// four forward and three backward.
+template <class T> constexpr int CHANNELS = PACK<T> < 4 ? PACK<T> : 4;
+#define FORWARD_BOUNDS(T) __launch_bounds__(THREADS, sizeof(T) == 2 ? 4 : 1)
+#define BACKWARD_BOUNDS(T) __launch_bounds__(THREADS, sizeof(T) == 2 ? 3 : 1)
+
 // The pixels of a block: which is the first and how many there are, and where a thread's channels lie in their images.
 struct Rows {
     int count;
     long long first;
     __device__ __forceinline__ Rows(const Norm& p, int rows) {
-        first = (long long)blockIdx.x * rows;
+        first = (long long)range_of_block() * rows;
         count = int(min((long long)rows, p.m - first));
     }
     template <class T> __device__ __forceinline__ Column<T> column(T* image, int channel, int pitch) const {
@@ -33,9 +39,9 @@ struct Rows {
 // moments [⌈m/moment_rows⌉, 2, c] of y: mean and sum of squared deviations of each block of pixels.
 template <class T> __device__ __forceinline__ void channel_moments(const Norm& p, const T* y, Wide<T>* moments) {
     __shared__ MomentSlots<T> slots;
-    with_lane<T>(p.c, [&](auto lane) {
+    with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         Rows rows(p, p.moment_rows);
-        block_moments(lane, y + rows.first * p.c, rows.count, p.c, moments + (long long)blockIdx.x * 2 * p.c, slots);
+        block_moments(lane, y + rows.first * p.c, rows.count, p.c, moments + (long long)range_of_block() * 2 * p.c, slots);
     });
 }
 #define CHANNEL_MOMENTS(T, dtype)                                                                                      \
@@ -179,7 +185,7 @@ template <class W, int N> struct Affine {
 template <class T>
 __device__ __forceinline__ void bn_act_fwd(const Norm& p, const T* y, const Wide<T>* stats,
                                            const Wide<T>* weight, const Wide<T>* bias, T* z) {
-    with_lane<T>(p.c, [&](auto lane) {
+    with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         if (!lane.active) return;
         Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
@@ -195,7 +201,7 @@ __device__ __forceinline__ void bn_act_fwd(const Norm& p, const T* y, const Wide
     });
 }
 #define BN_ACT_FWD(T, dtype)                                                                                           \
-    extern "C" __global__ void __launch_bounds__(THREADS) bn_act_fwd_##dtype(                                          \
+    extern "C" __global__ void FORWARD_BOUNDS(T) bn_act_fwd_##dtype(                                                   \
         const Norm p, const T* y, const Wide<T>* stats, const Wide<T>* weight, const Wide<T>* bias, T* z) {            \
         bn_act_fwd(p, y, stats, weight, bias, z);                                                                      \
     }
@@ -206,7 +212,7 @@ template <class T>
 __device__ __forceinline__ void bn_add_relu_fwd(const Norm& p, const T* y, const Wide<T>* stats,
                                                 const Wide<T>* weight, const Wide<T>* bias,
                                                 const T* residual, T* z) {
-    with_lane<T>(p.c, [&](auto lane) {
+    with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         if (!lane.active) return;
         Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
@@ -220,7 +226,7 @@ __device__ __forceinline__ void bn_add_relu_fwd(const Norm& p, const T* y, const
     });
 }
 #define BN_ADD_RELU_FWD(T, dtype)                                                                                      \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+    extern "C" __global__ void FORWARD_BOUNDS(T)                                                                       \
         bn_add_relu_fwd_##dtype(const Norm p, const T* y, const Wide<T>* stats, const Wide<T>* weight,                 \
                                 const Wide<T>* bias, const T* residual, T* z) {                                        \
         bn_add_relu_fwd(p, y, stats, weight, bias, residual, z);                                                       \
@@ -233,7 +239,7 @@ __device__ __forceinline__ void write_partial(const Norm& p, const Lane<N>& lane
                                               ColumnSlots<T, 2>& slots, Wide<T>* partials) {
     column_sums(lane, sums, slots, [&](int k, int column, Wide<T> sum) {
         int channel = lane.channel - lane.column + column;
-        if (channel < p.c) partials[((long long)blockIdx.x * 2 + k) * p.c + channel] = sum;
+        if (channel < p.c) partials[((long long)range_of_block() * 2 + k) * p.c + channel] = sum;
     });
 }
 
@@ -243,7 +249,7 @@ __device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, con
                                                   const Wide<T>* stats, const Wide<T>* weight, const Wide<T>* bias,
                                                   Wide<T>* partials) {
     __shared__ ColumnSlots<T, 2> slots;
-    with_lane<T>(p.c, [&](auto lane) {
+    with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         Pack<Wide<T>, N> sums[2] = {};
         if (lane.active) {
@@ -266,7 +272,7 @@ __device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, con
     });
 }
 #define BN_ACT_BWD_REDUCE(T, dtype)                                                                                    \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+    extern "C" __global__ void BACKWARD_BOUNDS(T)                                                                      \
         bn_act_bwd_reduce_##dtype(const Norm p, const T* y, const T* gz, const Wide<T>* stats, const Wide<T>* weight,  \
                                   const Wide<T>* bias, Wide<T>* partials) {                                            \
         bn_act_bwd_reduce(p, y, gz, stats, weight, bias, partials);                                                    \
@@ -279,7 +285,7 @@ __device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y
                                                        const T* gz, const Wide<T>* stats,
                                                        T* gu, Wide<T>* partials) {
     __shared__ ColumnSlots<T, 2> slots;
-    with_lane<T>(p.c, [&](auto lane) {
+    with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         Pack<Wide<T>, N> sums[2] = {};
         if (lane.active) {
@@ -302,7 +308,7 @@ __device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y
     });
 }
 #define BN_ADD_RELU_BWD_REDUCE(T, dtype)                                                                               \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+    extern "C" __global__ void BACKWARD_BOUNDS(T)                                                                      \
         bn_add_relu_bwd_reduce_##dtype(const Norm p, const T* y, const T* z, const T* gz, const Wide<T>* stats, T* gu, \
                                        Wide<T>* partials) {                                                            \
         bn_add_relu_bwd_reduce(p, y, z, gz, stats, gu, partials);                                                      \
@@ -341,7 +347,7 @@ template <class T>
 __device__ __forceinline__ void bn_act_bwd_apply(const Norm& p, const T* y, const T* gz,
                                                  const Wide<T>* stats, const Wide<T>* weight, const Wide<T>* bias,
                                                  const Wide<T>* gweight, const Wide<T>* gbias, T* gy) {
-    with_lane<T>(p.c, [&](auto lane) {
+    with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         if (!lane.active) return;
         Affine<Wide<T>, N> affine(p, lane.channel, stats, weight, bias);
@@ -367,7 +373,7 @@ __device__ __forceinline__ void bn_act_bwd_apply(const Norm& p, const T* y, cons
     });
 }
 #define BN_ACT_BWD_APPLY(T, dtype)                                                                                     \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+    extern "C" __global__ void BACKWARD_BOUNDS(T)                                                                      \
         bn_act_bwd_apply_##dtype(const Norm p, const T* y, const T* gz, const Wide<T>* stats, const Wide<T>* weight,   \
                                  const Wide<T>* bias, const Wide<T>* gweight, const Wide<T>* gbias, T* gy) {           \
         bn_act_bwd_apply(p, y, gz, stats, weight, bias, gweight, gbias, gy);                                           \

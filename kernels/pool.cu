@@ -174,7 +174,7 @@ __device__ __forceinline__ void global_avg_pool_fwd(const Global& p, const T* x,
     with_lane<T>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         Pack<Wide<T>, N> sums[1] = {};
-        const long long n = blockIdx.x;
+        const long long n = range_of_block();
         auto add = [&](long long, auto v) {
             for (int i = 0; i < N; i++) sums[0].v[i] += v.v[i];
         };
@@ -198,7 +198,7 @@ __device__ __forceinline__ void global_avg_pool_bwd(const Global& p, const Wide<
     with_lane<T>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         if (!lane.active) return;
-        const long long n = blockIdx.x;
+        const long long n = range_of_block();
         auto share = load<N>(gy + n * p.c + lane.channel);
         for (int i = 0; i < N; i++) share.v[i] *= Wide<T>(1) / Wide<T>(p.hw);
         int first = blockIdx.z * GLOBAL_ROWS, rows = min(GLOBAL_ROWS, p.hw - first);
