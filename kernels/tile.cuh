@@ -44,51 +44,58 @@ struct Nest {
     __device__ void next(Position& p) const { advance(p, {1, 0, 0, 1}); }
 };
 
-// Where an element lies. One that is not inside counts as zero, whatever its offset: padding, or behind the last row or the end of k.
-struct Element {
-    long long offset;
+// Where an element lies. One that is not inside counts as zero, wherever: padding, or behind the last row or the end of k.
+template <class T> struct Element {
+    const T* at;
     bool inside;
 };
 
 // Operands without gathering: the rows of a matrix [count][depth], and the columns of a matrix [depth][count].
 template <class T> struct MatrixRows {
     static constexpr bool ALONG_K = true;
-    using Row = Element; // its first
+    using Row = Element<T>; // its first
 
     const T* data;
     int count, depth;
     Nest nest = {1, 1};
 
-    __device__ Row row(int i) const { return {(long long)i * depth, i < count}; }
-    __device__ Element at(const Row& row, const Position& k) const {
+    __device__ Row row(int i) const { return {data + (long long)i * depth, i < count}; }
+    __device__ Element<T> at(const Row& row, const Position& k) const {
         bool inside = row.inside & (k.flat < depth);
-        return {row.offset + k.flat, inside};
+        return {row.at + k.flat, inside};
     }
+};
+
+// A row whose elements lie beside those of the next: its first, and how many rows there are from it on.
+template <class T> struct Beside {
+    const T* first;
+    int left;
+    __device__ void next() { first++, left--; }
 };
 
 template <class T> struct MatrixColumns {
     static constexpr bool ALONG_K = false;
-    using Row = int;
+    using Row = Beside<T>;
 
     const T* data;
     int count, depth;
     Nest nest = {1, 1};
 
-    __device__ Row row(int i) const { return i; }
-    __device__ void next_row(Row& row) const { row++; }
-    __device__ Element at(Row row, const Position& k) const {
-        bool inside = (row < count) & (k.flat < depth);
-        return {(long long)k.flat * count + row, inside};
+    __device__ Row row(int i) const { return {data + i, count - i}; }
+    __device__ void next_row(Row& row) const { row.next(); }
+    __device__ Element<T> at(const Row& row, const Position& k) const {
+        bool inside = (row.left > 0) & (k.flat < depth);
+        return {row.first + (long long)k.flat * count, inside};
     }
 };
 
 // Brings an operand's next TILE_DEPTH of k into a stage, the same chunks by the same thread in every step. An operand has
-//   ALONG_K, data        as above, and the tensor
+//   ALONG_K              as above
 //   row(i)               what is to be known of row i
 //   nest                 the loops that k counts through
 //   at(row, position)    an element
 //   next_row(row)        the row after it, if elements lie side by side along the rows
-// PACKED: a chunk lies in `data` as 16 aligned bytes, or is outside as a whole; else its elements are gathered one by one.
+// PACKED: a chunk lies in memory as 16 aligned bytes, or is outside as a whole; else its elements are gathered one by one.
 template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
     static constexpr bool ALONG_K = Operand::ALONG_K;
     using Layout = Stage<T, ROWS, ALONG_K>;
@@ -119,8 +126,8 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
             const auto& row = rows[ALONG_K ? i : 0];
             const Position& position = positions[ALONG_K ? 0 : i];
             if constexpr (PACKED) {
-                const Element element = operand.at(row, position);
-                cp_async16(stage + chunks[i], operand.data + element.offset, element.inside);
+                const auto [at, inside] = operand.at(row, position);
+                cp_async16(stage + chunks[i], at, inside);
             } else {
                 stage[chunks[i]] = gathered(row, position);
                 __syncwarp(); // or the compiler gathers all chunks at once and runs out of registers
@@ -134,8 +141,8 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
         Pack<T> pack;
 #pragma unroll
         for (int j = 0; j < PACK<T>; j++) {
-            const Element element = operand.at(row, position);
-            pack.v[j] = element.inside ? operand.data[element.offset] : narrow<T>(0);
+            const auto [at, inside] = operand.at(row, position);
+            pack.v[j] = inside ? *at : narrow<T>(0);
             if constexpr (ALONG_K) {
                 operand.nest.next(position);
             } else {

@@ -40,6 +40,10 @@ impl Conv {
         let (oh, ow) = window.positions(x[1], x[2], op);
         let [n, h, w, c] = x.map(int);
         let Window { kernel: (r, s), stride, pad } = window;
+        assert!(
+            r <= 32 && s <= 32,
+            "{op}: a window of {r}x{s}, and kernels keep its lines and columns in bits of a word"
+        );
         let [k, r, s, oh, ow] = [k, r, s, oh, ow].map(int);
         let [stride_h, stride_w, pad_h, pad_w] = [stride.0, stride.1, pad.0, pad.1].map(int);
         Conv { n, h, w, c, k, r, s, oh, ow, stride_h, stride_w, pad_h, pad_w }
