@@ -18,7 +18,7 @@ __device__ __forceinline__ unsigned bits_below(int n) { return n <= 0 ? 0 : 0xff
 // tap (r, s) is (r, s) pixels on (DIRECTION 1: forward) or back (-1: backward by data). Which taps meet the image is the same in all
 // channels: a row keeps it as bits.
 template <class T, int DIRECTION> struct Windows {
-    static constexpr bool ALONG_K = true;
+    static constexpr bool ALONG_K = true, ONE_TAP = false;
     struct Row {
         const T* first; // the pixel that it begins with, which may be outside
         unsigned down, across; // taps that are inside
@@ -53,8 +53,8 @@ template <class T, int DIRECTION> struct Windows {
 };
 
 // Rows: input channels; k: every stride-th tap from (r, s) on, and the output channels.
-template <class T> struct FiltersByChannel {
-    static constexpr bool ALONG_K = false;
+template <class T, bool ONE_TAP_> struct FiltersByChannel {
+    static constexpr bool ALONG_K = false, ONE_TAP = ONE_TAP_;
     using Row = Beside<T>;
 
     const T* first; // of the first tap
@@ -76,7 +76,7 @@ template <class T> struct FiltersByChannel {
 
 // Rows: taps and channels; k: the windows of `Windows`, by output pixel up to `end`.
 template <class T> struct WindowsByTap {
-    static constexpr bool ALONG_K = false;
+    static constexpr bool ALONG_K = false, ONE_TAP = false;
     struct Row {
         Position tap;
         const T* first; // the element that it meets in window 0, which may be outside
@@ -107,7 +107,7 @@ template <class T> struct WindowsByTap {
     __device__ Element<T> at(const Row& row, const Position& k) const {
         const int y = k.middle * p.stride_h - p.pad_h + row.tap.outer, x = k.inner * p.stride_w - p.pad_w + row.tap.middle;
         const bool inside = is_within(y, p.h) & is_within(x, p.w) & row.inside & (k.flat < end);
-        return {row.first + ((long long)k.outer * of_image + (k.middle * of_down + k.inner * of_across)), inside};
+        return {row.first + (wide_product(k.outer, of_image) + unsigned(k.middle * of_down + k.inner * of_across)), inside};
     }
 };
 
@@ -237,14 +237,17 @@ template <class T> __device__ void conv_dgrad(const Conv& p, const T* gy, const 
     const int pixels = p.n * down.count * across.count, depth = down.taps * across.taps * p.k;
     const Nest of_phase = {max(1, down.count), max(1, across.count)}, taps = {max(1, across.taps), p.k};
     const Windows<T, -1> a = {gy, p.oh, p.ow, p.k, of_phase, pixels, 1, 1, down.origin, across.origin, taps, across.taps ? down.taps : 0};
-    const FiltersByChannel<T> b(w, p, down.r0, across.r0, down.taps, taps);
-    with_shape<T>(packed, p.c, [&](auto shape) {
-        convolve(shape, a, b, pixels, depth, [&](int row) {
-            const Position at = of_phase.at(row);
-            const int y = down.first + at.middle * p.stride_h, x = across.first + at.inner * p.stride_w;
-            return (long long)(at.outer * p.h + y) * p.w + x;
-        });
-    });
+    auto target = [&](int row) {
+        const Position at = of_phase.at(row);
+        const int y = down.first + at.middle * p.stride_h, x = across.first + at.inner * p.stride_w;
+        return (long long)(at.outer * p.h + y) * p.w + x;
+    };
+    auto gather = [&](auto one_tap) {
+        constexpr bool ONE_TAP = decltype(one_tap)::value;
+        const FiltersByChannel<T, ONE_TAP> b(w, p, down.r0, across.r0, down.taps, taps);
+        with_shape<T, ONE_TAP>(packed, p.c, [&](auto shape) { convolve(shape, a, b, pixels, depth, target); });
+    };
+    packed && p.k % TILE_DEPTH<T> == 0 ? gather(Is<true>()) : gather(Is<false>());
 }
 
 // gw[k][r, s, c] = sum over pixels m of gy[m][k] x[window m][r, s, c], over the blockIdx.z-th part of the pixels into the
