@@ -123,3 +123,16 @@ fn integers_give_the_same_bits() {
     }
     assert!(wrong.is_empty(), "the bits differ from the CPU's:\n{}", wrong.join("\n"));
 }
+
+/// Chips other than Hopper multiply by warps, in other code of the same kernels.
+#[test]
+fn so_do_chips_without_warp_groups() {
+    const CAPABILITY: &str = "ROENTGEN_SIM_CAPABILITY";
+    let Some(gpu) = gpu() else { return };
+    if !gpu.name().contains("simulator") || std::env::var_os(CAPABILITY).is_some() {
+        return;
+    }
+    let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+    let again = again.args(["--exact", "integers_give_the_same_bits"]).env(CAPABILITY, "80").output().unwrap();
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stdout));
+}
