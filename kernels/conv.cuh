@@ -2,7 +2,6 @@
 // Pixel and channel counts fit in 31 bits, and so do the elements of one image and those of the filters; those of a batch need not.
 #pragma once
 #include "tile.cuh"
-#include <climits>
 
 // As `Conv` in src/ops/conv/mod.rs.
 struct Conv {
@@ -12,13 +11,17 @@ struct Conv {
 // Whether 0 <= i < extent. Joined by & and not by &&, which would branch.
 __device__ __forceinline__ bool is_within(int i, int extent) { return (unsigned)i < (unsigned)extent; }
 
+// A bit for each number from 0 to `n`, that excluded.
+__device__ __forceinline__ unsigned bits_below(int n) { return n <= 0 ? 0 : 0xffffffffu >> (32 - min(n, 32)); }
+
 // Rows: windows of an image [n, h, w, c]; k: their taps and channels. Window (n, i, j) begins at pixel (i, j)*stride + first, and
-// tap (r, s) is (r, s) pixels on (DIRECTION 1: forward) or back (-1: backward by data).
+// tap (r, s) is (r, s) pixels on (DIRECTION 1: forward) or back (-1: backward by data). Which taps meet the image is the same in all
+// channels: a row keeps it as bits.
 template <class T, int DIRECTION> struct Windows {
-    static constexpr bool ALONG_K = true;
+    static constexpr bool ALONG_K = true, ONE_TAP = false;
     struct Row {
-        long long first; // element of its beginning, the pixel (y, x), which may be outside
-        int y, x;
+        const T* first; // the pixel that it begins with, which may be outside
+        unsigned down, across; // taps that are inside
     };
 
     const T* data;
@@ -29,57 +32,82 @@ template <class T, int DIRECTION> struct Windows {
     Nest nest; // taps and channels
     int r;
 
-    __device__ Row row(int i) const {
-        if (i >= count) return {0, INT_MIN / 2, 0}; // no tap brings that inside
-        Position at = windows.at(i);
-        int y = at.middle * stride_h + first_h, x = at.inner * stride_w + first_w;
-        return {(long long)((at.outer * h + y) * w + x) * c, y, x};
+    // Of `taps` taps from pixel `start` on, those that meet one of `extent` pixels.
+    __device__ static unsigned inside(int start, int taps, int extent) {
+        const int begin = DIRECTION > 0 ? -start : start - extent + 1, end = DIRECTION > 0 ? extent - start : start + 1;
+        return bits_below(min(end, taps)) & ~bits_below(begin);
     }
 
-    __device__ Element at(const Row& row, const Position& k) const {
-        int down = DIRECTION * k.outer, across = DIRECTION * k.middle;
-        bool inside = is_within(row.y + down, h) & is_within(row.x + across, w) & (k.outer < r);
-        return {row.first + ((down * w + across) * c + k.inner), inside};
+    __device__ Row row(int i) const {
+        if (i >= count) return {data, 0, 0};
+        Position at = windows.at(i);
+        int y = at.middle * stride_h + first_h, x = at.inner * stride_w + first_w;
+        return {data + (long long)((at.outer * h + y) * w + x) * c, inside(y, r, h), inside(x, nest.middle, w)};
+    }
+
+    __device__ Element<T> at(const Row& row, const Position& k) const {
+        const unsigned down = k.outer < 32 ? 1u << k.outer : 0, across = 1u << k.middle;
+        const bool inside = ((row.down & down) != 0) & ((row.across & across) != 0);
+        return {row.first + (DIRECTION * (k.outer * w + k.middle) * c + k.inner), inside};
     }
 };
 
 // Rows: input channels; k: every stride-th tap from (r, s) on, and the output channels.
-template <class T> struct FiltersByChannel {
-    static constexpr bool ALONG_K = false;
-    using Row = int;
+template <class T, bool ONE_TAP_> struct FiltersByChannel {
+    static constexpr bool ALONG_K = false, ONE_TAP = ONE_TAP_;
+    using Row = Beside<T>;
 
-    const T* data;
-    Conv p;
-    int r, s;
+    const T* first; // of the first tap
+    int c, taps; // along r
+    int of_filter, of_down, of_across; // distances of elements
     Nest nest;
 
-    __device__ Row row(int i) const { return i; }
-    __device__ void next_row(Row& row) const { row++; }
-    __device__ Element at(Row row, const Position& k) const {
-        int tap_r = r + k.outer * p.stride_h, tap_s = s + k.middle * p.stride_w;
-        bool inside = (row < p.c) & (tap_r < p.r);
-        return {((k.inner * p.r + tap_r) * p.s + tap_s) * p.c + row, inside};
+    __device__ FiltersByChannel(const T* w, const Conv& p, int r, int s, int taps, Nest nest)
+        : first(w + (r * p.s + s) * p.c), c(p.c), taps(taps), of_filter(p.r * p.s * p.c), of_down(p.stride_h * p.s * p.c),
+          of_across(p.stride_w * p.c), nest(nest) {}
+
+    __device__ Row row(int i) const { return {first + i, c - i}; }
+    __device__ void next_row(Row& row) const { row.next(); }
+    __device__ Element<T> at(const Row& row, const Position& k) const {
+        const bool inside = (row.left > 0) & (k.outer < taps);
+        return {row.first + (k.inner * of_filter + k.outer * of_down + k.middle * of_across), inside};
     }
 };
 
 // Rows: taps and channels; k: the windows of `Windows`, by output pixel up to `end`.
 template <class T> struct WindowsByTap {
-    static constexpr bool ALONG_K = false;
-    using Row = Position;
+    static constexpr bool ALONG_K = false, ONE_TAP = false;
+    struct Row {
+        Position tap;
+        const T* first; // the element that it meets in window 0, which may be outside
+        bool inside;
+    };
 
-    const T* data;
+    const T* x;
     Conv p;
     Nest taps;
     int count;
     Nest nest;
     int end;
+    int of_image, of_down, of_across; // distances of elements
 
-    __device__ Row row(int i) const { return taps.at(i); }
-    __device__ void next_row(Row& row) const { taps.next(row); }
-    __device__ Element at(const Row& tap, const Position& k) const {
-        int y = k.middle * p.stride_h - p.pad_h + tap.outer, x = k.inner * p.stride_w - p.pad_w + tap.middle;
-        bool inside = is_within(y, p.h) & is_within(x, p.w) & (tap.flat < count) & (k.flat < end);
-        return {(long long)((k.outer * p.h + y) * p.w + x) * p.c + tap.inner, inside};
+    __device__ WindowsByTap(const T* x, const Conv& p, int end)
+        : x(x), p(p), taps{p.s, p.c}, count(p.r * p.s * p.c), nest{p.oh, p.ow}, end(end), of_image(p.h * p.w * p.c),
+          of_down(p.stride_h * p.w * p.c), of_across(p.stride_w * p.c) {}
+
+    __device__ Row row(const Position& tap) const {
+        const int y = tap.outer - p.pad_h, x_ = tap.middle - p.pad_w;
+        return {tap, x + ((long long)(y * p.w + x_) * p.c + tap.inner), tap.flat < count};
+    }
+    __device__ Row row(int i) const { return row(taps.at(i)); }
+    __device__ void next_row(Row& row_) const {
+        taps.next(row_.tap);
+        row_ = row(row_.tap);
+    }
+    __device__ Element<T> at(const Row& row, const Position& k) const {
+        const int y = k.middle * p.stride_h - p.pad_h + row.tap.outer, x = k.inner * p.stride_w - p.pad_w + row.tap.middle;
+        const bool inside = is_within(y, p.h) & is_within(x, p.w) & row.inside & (k.flat < end);
+        return {row.first + (wide_product(k.outer, of_image) + unsigned(k.middle * of_down + k.inner * of_across)), inside};
     }
 };
 
@@ -209,14 +237,17 @@ template <class T> __device__ void conv_dgrad(const Conv& p, const T* gy, const 
     const int pixels = p.n * down.count * across.count, depth = down.taps * across.taps * p.k;
     const Nest of_phase = {max(1, down.count), max(1, across.count)}, taps = {max(1, across.taps), p.k};
     const Windows<T, -1> a = {gy, p.oh, p.ow, p.k, of_phase, pixels, 1, 1, down.origin, across.origin, taps, across.taps ? down.taps : 0};
-    const FiltersByChannel<T> b = {w, p, down.r0, across.r0, taps};
-    with_shape<T>(packed, p.c, [&](auto shape) {
-        convolve(shape, a, b, pixels, depth, [&](int row) {
-            const Position at = of_phase.at(row);
-            const int y = down.first + at.middle * p.stride_h, x = across.first + at.inner * p.stride_w;
-            return (long long)(at.outer * p.h + y) * p.w + x;
-        });
-    });
+    auto target = [&](int row) {
+        const Position at = of_phase.at(row);
+        const int y = down.first + at.middle * p.stride_h, x = across.first + at.inner * p.stride_w;
+        return (long long)(at.outer * p.h + y) * p.w + x;
+    };
+    auto gather = [&](auto one_tap) {
+        constexpr bool ONE_TAP = decltype(one_tap)::value;
+        const FiltersByChannel<T, ONE_TAP> b(w, p, down.r0, across.r0, down.taps, taps);
+        with_shape<T, ONE_TAP>(packed, p.c, [&](auto shape) { convolve(shape, a, b, pixels, depth, target); });
+    };
+    packed && p.k % TILE_DEPTH<T> == 0 ? gather(Is<true>()) : gather(Is<false>());
 }
 
 // gw[k][r, s, c] = sum over pixels m of gy[m][k] x[window m][r, s, c], over the blockIdx.z-th part of the pixels into the
@@ -238,7 +269,7 @@ template <class T> __device__ void conv_wgrad(const Conv& p, const T* x, const T
         const MatrixColumns<T> a = {x, p.c, part.end};
         with_shape<T, true>(packed, p.k, [&](auto shape) { convolve(shape, a); });
     } else {
-        const WindowsByTap<T> a = {x, p, {p.s, p.c}, weights, {p.oh, p.ow}, part.end};
+        const WindowsByTap<T> a(x, p, part.end);
         with_shape<T>(packed, p.k, [&](auto shape) { convolve(shape, a); });
     }
 }

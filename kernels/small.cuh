@@ -7,10 +7,12 @@
 
 // Rows and columns of a small tile, and its step along k; as `SIDE` in src/ops/linear.rs.
 constexpr int SIDE = 32;
+// Of a stage in shared memory, [k][row]: pairs stay aligned, and what is stored along k spreads over half the banks.
+constexpr int SMALL_PITCH = SIDE + 2;
 // So many large tiles fill a GPU well enough; as `MANY` there.
 constexpr int MANY_TILES = 64;
 
-// As `Linear::grid` in src/ops/linear.rs.
+// As `small_grid` in src/ops/linear.rs.
 __device__ __forceinline__ bool has_small_tiles(int rows, int columns) {
     return ceil_div(rows, TILE_ROWS) * ceil_div(columns, 64) < MANY_TILES;
 }
@@ -18,7 +20,6 @@ __device__ __forceinline__ bool has_small_tiles(int rows, int columns) {
 // What a thread brings of an operand in a step.
 template <class T, class Operand> struct SmallSlice {
     static constexpr int LOADS = SIDE * SIDE / THREADS;
-    static constexpr int PITCH = SIDE + 2; // of a stage, [k][row]: pairs stay aligned, a column spreads over the banks
 
     T values[LOADS];
 
@@ -32,18 +33,18 @@ template <class T, class Operand> struct SmallSlice {
         for (int i = 0; i < LOADS; i++) {
             const Position position = {first_k + k(i), 0, 0, 0};
             const Element element = operand.at(operand.row(first_row + row(i)), position);
-            values[i] = element.inside && position.flat < end ? operand.data[element.offset] : T(0);
+            values[i] = element.inside && position.flat < end ? *element.at : T(0);
         }
     }
 
     __device__ void put(T* stage) const {
 #pragma unroll
-        for (int i = 0; i < LOADS; i++) stage[k(i) * PITCH + row(i)] = values[i];
+        for (int i = 0; i < LOADS; i++) stage[k(i) * SMALL_PITCH + row(i)] = values[i];
     }
 };
 
 template <class T> struct SmallProduct {
-    static constexpr int PITCH = SIDE + 2, STAGE = SIDE * PITCH;
+    static constexpr int STAGE = SIDE * SMALL_PITCH; // of one operand
 
     int row, column; // where the tile begins
     T sums[2][2] = {};
@@ -68,24 +69,21 @@ template <class T> struct SmallProduct {
             b_next.load(b, column, k, end);
         };
         load(begin);
-        T *stage = stages, *other = stages + 2 * STAGE;
         for (int k = begin; k < end; k += SIDE) {
+            T* stage = stages + (k - begin) / SIDE % 2 * 2 * STAGE;
             a_next.put(stage);
             b_next.put(stage + STAGE);
             for (T value : a_next.values) see(value);
             __syncthreads(); // this stage is there, and nobody reads the other any more
             if (k + SIDE < end) load(k + SIDE);
             multiply(stage, stage + STAGE);
-            T* multiplied = stage;
-            stage = other;
-            other = multiplied;
         }
     }
 
     __device__ void multiply(const T* a_stage, const T* b_stage) {
 #pragma unroll 8
         for (int k = 0; k < SIDE; k++) {
-            const auto a = load<2>(a_stage + k * PITCH + down()), b = load<2>(b_stage + k * PITCH + across());
+            const auto a = load<2>(a_stage + k * SMALL_PITCH + down()), b = load<2>(b_stage + k * SMALL_PITCH + across());
             for (int i = 0; i < 2; i++)
                 for (int j = 0; j < 2; j++) sums[i][j] += a.v[i] * b.v[j];
         }

@@ -44,61 +44,73 @@ struct Nest {
     __device__ void next(Position& p) const { advance(p, {1, 0, 0, 1}); }
 };
 
-// Where an element lies. One that is not inside counts as zero, whatever its offset: padding, or behind the last row or the end of k.
-struct Element {
-    long long offset;
+// a b for factors that are not negative: one instruction, where a product of signed numbers takes four.
+__device__ __forceinline__ long long wide_product(int a, int b) { return (unsigned long long)unsigned(a) * unsigned(b); }
+
+// Where an element lies. One that is not inside counts as zero, wherever: padding, or behind the last row or the end of k.
+template <class T> struct Element {
+    const T* at;
     bool inside;
 };
 
 // Operands without gathering: the rows of a matrix [count][depth], and the columns of a matrix [depth][count].
 template <class T> struct MatrixRows {
-    static constexpr bool ALONG_K = true;
-    using Row = Element; // its first
+    static constexpr bool ALONG_K = true, ONE_TAP = false;
+    using Row = Element<T>; // its first
 
     const T* data;
     int count, depth;
     Nest nest = {1, 1};
 
-    __device__ Row row(int i) const { return {(long long)i * depth, i < count}; }
-    __device__ Element at(const Row& row, const Position& k) const {
+    __device__ Row row(int i) const { return {data + (long long)i * depth, i < count}; }
+    __device__ Element<T> at(const Row& row, const Position& k) const {
         bool inside = row.inside & (k.flat < depth);
-        return {row.offset + k.flat, inside};
+        return {row.at + k.flat, inside};
     }
 };
 
+// A row whose elements lie beside those of the next: its first, and how many rows there are from it on.
+template <class T> struct Beside {
+    const T* first;
+    int left;
+    __device__ void next() { first++, left--; }
+};
+
 template <class T> struct MatrixColumns {
-    static constexpr bool ALONG_K = false;
-    using Row = int;
+    static constexpr bool ALONG_K = false, ONE_TAP = false;
+    using Row = Beside<T>;
 
     const T* data;
     int count, depth;
     Nest nest = {1, 1};
 
-    __device__ Row row(int i) const { return i; }
-    __device__ void next_row(Row& row) const { row++; }
-    __device__ Element at(Row row, const Position& k) const {
-        bool inside = (row < count) & (k.flat < depth);
-        return {(long long)k.flat * count + row, inside};
+    __device__ Row row(int i) const { return {data + i, count - i}; }
+    __device__ void next_row(Row& row) const { row.next(); }
+    __device__ Element<T> at(const Row& row, const Position& k) const {
+        bool inside = (row.left > 0) & (k.flat < depth);
+        return {row.first + wide_product(k.flat, count), inside};
     }
 };
 
 // Brings an operand's next TILE_DEPTH of k into a stage, the same chunks by the same thread in every step. An operand has
-//   ALONG_K, data        as above, and the tensor
+//   ALONG_K              as above
+//   ONE_TAP              whether the positions of a step differ in the innermost loop only
 //   row(i)               what is to be known of row i
 //   nest                 the loops that k counts through
 //   at(row, position)    an element
 //   next_row(row)        the row after it, if elements lie side by side along the rows
-// PACKED: a chunk lies in `data` as 16 aligned bytes, or is outside as a whole; else its elements are gathered one by one.
+// PACKED: a chunk lies in memory as 16 aligned bytes, or is outside as a whole; else its elements are gathered one by one.
 template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
     static constexpr bool ALONG_K = Operand::ALONG_K;
     using Layout = Stage<T, ROWS, ALONG_K>;
     static constexpr int LOADS = Layout::CHUNKS / THREADS;
     static constexpr int ACROSS = ALONG_K ? CHUNKS_DEEP : ROWS / PACK<T>; // chunks side by side in memory
+    static constexpr bool ONE_POSITION = ALONG_K || Operand::ONE_TAP;
     static_assert(Layout::CHUNKS % THREADS == 0 && THREADS % ACROSS == 0, "threads keep their column of chunks");
 
     const Operand& operand;
     typename Operand::Row rows[ALONG_K ? LOADS : 1];
-    Position positions[ALONG_K ? 1 : LOADS];
+    Position positions[ONE_POSITION ? 1 : LOADS];
     Position step;
     int chunks[LOADS];
 
@@ -109,7 +121,7 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
             int row = ALONG_K ? down : across, k = ALONG_K ? across : down;
             chunks[i] = Layout::chunk(row, k);
             if (ALONG_K || i == 0) rows[i] = operand.row(first_row + row);
-            if (!ALONG_K || i == 0) positions[i] = operand.nest.at(first_k + k);
+            if (!ONE_POSITION || i == 0) positions[i] = operand.nest.at(first_k + k);
         }
     }
 
@@ -117,10 +129,11 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
 #pragma unroll
         for (int i = 0; i < LOADS; i++) {
             const auto& row = rows[ALONG_K ? i : 0];
-            const Position& position = positions[ALONG_K ? 0 : i];
+            Position position = positions[ONE_POSITION ? 0 : i];
+            if constexpr (Operand::ONE_TAP) position.inner += i * (THREADS / ACROSS);
             if constexpr (PACKED) {
-                const Element element = operand.at(row, position);
-                cp_async16(stage + chunks[i], operand.data + element.offset, element.inside);
+                const auto [at, inside] = operand.at(row, position);
+                cp_async16(stage + chunks[i], at, inside);
             } else {
                 stage[chunks[i]] = gathered(row, position);
                 __syncwarp(); // or the compiler gathers all chunks at once and runs out of registers
@@ -134,8 +147,8 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
         Pack<T> pack;
 #pragma unroll
         for (int j = 0; j < PACK<T>; j++) {
-            const Element element = operand.at(row, position);
-            pack.v[j] = element.inside ? operand.data[element.offset] : narrow<T>(0);
+            const auto [at, inside] = operand.at(row, position);
+            pack.v[j] = inside ? *at : narrow<T>(0);
             if constexpr (ALONG_K) {
                 operand.nest.next(position);
             } else {

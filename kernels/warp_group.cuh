@@ -3,17 +3,20 @@
 #pragma once
 #include "ptx.cuh"
 
+// A truth that the compiler knows.
+template <bool B> struct Is {
+    static constexpr bool value = B;
+};
+
 #ifndef SIM
 #define PTX __device__ __forceinline__
 
-template <bool B> struct WarpGroups { static constexpr bool value = B; };
-
-// Calls f(WarpGroups<whether the chip has them>()).
+// Calls f(Is<whether the chip has them>()).
 template <class F> PTX void with_warp_groups(F f) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    f(WarpGroups<true>());
+    f(Is<true>());
 #else
-    f(WarpGroups<false>());
+    f(Is<false>());
 #endif
 }
 

@@ -63,11 +63,13 @@ inline uint32_t shared_address(const void* p) {
     return static_cast<uint32_t>(static_cast<const unsigned char*>(p) - sim::thread->block->dynamic_shared);
 }
 
-template <bool B> struct WarpGroups { static constexpr bool value = B; };
+// Of warp_group.cuh, which includes this file first.
+template <bool B>
+struct Is;
 template <class F>
 inline void with_warp_groups(F f) {
-    if (sim::has_warp_groups()) return f(WarpGroups<true>());
-    f(WarpGroups<false>());
+    if (sim::has_warp_groups()) return f(Is<true>());
+    f(Is<false>());
 }
 
 inline void wgmma_publish() {}

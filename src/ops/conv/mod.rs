@@ -40,6 +40,10 @@ impl Conv {
         let (oh, ow) = window.positions(x[1], x[2], op);
         let [n, h, w, c] = x.map(int);
         let Window { kernel: (r, s), stride, pad } = window;
+        assert!(
+            r <= 32 && s <= 32,
+            "{op}: a window of {r}x{s}, and kernels keep its lines and columns in bits of a word"
+        );
         let [k, r, s, oh, ow] = [k, r, s, oh, ow].map(int);
         let [stride_h, stride_w, pad_h, pad_w] = [stride.0, stride.1, pad.0, pad.1].map(int);
         Conv { n, h, w, c, k, r, s, oh, ow, stride_h, stride_w, pad_h, pad_w }
@@ -219,6 +223,10 @@ pub static CONV2D: Spec = Spec {
             case("1x1 s2 8-136", [1, 3, 5, 8], 136, square(1, 2, 0)),
             case("3x3 520-1, padded, channels in parts", [1, 2, 1, 520], 1, square(3, 1, 1)),
             case("3x3 s2 136-8", [1, 3, 4, 136], 8, square(3, 2, 1)),
+            case("3x3 8-128, a step of k within a tap", [1, 5, 4, 8], 128, square(3, 1, 1)),
+            case("3x3 s2 16-64", [1, 6, 5, 16], 64, square(3, 2, 1)),
+            case("1x1 264-144", [1, 3, 5, 264], 144, square(1, 1, 0)),
+            case("3-channel image to 8", [2, 6, 5, 3], 8, square(3, 2, 1)),
             real("3x3 64 @56", 56, 64, 64, square(3, 1, 1)),
             real("3x3 s2 64-128 @56", 56, 64, 128, square(3, 2, 1)),
             real("3x3 128 @28", 28, 128, 128, square(3, 1, 1)),
