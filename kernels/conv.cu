@@ -27,20 +27,34 @@ struct Parts {
 
 // Parts that a thread loads before it adds up the first of them.
 constexpr int PART_BATCH = 16;
+// So many parts are shared by so many threads; must agree with `COMBINE` in src/ops/conv/mod.rs.
+constexpr int MANY_PARTS = 32, PART_SHARERS = 8;
 
-// y = the sum of `parts` arrays of `len`, in their order. Bound by bytes, and by latency where the arrays are short.
-template <class T> __device__ __forceinline__ void combine_parts(const Parts& p, const Wide<T>* partials, T* y) {
-    long long i = global_thread();
-    if (i >= p.len) return;
+// y = the sum of `parts` arrays of `len`, always in the same order. Bound by bytes, and by latency where the arrays are short:
+// of SHARERS threads that share an element, each adds up every SHARERS-th part.
+template <int SHARERS, class T> __device__ __forceinline__ void combine_parts(const Parts& p, const Wide<T>* partials, T* y) {
+    constexpr int ELEMENTS = THREADS / SHARERS;
+    const int sharer = threadIdx.x / ELEMENTS;
+    const long long i = (long long)blockIdx.x * ELEMENTS + threadIdx.x % ELEMENTS;
     Wide<T> sum = 0;
     auto add = [&](int, auto part) { sum += part.v[0]; };
-    for_batches<1, PART_BATCH>(0, 1, int(p.parts), add, Column<const Wide<T>>{partials + i, int(p.len)});
-    y[i] = narrow<T>(sum);
+    if (i < p.len) {
+        for_batches<1, PART_BATCH>(sharer, SHARERS, int(p.parts), add, Column<const Wide<T>>{partials + i, int(p.len)});
+    }
+    if constexpr (SHARERS > 1) {
+        __shared__ Wide<T> sums[THREADS];
+        sums[threadIdx.x] = sum;
+        __syncthreads();
+        if (sharer > 0) return;
+        for (int j = 1; j < SHARERS; j++) sum += sums[j * ELEMENTS + threadIdx.x];
+    }
+    if (i < p.len) y[i] = narrow<T>(sum);
 }
 
 #define COMBINE_PARTS(T, dtype)                                                                                              \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                                    \
         combine_parts_##dtype(const Parts p, const Wide<T>* partials, T* y) {                                                \
-        combine_parts(p, partials, y);                                                                                       \
+        if (p.parts < MANY_PARTS) return combine_parts<1>(p, partials, y);                                                   \
+        combine_parts<PART_SHARERS>(p, partials, y);                                                                         \
     }
 FOR_FLOATS(COMBINE_PARTS)

@@ -1,9 +1,10 @@
 // Fully connected layer, x [n, i], w [o, i], b [o]: y = x wT + b; gx = gy w; gw = gyT x, and gb is the sum of gy's rows.
 // A tile at a time (tile.cuh). A head's few rows leave most of a tile empty: bound by the bytes of w, which few tiles of long
 // sums would not read fast enough, so that y and gx are cut into parts of their sums that `combine_parts` (conv.cu) adds up.
-// Launch: 256 threads for each tile of 128 rows and 64 or 128 columns and for each part (src/ops/conv/tiles.rs).
+// Launch: 256 threads for each tile of 128 rows and 64 or 128 columns and for each part (src/ops/conv/tiles.rs). Single and double
+// precision, which tensor cores do not multiply, have small tiles of 32x32 unless the large ones are many (small.cuh).
 #include "channels.cuh"
-#include "tile.cuh"
+#include "small.cuh"
 
 // As `Linear` in src/ops/linear.rs.
 struct Linear {
@@ -32,14 +33,29 @@ __device__ __forceinline__ void store_part(const P& product, Corner corner, int 
     store_matrix<COLUMNS>(product, corner, rows, columns, packed, sums, shared, plus);
 }
 
+// The small tiles of a product [rows][columns], which is this part's matrix in `out`; returns whether the product has them.
+template <class T, class A, class B, class F>
+__device__ __forceinline__ bool stored_small(const A& a, const B& b, int depth, T* out, F plus) {
+    if (!has_small_tiles(a.count, b.count)) return false;
+    const Part<T> part(depth);
+    SmallProduct<T> product(b.count);
+    product.add(a, b, part.begin, part.end, [](T) {});
+    product.store(a.count, b.count, out + (long long)blockIdx.z * a.count * b.count, plus);
+    return true;
+}
+
 template <class T> __device__ void linear_fwd(const Linear& p, const T* x, const T* w, const Wide<T>* bias, void* y) {
+    const MatrixRows<T> a = {x, p.n, p.i}, b = {w, p.o, p.i};
+    if constexpr (!ON_TENSOR_CORES<T>) {
+        auto plus = [&](int column) { return blockIdx.z == 0 ? bias[column] : T(0); };
+        if (stored_small(a, b, p.i, static_cast<T*>(y), plus)) return;
+    }
     DYN_SHARED(Pack<T>, shared);
     const bool packed = is_packed<T>(p.i, p.o);
     with_shape<T>(packed, p.o, [&](auto shape) {
         constexpr int COLUMNS = decltype(shape)::COLUMNS;
         const Corner corner(p.o, COLUMNS);
         const Part<T> part(p.i);
-        const MatrixRows<T> a = {x, p.n, p.i}, b = {w, p.o, p.i};
         const auto product = tile_product<T>(shape, a, b, corner, part.begin, part.end, shared);
         store_part<T, COLUMNS>(product, corner, p.n, p.o, packed, y, shared, [&](int column) {
             return blockIdx.z == 0 && corner.column + column < p.o ? bias[corner.column + column] : 0;
@@ -48,14 +64,17 @@ template <class T> __device__ void linear_fwd(const Linear& p, const T* x, const
 }
 
 template <class T> __device__ void linear_dgrad(const Linear& p, const T* gy, const T* w, void* gx) {
+    const MatrixRows<T> a = {gy, p.n, p.o};
+    const MatrixColumns<T> b = {w, p.i, p.o};
+    if constexpr (!ON_TENSOR_CORES<T>) {
+        if (stored_small(a, b, p.o, static_cast<T*>(gx), [](int) { return T(0); })) return;
+    }
     DYN_SHARED(Pack<T>, shared);
     const bool packed = is_packed<T>(p.i, p.o);
     with_shape<T>(packed, p.i, [&](auto shape) {
         constexpr int COLUMNS = decltype(shape)::COLUMNS;
         const Corner corner(p.i, COLUMNS);
         const Part<T> part(p.o);
-        const MatrixRows<T> a = {gy, p.n, p.o};
-        const MatrixColumns<T> b = {w, p.i, p.o};
         const auto product = tile_product<T>(shape, a, b, corner, part.begin, part.end, shared);
         store_part<T, COLUMNS>(product, corner, p.n, p.i, packed, gx, shared, [](int) { return 0; });
     });
@@ -80,8 +99,29 @@ __device__ __forceinline__ void bias_gradient(const Linear& p, int first, const 
     gb[column] = sum;
 }
 
+// gw and gb in small tiles. The tiles that begin a row of gw add up gb from the elements of gy that they bring.
+template <class T> __device__ __forceinline__ void small_wgrad(const Linear& p, const T* x, const T* gy, T* gw, T* gb) {
+    const MatrixColumns<T> a = {gy, p.o, p.n}, b = {x, p.i, p.n};
+    SmallProduct<T> product(p.i);
+    T sum = 0;
+    product.add(a, b, 0, p.n, [&](T g) { sum += g; });
+    product.store(p.o, p.i, gw, [](int) { return T(0); });
+    if (product.column > 0) return;
+    DYN_SHARED(T, sums);
+    __syncthreads(); // the last step is multiplied
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    const int column = product.row + threadIdx.x;
+    if (threadIdx.x >= SIDE || column >= p.o) return;
+    for (int i = 1; i < THREADS / SIDE; i++) sum += sums[i * SIDE + threadIdx.x];
+    gb[column] = sum;
+}
+
 // The first row of tiles adds up gb, each tile for its columns.
 template <class T> __device__ void linear_wgrad(const Linear& p, const T* x, const T* gy, Wide<T>* gw, Wide<T>* gb) {
+    if constexpr (!ON_TENSOR_CORES<T>) {
+        if (has_small_tiles(p.i, p.o)) return small_wgrad(p, x, gy, gw, gb);
+    }
     DYN_SHARED(Pack<T>, shared);
     with_shape<T>(is_packed<T>(p.i, p.o), p.o, [&](auto shape) {
         constexpr int COLUMNS = decltype(shape)::COLUMNS;

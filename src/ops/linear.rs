@@ -2,7 +2,10 @@
 
 use super::{
     Case, Spec,
-    conv::{Conv, launch_in_parts, tiles::in_parts},
+    conv::{
+        Conv, launch_in_parts,
+        tiles::{FULL, in_parts},
+    },
 };
 use crate::{
     device::{
@@ -41,18 +44,41 @@ impl Linear {
 
     /// A batch has few rows, so the sums over features are cut into parts: else VGG's first layer would occupy 32 blocks.
     fn fwd_grid(&self, dtype: DType) -> Grid {
-        in_parts(self.as_conv().fwd_grid(dtype), work(self.i, dtype))
+        let (n, i, o) = self.extents();
+        let tiles = self.as_conv().fwd_grid(dtype);
+        small_grid(&tiles, [n, o], i / MIN_PART, dtype).unwrap_or_else(|| in_parts(tiles, i))
     }
 
     fn dgrad_grid(&self, dtype: DType) -> Grid {
-        in_parts(self.as_conv().dgrad_grid(dtype), work(self.o, dtype))
+        let (n, i, o) = self.extents();
+        let tiles = self.as_conv().dgrad_grid(dtype);
+        small_grid(&tiles, [n, i], o / MIN_PART, dtype).unwrap_or_else(|| in_parts(tiles, o))
+    }
+
+    fn wgrad_grid(&self, dtype: DType) -> Grid {
+        let (_, i, o) = self.extents();
+        let tiles = self.as_conv().wgrad_grid(1, dtype);
+        small_grid(&tiles, [o, i], 1, dtype).unwrap_or(tiles)
     }
 }
 
-/// So many terms of a sum, counted as those of the half types: without tensor cores a term takes more than four times as long, so
-/// that parts of a quarter as many are worth it.
-fn work(terms: i32, dtype: DType) -> usize {
-    terms as usize * if dtype == dtype.wide() { 4 } else { 1 }
+/// Rows and columns of a small tile and its step along the sums; as `SIDE` in `kernels/small.cuh`.
+const SIDE: usize = 32;
+/// So many tiles of 128 rows fill a GPU well enough; as `MANY_TILES` in `kernels/small.cuh`.
+const MANY: usize = 64;
+/// Terms that a part of a sum has at least: to begin, to end and to combine take as long as about so many.
+const MIN_PART: usize = 3 * SIDE;
+
+/// The grid of a product without tensor cores that has small tiles, with at most `parts` parts and not many more blocks than a
+/// large GPU runs at a time; none if `tiles` are many, or on tensor cores.
+fn small_grid(tiles: &Grid, results: [usize; 2], parts: usize, dtype: DType) -> Option<Grid> {
+    if dtype != dtype.wide() || tiles.blocks[0] >= MANY {
+        return None;
+    }
+    let small = results.map(|extent| extent.div_ceil(SIDE)).iter().product();
+    let parts = parts.min(FULL / small);
+    let shared = 2 * 2 * SIDE * (SIDE + 2) * dtype.size(); // two stages of two operands
+    Some(Grid { shared, ..Grid::new([small, 1, parts], Grid::THREADS) })
 }
 
 /// Rows of a weight matrix that one piece of work covers: enough to fill the caches, few enough for many threads.
@@ -97,7 +123,7 @@ kernel!(LINEAR_WGRAD = "linear_wgrad", |p: Linear, [x, gy] -> [gw, gb]| {
     for gy in gy.chunks_exact(o) {
         gb.iter_mut().zip(gy).for_each(|(sum, &g)| *sum += g);
     }
-}, grid |dtype| p.as_conv().wgrad_grid(1, dtype), macs p.as_conv().macs());
+}, grid |dtype| p.wgrad_grid(dtype), macs p.as_conv().macs());
 
 /// x `[n, i]` · w `[o, i]`ᵀ + b `[o]`.
 #[track_caller]
@@ -140,6 +166,11 @@ pub static LINEAR: Spec = Spec {
             case("2x515 to 3, sums in parts", 2, 515, 3),
             case("3x8 to 776, sums in parts", 3, 8, 776),
             case("1x768 to 72, sums in parts", 1, 768, 72),
+            case("2x8209 to 3, sums in many parts", 2, 8209, 3),
+            case("33x131 to 67", 33, 131, 67),
+            case("130x3 to 2000, large tiles", 130, 3, 2000),
+            case("130x2000 to 3, large tiles of the gradient", 130, 2000, 3),
+            case("3x1000 to 500, large tiles of the weights' gradient", 3, 1000, 500),
             real("8x576 to 1024", 8, 576, 1024),
         ]
     },

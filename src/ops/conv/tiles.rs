@@ -10,7 +10,7 @@ const STAGES: usize = 3;
 /// Bytes of a row or column of the tile in a stage; as `CHUNKS_DEEP` chunks of 16 in `kernels/product.cuh`.
 const STAGE_DEPTH: usize = 128;
 /// Blocks that a large GPU runs at a time, two on each multiprocessor. A constant, so that results do not depend on the GPU.
-const FULL: usize = 264;
+pub(crate) const FULL: usize = 264;
 /// Terms that a part of a split sum has at least. To begin and to end a block takes as long as about so many.
 const MIN_PART: usize = 256;
 /// Terms that a block gets through while one more part of its tile is written and added up, 16 KiB at the speed of memory.
