@@ -110,8 +110,7 @@ fn the_gradients_of_a_residual_networks_branches_meet_in_a_convolution() {
     let config = Config { model: "resnet18".into(), size: 64, batch: 2, ..Config::default() };
     for like in [Like::Cpu, Like::Cuda] {
         let (_, launches) = train(&Dry::new(like), &config, DType::F32);
-        let of =
-            |kernel| launches.iter().filter(|(name, _)| *name == kernel).map(|(_, launches)| launches).sum::<u64>();
+        let of = |kernel| launches.iter().filter(|(name, _)| *name == kernel).map(|(_, count)| count).sum::<u64>();
         let (blocks, steps) = (8, 3);
         assert_eq!((of("conv2d_dgrad_add"), of("add")), (blocks * steps, 0), "{launches:?}");
     }
