@@ -3,7 +3,7 @@
 // As a matrix product whose operands are gathered (conv.cuh) a tile at a time (tile.cuh):
 //           rows              columns  depth
 //   fwd     pixels of y       k        (r, s, c)
-//   dgrad   pixels of x       c        (r, s, k), those taps that reach the pixels
+//   dgrad   pixels of x       c        (r, s, k), those taps that reach the pixels; dgrad_add adds it to gx
 //   wgrad   (r, s, c)         k        pixels of y, cut into parts that `combine_parts` adds up
 // Bound by multiplications for 3x3 and up from about 64 channels on, by bytes for thin 1x1. bf16 and f16 go to the tensor cores.
 // Launch: 256 threads for each tile of 128 rows and 64 or 128 columns, dgrad for each phase of the stride, wgrad for each part
@@ -16,7 +16,8 @@
     TILED(T) conv2d_moments_fwd_##dtype(const Conv p, const T* x, const T* w, T* y, Wide<T>* moments) {                   \
         conv_fwd<T>(p, x, w, y, moments);                                                                              \
     }                                                                                                                  \
-    TILED(T) conv2d_dgrad_##dtype(const Conv p, const T* gy, const T* w, T* gx) { conv_dgrad<T>(p, gy, w, gx); }          \
+    TILED(T) conv2d_dgrad_##dtype(const Conv p, const T* gy, const T* w, T* gx) { conv_dgrad<T, false>(p, gy, w, gx); }   \
+    TILED(T) conv2d_dgrad_add_##dtype(const Conv p, const T* gy, const T* w, T* gx) { conv_dgrad<T, true>(p, gy, w, gx); } \
     TILED(T) conv2d_wgrad_##dtype(const Conv p, const T* x, const T* gy, Wide<T>* gw) { conv_wgrad<T>(p, x, gy, gw); }
 FOR_FLOATS(CONV2D)
 

@@ -207,8 +207,9 @@ struct Phase {
 };
 
 // gx[m][c] = sum over the taps that reach pixel m, and k, of gy[...][k] w[k][r, s, c]. Pixels are taken by phase, one for each
-// blockIdx.z, so that all rows of a tile meet the same taps and nothing is multiplied by the zeros between strides.
-template <class T> __device__ void conv_dgrad(const Conv& p, const T* gy, const T* w, T* gx) {
+// blockIdx.z, so that all rows of a tile meet the same taps and nothing is multiplied by the zeros between strides. With ADD it is
+// added to what gx holds.
+template <class T, bool ADD> __device__ void conv_dgrad(const Conv& p, const T* gy, const T* w, T* gx) {
     DYN_SHARED(Pack<T>, shared);
     const bool packed = is_packed<T>(p.c, p.k);
     // `target(row)` is the pixel of gx that a row of the product goes to.
@@ -219,9 +220,12 @@ template <class T> __device__ void conv_dgrad(const Conv& p, const T* gy, const 
         const auto product = tile_product<T>(shape, a, b, corner, 0, depth, shared);
         const Staged<T, COLUMNS> staged = {reinterpret_cast<T*>(shared)};
         staged.take(product);
-        staged.template store_rows<TILE_ROWS>(p.c - corner.column, packed, [&](int row) -> T* {
+        const int columns = p.c - corner.column;
+        auto to = [&](int row) -> T* {
             return corner.row + row < pixels ? gx + target(corner.row + row) * p.c + corner.column : nullptr;
-        });
+        };
+        if constexpr (ADD) staged.template add_stored<TILE_ROWS>(columns, packed, to);
+        staged.template store_rows<TILE_ROWS>(columns, packed, to);
     };
     if (packed && is_pointwise(p)) {
         const int pixels = p.n * p.h * p.w;

@@ -269,6 +269,32 @@ template <class O, int COLUMNS> struct Staged {
         take(product, [](int) { return 0; });
     }
 
+    // Adds to the tile what is already where `store_rows` will store it, each thread to its own packs; all loads are under way
+    // before the first sum.
+    template <int ROWS, class F> __device__ void add_stored(int columns, bool packed, F target) const {
+        constexpr int STEP = THREADS / ACROSS;
+        const int first = threadIdx.x / ACROSS, column = own_column();
+        Pack<O> packs[ROWS / STEP] = {};
+#pragma unroll
+        for (int i = 0; i < ROWS / STEP; i++) {
+            const O* from = target(first + i * STEP);
+            if (from == nullptr) continue;
+            if (packed && column < columns) {
+                packs[i] = load<PACK<O>>(from + column);
+            } else {
+                for (int j = 0; j < PACK<O>; j++)
+                    if (column + j < columns) packs[i].v[j] = from[column + j];
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < ROWS / STEP; i++) {
+            O* row = &at(first + i * STEP, column);
+            auto sums = load<PACK<O>>(row);
+            for (int j = 0; j < PACK<O>; j++) sums.v[j] = narrow<O>(widen(packs[i].v[j]) + widen(sums.v[j]));
+            store<PACK<O>>(row, sums);
+        }
+    }
+
     // Stores the part of the tile that is in the result; `target(row)` is where columns 0 and up of a row go, null behind the last
     // row. 16 bytes at a time if the rows are made of aligned packs. Shows each pack to `see` on the way.
     template <int ROWS, class F, class G> __device__ void store_rows(int columns, bool packed, F target, G see) const {

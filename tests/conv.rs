@@ -146,6 +146,12 @@ fn check<T: Real>(p: &Conv, depthwise: bool) {
     assert_near("gx", p, &out.gx, &gx);
     assert_near("gw", p, &out.gw, &gw);
     check_moments(p, &out.y, &out.moments);
+    if !depthwise {
+        let mut sum = d.x.clone();
+        conv2d_dgrad_add(p, &d.g, &d.w, &mut sum);
+        let expected: Vec<T> = d.x.iter().zip(&out.gx).map(|(&x, &gx)| x + gx).collect();
+        assert_eq!(sum, expected, "gx of {p:?}, added");
+    }
     let mut y = poison(d.g.len());
     if depthwise {
         depthwise_fwd(p, &d.x, &d.w, &mut y, None)

@@ -106,6 +106,17 @@ fn a_dry_gpu_knows_the_memory_of_training_to_the_byte() {
 }
 
 #[test]
+fn the_gradients_of_a_residual_networks_branches_meet_in_a_convolution() {
+    let config = Config { model: "resnet18".into(), size: 64, batch: 2, ..Config::default() };
+    for like in [Like::Cpu, Like::Cuda] {
+        let (_, launches) = train(&Dry::new(like), &config, DType::F32);
+        let of = |kernel| launches.iter().filter(|(name, _)| *name == kernel).map(|(_, count)| count).sum::<u64>();
+        let (blocks, steps) = (8, 3);
+        assert_eq!((of("conv2d_dgrad_add"), of("add")), (blocks * steps, 0), "{launches:?}");
+    }
+}
+
+#[test]
 fn a_backbone_is_inspected_in_a_table() {
     let output = succeed(&mut roentgen(["inspect", "resnet18", "--device", "cuda", "--batch", "64"]));
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -4,7 +4,11 @@ pub mod cpu;
 pub(super) mod tiles;
 pub mod transposed;
 
-use super::{Case, Spec, slice::pad_channels};
+use super::{
+    Case, Spec,
+    elementwise::{add, scale},
+    slice::pad_channels,
+};
 use crate::{
     device::{DType, Device, Grid, Kernel},
     kernel,
@@ -75,6 +79,9 @@ kernel!(MOMENTS_FWD = "conv2d_moments_fwd", |p: Conv, [x, w] -> [y, moments]| {
 kernel!(DGRAD = "conv2d_dgrad", |p: Conv, [gy, w] -> [gx]| {
     cpu::conv2d_dgrad(p, gy, w, gx);
 }, grid |dtype| p.dgrad_grid(dtype), macs p.macs());
+kernel!(DGRAD_ADD = "conv2d_dgrad_add", |p: Conv, [gy, w] -> [gx]| {
+    cpu::conv2d_dgrad_add(p, gy, w, gx);
+}, grid |dtype| p.dgrad_grid(dtype), macs p.macs());
 kernel!(WGRAD = "conv2d_wgrad", |p: Conv, [x, gy] -> [gw]| {
     cpu::conv2d_wgrad(p, x, gy, gw);
 }, grid |dtype| p.wgrad_grid(p.wgrad_parts(dtype), dtype), macs p.macs());
@@ -110,6 +117,8 @@ pub(crate) struct Kernels {
     pub fwd: &'static Kernel,
     pub moments_fwd: &'static Kernel,
     pub dgrad: &'static Kernel,
+    /// Adds the gradient to its output, if there is such a kernel.
+    pub dgrad_add: Option<&'static Kernel>,
     pub wgrad: &'static Kernel,
     /// Parts that a device which combines partial sums gets of the gradient of the weights.
     pub wgrad_parts: fn(&Conv, DType) -> usize,
@@ -121,6 +130,7 @@ static DENSE: Kernels = Kernels {
     fwd: &FWD,
     moments_fwd: &MOMENTS_FWD,
     dgrad: &DGRAD,
+    dgrad_add: Some(&DGRAD_ADD),
     wgrad: &WGRAD,
     wgrad_parts: Conv::wgrad_parts,
     moment_rows: |_, _, device| device.partial_rows(),
@@ -174,10 +184,11 @@ pub(crate) fn convolve(
         Some(moments) => launch(kernels.moments_fwd, &p, &[x, w], &[&y, &moments.parts]),
     }
     let (sx, sw) = (x.clone(), w.clone());
-    let y = y.record(kernels.fwd.name, &[x, w], move |g| {
+    let y = y.record_adding(kernels.fwd.name, &[x, w], move |g, so_far| {
         let gx = sx.wants_grad().then(|| {
-            let gx = sx.like(kernels.dgrad.name);
-            launch(kernels.dgrad, &p, &[&g, &sw], &[&gx]);
+            let sum = kernels.dgrad_add.and_then(|kernel| Some((kernel, so_far.take_if(|sum| sum.is_alone())?)));
+            let (kernel, gx) = sum.unwrap_or_else(|| (kernels.dgrad, sx.like(kernels.dgrad.name)));
+            launch(kernel, &p, &[&g, &sw], &[&gx]);
             gx
         });
         let gw = sw.wants_grad().then(|| {
@@ -203,6 +214,23 @@ pub static CONV2D: Spec = Spec {
             case(label, x, k, window).real(2 * Conv::new(x, k, window, label).macs())
         };
         let square = Window::square;
+        // Backwards the second writes the gradient of the image and the first adds to it.
+        let twice = |label, x: [usize; 4], k: usize, first: Window, second: Window| {
+            let weights = |window: Window| [k, window.kernel.0, window.kernel.1, x[3]];
+            Case::new(label, &[&x, &weights(first), &weights(second)], move |t| {
+                add(&conv2d(&t[0], &t[1], first), &conv2d(&t[0], &t[2], second))
+            })
+            .linear_in(&[0])
+        };
+        // Beside the identity: `scaled` so that its gradient of the image is not the one that the convolution reads.
+        let skipped = |label, x: [usize; 4], window: Window, scaled: bool| {
+            let (r, s) = window.kernel;
+            Case::new(label, &[&x, &[x[3], r, s, x[3]]], move |t| {
+                let y = conv2d(&t[0], &t[1], window);
+                add(&if scaled { scale(&y, 0.5) } else { y }, &t[0])
+            })
+            .linear_in(&[0])
+        };
         vec![
             case("3x3", [2, 5, 4, 3], 4, square(3, 1, 1)),
             case("1x1", [2, 3, 3, 4], 5, square(1, 1, 0)),
@@ -227,6 +255,11 @@ pub static CONV2D: Spec = Spec {
             case("3x3 s2 16-64", [1, 6, 5, 16], 64, square(3, 2, 1)),
             case("1x1 264-144", [1, 3, 5, 264], 144, square(1, 1, 0)),
             case("3-channel image to 8", [2, 6, 5, 3], 8, square(3, 2, 1)),
+            twice("1x1 and 3x3, s2, of one image", [2, 5, 6, 8], 16, square(1, 2, 0), square(3, 2, 1)),
+            twice("1x1 and 3x3, s2, of one image, 3-4", [2, 5, 6, 3], 4, square(1, 2, 0), square(3, 2, 1)),
+            twice("two 1x1 of one image, 136-8", [1, 12, 12, 136], 8, square(1, 1, 0), square(1, 1, 0)),
+            skipped("3x3 with a skip", [1, 3, 4, 8], square(3, 1, 1), false),
+            skipped("3x3, scaled, with a skip", [1, 3, 4, 72], square(3, 1, 1), true),
             real("3x3 64 @56", 56, 64, 64, square(3, 1, 1)),
             real("3x3 s2 64-128 @56", 56, 64, 128, square(3, 2, 1)),
             real("3x3 128 @28", 28, 128, 128, square(3, 1, 1)),

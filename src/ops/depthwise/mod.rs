@@ -94,8 +94,15 @@ kernel!(WGRAD = "depthwise_wgrad", |p: Conv, [x, gy] -> [gw]| {
     cpu::depthwise_wgrad(p, x, gy, gw);
 }, grid |dtype| grid(p, wgrad_parts(p, dtype), dtype), macs macs(p));
 
-static KERNELS: Kernels =
-    Kernels { fwd: &FWD, moments_fwd: &MOMENTS_FWD, dgrad: &DGRAD, wgrad: &WGRAD, wgrad_parts, moment_rows };
+static KERNELS: Kernels = Kernels {
+    fwd: &FWD,
+    moments_fwd: &MOMENTS_FWD,
+    dgrad: &DGRAD,
+    dgrad_add: None,
+    wgrad: &WGRAD,
+    wgrad_parts,
+    moment_rows,
+};
 
 /// x `[n, h, w, c]` ∗ w `[c, r, s]`, channel by channel.
 #[track_caller]

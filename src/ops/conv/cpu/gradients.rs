@@ -63,6 +63,29 @@ impl Phases {
 
 /// Gradient of the input: `gx[n, iy, ix, c] = Σ gy[n, oy, ox, k] · w[k, r, s, c]` over the outputs that read it.
 pub fn conv2d_dgrad<T: Real>(p: &Conv, gy: &[T], w: &[T], gx: &mut [T]) {
+    dgrad_blocks(p, gy, w, gx, |gx, write| write(gx));
+}
+
+/// Adds the gradient of the input to `gx`.
+pub fn conv2d_dgrad_add<T: Real>(p: &Conv, gy: &[T], w: &[T], gx: &mut [T]) {
+    dgrad_blocks(p, gy, w, gx, |gx, write| {
+        scratch::with(gx.rows() * gx.cols(), |part| {
+            write(&mut Block::whole(part, gx.cols()));
+            for (i, part) in part.chunks_exact(gx.cols()).enumerate() {
+                gx.row_mut(i).iter_mut().zip(part).for_each(|(sum, &x)| *sum += x);
+            }
+        });
+    });
+}
+
+/// Hands each block of gx, and what writes the gradient to a block of its size, to `store`.
+fn dgrad_blocks<T: Real>(
+    p: &Conv,
+    gy: &[T],
+    w: &[T],
+    gx: &mut [T],
+    store: impl Fn(&mut Block<T>, &dyn Fn(&mut Block<T>)) + Sync,
+) {
     let d = Dims::of(p);
     let depth = d.r * d.s * d.k;
     let width = tile::panel_width::<T>();
@@ -79,7 +102,7 @@ pub fn conv2d_dgrad<T: Real>(p: &Conv, gy: &[T], w: &[T], gx: &mut [T]) {
     let cols = block_cols::<T>((d.n * d.h * d.w).div_ceil(rows), d.c);
     pack::panels((depth, d.c), fill, |packed| {
         blocks([Cut { matrix: gx, rows }], (d.c, cols), |i, j, [mut gx]| {
-            d.dgrad_block(&phases, gy, &packed[j * cols * depth..], i * rows, &mut gx);
+            store(&mut gx, &|gx| d.dgrad_block(&phases, gy, &packed[j * cols * depth..], i * rows, gx));
         });
     });
 }

@@ -8,7 +8,7 @@ mod pack;
 
 use super::Conv;
 pub use forward::conv2d_fwd;
-pub use gradients::{conv2d_dgrad, conv2d_wgrad};
+pub use gradients::{conv2d_dgrad, conv2d_dgrad_add, conv2d_wgrad};
 pub use moments::{MOMENT_BLOCK, channel_moments};
 
 /// The same shape in `usize`.
