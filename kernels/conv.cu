@@ -29,7 +29,7 @@ struct Parts {
 // Parts that a thread loads before it adds up the first of them.
 constexpr int PART_BATCH = 16;
 // So many parts are shared by so many threads; must agree with `COMBINE` in src/ops/conv/mod.rs.
-constexpr int MANY_PARTS = 32, PART_SHARERS = 8;
+constexpr int MANY_PARTS = 128, PART_SHARERS = 8;
 
 // y = the sum of `parts` arrays of `len`, always in the same order. Bound by bytes, and by latency where the arrays are short:
 // of SHARERS threads that share an element, each adds up every SHARERS-th part.

@@ -105,21 +105,23 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
     using Layout = Stage<T, ROWS, ALONG_K>;
     static constexpr int LOADS = Layout::CHUNKS / THREADS;
     static constexpr int ACROSS = ALONG_K ? CHUNKS_DEEP : ROWS / PACK<T>; // chunks side by side in memory
+    static constexpr int DOWN = THREADS / ACROSS; // lines from a thread's chunk to its next
     static constexpr bool ONE_POSITION = ALONG_K || Operand::ONE_TAP;
+    static constexpr bool ONE_CHUNK = DOWN % 8 == 0; // the permutation is the same for all of a thread's lines
     static_assert(Layout::CHUNKS % THREADS == 0 && THREADS % ACROSS == 0, "threads keep their column of chunks");
 
     const Operand& operand;
     typename Operand::Row rows[ALONG_K ? LOADS : 1];
     Position positions[ONE_POSITION ? 1 : LOADS];
     Position step;
-    int chunks[LOADS];
+    int chunks[ONE_CHUNK ? 1 : LOADS];
 
     __device__ Loader(const Operand& operand, int first_row, int first_k) : operand(operand), step(operand.nest.at(TILE_DEPTH<T>)) {
         int across = threadIdx.x % ACROSS * PACK<T>;
         for (int i = 0; i < LOADS; i++) {
-            int down = (threadIdx.x + i * THREADS) / ACROSS;
+            int down = threadIdx.x / ACROSS + i * DOWN;
             int row = ALONG_K ? down : across, k = ALONG_K ? across : down;
-            chunks[i] = Layout::chunk(row, k);
+            if (!ONE_CHUNK || i == 0) chunks[i] = Layout::chunk(row, k);
             if (ALONG_K || i == 0) rows[i] = operand.row(first_row + row);
             if (!ONE_POSITION || i == 0) positions[i] = operand.nest.at(first_k + k);
         }
@@ -130,12 +132,16 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
         for (int i = 0; i < LOADS; i++) {
             const auto& row = rows[ALONG_K ? i : 0];
             Position position = positions[ONE_POSITION ? 0 : i];
-            if constexpr (Operand::ONE_TAP) position.inner += i * (THREADS / ACROSS);
+            if constexpr (!ALONG_K) {
+                position.flat = positions[0].flat + i * DOWN; // so that only one is kept
+                if constexpr (Operand::ONE_TAP) position.inner += i * DOWN;
+            }
+            Pack<T>* chunk = stage + (ONE_CHUNK ? chunks[0] + i * DOWN * 8 : chunks[i]);
             if constexpr (PACKED) {
                 const auto [at, inside] = operand.at(row, position);
-                cp_async16(stage + chunks[i], at, inside);
+                cp_async16(chunk, at, inside);
             } else {
-                stage[chunks[i]] = gathered(row, position);
+                *chunk = gathered(row, position);
                 __syncwarp(); // or the compiler gathers all chunks at once and runs out of registers
             }
         }
@@ -269,29 +275,30 @@ template <class O, int COLUMNS> struct Staged {
         take(product, [](int) { return 0; });
     }
 
-    // Adds to the tile what is already where `store_rows` will store it, each thread to its own packs; all loads are under way
-    // before the first sum.
+    // Adds to the tile what is already where `store_rows` will store it, each thread to its own packs, BATCH of them under way at a time.
     template <int ROWS, class F> __device__ void add_stored(int columns, bool packed, F target) const {
-        constexpr int STEP = THREADS / ACROSS;
-        const int first = threadIdx.x / ACROSS, column = own_column();
-        Pack<O> packs[ROWS / STEP] = {};
+        constexpr int STEP = THREADS / ACROSS, BATCH = 4;
+        const int column = own_column();
+        for (int first = threadIdx.x / ACROSS; first < ROWS; first += BATCH * STEP) {
+            Pack<O> packs[BATCH] = {};
 #pragma unroll
-        for (int i = 0; i < ROWS / STEP; i++) {
-            const O* from = target(first + i * STEP);
-            if (from == nullptr) continue;
-            if (packed && column < columns) {
-                packs[i] = load<PACK<O>>(from + column);
-            } else {
-                for (int j = 0; j < PACK<O>; j++)
-                    if (column + j < columns) packs[i].v[j] = from[column + j];
+            for (int i = 0; i < BATCH; i++) {
+                const O* from = target(first + i * STEP);
+                if (from == nullptr) continue;
+                if (packed && column < columns) {
+                    packs[i] = load<PACK<O>>(from + column);
+                } else {
+                    for (int j = 0; j < PACK<O>; j++)
+                        if (column + j < columns) packs[i].v[j] = from[column + j];
+                }
             }
-        }
 #pragma unroll
-        for (int i = 0; i < ROWS / STEP; i++) {
-            O* row = &at(first + i * STEP, column);
-            auto sums = load<PACK<O>>(row);
-            for (int j = 0; j < PACK<O>; j++) sums.v[j] = narrow<O>(widen(packs[i].v[j]) + widen(sums.v[j]));
-            store<PACK<O>>(row, sums);
+            for (int i = 0; i < BATCH; i++) {
+                O* row = &at(first + i * STEP, column);
+                auto sums = load<PACK<O>>(row);
+                for (int j = 0; j < PACK<O>; j++) sums.v[j] = narrow<O>(widen(packs[i].v[j]) + widen(sums.v[j]));
+                store<PACK<O>>(row, sums);
+            }
         }
     }
 

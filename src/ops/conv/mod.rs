@@ -99,7 +99,7 @@ kernel!(COMBINE = "combine_parts", |p: Parts, [partials] -> [y]| {
     for part in partials.chunks_exact(p.len as usize) {
         y.iter_mut().zip(part).for_each(|(sum, &x)| *sum += x);
     }
-}, grid |_| Grid::threads(p.len as usize * if p.parts < 32 { 1 } else { 8 })); // as `PART_SHARERS` in kernels/conv.cu
+}, grid |_| Grid::threads(p.len as usize * if p.parts < 128 { 1 } else { 8 })); // as `PART_SHARERS` in kernels/conv.cu
 
 /// Launches `kernel` for `y`, a matrix product in tiles. Where the device combines parts and `parts` are more than one, the
 /// kernel leaves as many sums, which are added up in order: so few results of long sums fill a GPU too.
