@@ -112,6 +112,7 @@ template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T
     static constexpr int GROUP = 4 * WARP, ROWS = 64;
     static_assert(THREADS / GROUP * ROWS == TILE_ROWS, "a group for each 64 rows");
 
+    // Unwritten until the first product, which does not add: ptxas lets products wait for each other where other instructions write their sums.
     float sums[COLUMNS / 2];
     bool more = false;
 
