@@ -52,8 +52,9 @@ __device__ __forceinline__ void bias_act_bwd(const Bias& p, const T* __restrict_
         if (lane.active) {
             auto b = p.from_output ? Pack<Wide<T>, N>{} : load<N>(bias + lane.channel);
             long long first = (long long)range_of_block() * BIAS_ROWS, end = min(first + BIAS_ROWS, p.m);
+            constexpr int AT_ONCE = sizeof(T) == 4 ? 2 : 4; // with four, registers spill in f32 on sm_80
             with_activation<T>(p.act, [&](auto act) {
-#pragma unroll 4
+#pragma unroll AT_ONCE
                 for (long long row = first + lane.row; row < end; row += lane.step) {
                     long long at = row * p.c + lane.channel;
                     auto v = read<N>(x + at), g = read<N>(gy + at);

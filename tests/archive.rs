@@ -330,6 +330,7 @@ fn a_store_keeps_to_its_key_and_its_recipe() {
         command
     };
     fail(&mut roentgen(["convert", "/nowhere", "--out", text(&store)]), 1, &["/nowhere"]);
+    assert!(tree(folder.path()).keys().all(|file| file.extension() != Some("key".as_ref())), "a key is left");
     let empty = tempfile::tempdir().unwrap();
     fail(
         &mut roentgen(["convert", text(empty.path()), "--out", text(&folder.path().join("none"))]),

@@ -125,6 +125,9 @@ fn a_backbone_is_inspected_in_a_table() {
     }
     fail(&mut roentgen(["inspect", "resnet18", "--size", "8"]), 1, &["8 px", "--size 32"]);
     fail(&mut roentgen(["inspect", "resnet18", "--size", "99999"]), 1, &["99999"]);
+    let output = succeed(&mut roentgen(["inspect", "unet_resnet18", "--size", "64", "--device", "cpu"]));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("all tensors at the fullest moment"));
+    succeed(&mut roentgen(["inspect", "unet_reconstruction", "--size", "64"]));
     // Larger than any machine, and yet told.
     succeed(&mut roentgen(["inspect", "resnet18", "--size", "4096", "--batch", "65536"]));
     fail(&mut roentgen(["inspect", "resnet18", "--device", "cpu", "--precision", "bf16"]), 1, &["bf16"]);

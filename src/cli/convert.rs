@@ -57,6 +57,10 @@ fn bits(text: &str) -> std::result::Result<u32, String> {
 
 /// Converts, and tells on stderr how it goes and which files are left out.
 pub fn run(args: Args) -> Result<ExitCode> {
+    // A wrong path must leave nothing behind, not even a key.
+    for path in &args.from {
+        path.metadata().map_err(|e| Error::io("open", path, e))?;
+    }
     let key = Key::open_or_make(&key_file(&args)?)?;
     let threads = args.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
     let Args { bits, intensity, .. } = args;

@@ -9,7 +9,7 @@ use crate::{
     },
     metrics::decimals,
     models::{self, Model},
-    task::Monitor,
+    task::{Monitor, Task},
     trace::Trace,
     train::{Config, Forecast, Optimizer, Precision, RunState, checkpoint, forecast},
     weights::{Archive, Dtype, Tensors},
@@ -30,9 +30,9 @@ pub struct Args {
 #[derive(clap::Args)]
 #[command(next_help_heading = "For a backbone")]
 struct Training {
-    /// Classes of the head
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
-    classes: u32,
+    /// Classes of the head, or masks of a U-Net [default: 1000, or 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    classes: Option<u32>,
     /// Side of the square images, in pixels
     #[arg(long, value_name = "PX", default_value_t = 224)]
     size: usize,
@@ -55,7 +55,8 @@ struct Training {
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut text = String::new();
     let path = checkpoint::file_of(Path::new(&args.what));
-    if let Ok(model) = network(&args.what, args.training.classes as usize) {
+    let usual = if models::is_dense(&args.what) == Some(true) { 1 } else { 1000 };
+    if let Ok(model) = network(&args.what, args.training.classes.unwrap_or(usual) as usize) {
         describe_network(&mut text, &model, &args.training)?;
     } else if !path.exists() {
         let names: Vec<_> = models::names().collect();
@@ -94,7 +95,12 @@ pub fn network(name: &str, classes: usize) -> Result<Model> {
 
 fn describe_network(text: &mut String, model: &Model, training: &Training) -> Result<()> {
     let &Training { size, batch, device, precision, optimizer, .. } = training;
-    let config = Config { model: model.name.clone(), size, batch, precision, optimizer, ..Config::default() };
+    let task = match (models::is_dense(&model.name), models::ends_in_sigmoid(&model.name)) {
+        (_, true) => Task::Reconstruction,
+        (Some(true), _) => Task::Segmentation,
+        _ => Task::default(),
+    };
+    let config = Config { model: model.name.clone(), task, size, batch, precision, optimizer, ..Config::default() };
     config.check()?;
     model.check_size(size)?;
     let trace = Trace::new(model, 1, size)?;
