@@ -240,7 +240,8 @@ template <class T, bool ADD> __device__ void conv_dgrad(const Conv& p, const T* 
     const Phase across(blockIdx.z % p.stride_w, p.w, p.s, p.stride_w, p.pad_w);
     const int pixels = p.n * down.count * across.count, depth = down.taps * across.taps * p.k;
     const Nest of_phase = {max(1, down.count), max(1, across.count)}, taps = {max(1, across.taps), p.k};
-    const Windows<T, -1> a = {gy, p.oh, p.ow, p.k, of_phase, pixels, 1, 1, down.origin, across.origin, taps, across.taps ? down.taps : 0};
+    const int lines = across.taps ? down.taps : 0; // of taps that there are at all
+    const Windows<T, -1> a = {gy, p.oh, p.ow, p.k, of_phase, pixels, 1, 1, down.origin, across.origin, taps, lines};
     auto target = [&](int row) {
         const Position at = of_phase.at(row);
         const int y = down.first + at.middle * p.stride_h, x = across.first + at.inner * p.stride_w;
@@ -248,7 +249,7 @@ template <class T, bool ADD> __device__ void conv_dgrad(const Conv& p, const T* 
     };
     auto gather = [&](auto one_tap) {
         constexpr bool ONE_TAP = decltype(one_tap)::value;
-        const FiltersByChannel<T, ONE_TAP> b(w, p, down.r0, across.r0, down.taps, taps);
+        const FiltersByChannel<T, ONE_TAP> b(w, p, down.r0, across.r0, lines, taps);
         with_shape<T, ONE_TAP>(packed, p.c, [&](auto shape) { convolve(shape, a, b, pixels, depth, target); });
     };
     packed && p.k % TILE_DEPTH<T> == 0 ? gather(Is<true>()) : gather(Is<false>());
