@@ -50,7 +50,8 @@ fn a_run_trains_on_the_gpu_and_is_evaluated_on_the_cpu() {
     assert!(said.contains("device  roentgen simulator, compute capability 9.0"), "{said}");
     let config = std::fs::read_to_string(dir.path().join("run/config.toml")).unwrap();
     assert!(config.contains("precision = \"bf16\""), "{config}");
-    succeed(&mut roentgen(["evaluate", run, "--device", "cpu", "--threads", "1"]));
+    let table = dir.path().join("predictions.csv");
+    succeed(&mut roentgen(["evaluate", run, "--device", "cpu", "--threads", "1", "--out", table.to_str().unwrap()]));
     // The run is one of bf16, which the CPU does not compute in.
     fail(&mut roentgen(["finetune", "--resume", run, "--device", "cpu"]), 1, &["bf16"]);
 }
