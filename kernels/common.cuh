@@ -47,6 +47,8 @@ template <int N, class T> __device__ __forceinline__ void store(T* p, const Pack
     *reinterpret_cast<Pack<T, N>*>(p) = pack;
 }
 
+__host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
 // This thread's place in a one-dimensional grid.
 __device__ __forceinline__ long long global_thread() { return (long long)blockIdx.x * blockDim.x + threadIdx.x; }
 

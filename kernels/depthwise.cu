@@ -109,8 +109,6 @@ struct Backward {
     template <class W> static constexpr __device__ int tap(int i, int j) { return i - (j - W::HALO) * W::STRIDE; }
 };
 
-__device__ __forceinline__ int ceil_div(int x, int y) { return (x + y - 1) / y; }
-
 // The steps first ≤ step < end of one tile of an image.
 struct Run {
     int image, tile, first, end;

@@ -14,8 +14,6 @@
 // have 128 registers a thread; but not in double precision, which is for proofs.
 #define TILED(T) extern "C" __global__ void __launch_bounds__(THREADS, sizeof(T) == 8 ? 1 : 2)
 
-__host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
-
 // A position in three nested loops, the innermost fastest, and the number of positions before it.
 struct Position {
     int flat, outer, middle, inner;
