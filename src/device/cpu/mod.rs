@@ -8,19 +8,18 @@ pub mod parallel;
 pub mod scratch;
 pub mod tile;
 
-use super::{Args, Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source, Work};
+use super::{Args, Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source, Work, lock, times::Times};
 use crate::Result;
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
 /// The host as a device.
 pub struct Cpu {
     pool: Arc<Pool>,
-    times: Mutex<BTreeMap<(&'static str, Work), KernelTime>>,
+    times: Mutex<Times>,
 }
 
 impl Cpu {
@@ -104,17 +103,12 @@ impl Device for Cpu {
         let (ins, outs) = unsafe { (ins.iter().map(|b| slice(b)), outs.iter().map(|b| slice_mut(b))) };
         let start = Instant::now();
         (kernel.cpu)(&mut Args { dtype, params, ins: ins.collect(), outs: outs.collect() });
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        let none = KernelTime { name: kernel.name, work, launches: 0, seconds: 0.0 };
-        let time = times.entry((kernel.name, work)).or_insert(none);
-        time.launches += 1;
-        time.seconds += start.elapsed().as_secs_f64();
+        lock(&self.times).add(kernel.name, work, start.elapsed().as_secs_f64());
         Ok(())
     }
 
     fn kernel_times(&self) -> Vec<KernelTime> {
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *times).into_values().collect()
+        lock(&self.times).take()
     }
 
     fn partial_rows(&self) -> usize {

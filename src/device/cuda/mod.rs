@@ -8,7 +8,7 @@ mod graph;
 mod memory;
 mod profile;
 
-use super::{Block, DType, Device, Grid, Kernel, KernelTime, Launch, Memory, Pool, Reading, Replay, Work};
+use super::{Block, DType, Device, Grid, Kernel, KernelTime, Launch, Memory, Pool, Reading, Replay, Work, lock};
 use crate::{Error, Result};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result,
@@ -20,7 +20,7 @@ use profile::Profile;
 use std::{
     collections::{HashMap, hash_map::Entry},
     ffi::c_void,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
 };
 
 /// What the simulator in `sim/` calls itself.
@@ -80,11 +80,6 @@ impl Found {
 /// What kind of failure a driver call had, in words.
 fn failed(what: &str, e: DriverError) -> Error {
     Error::Device(format!("{what}: {e}"))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What the mutexes guard stays consistent when a holder panics: maps and lists that are only added to.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The context of GPU `index` and what is known of it.
@@ -218,9 +213,8 @@ impl Cuda {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let name = format!("{}_{}", kernel.name, dtype.suffix());
-                let file = FATBINS.iter().position(|fatbin| fatbin.kernels.contains(&&*name)).unwrap_or(0);
                 // The simulator has one module for all.
-                let module = self.modules.get(file).or(self.modules.first());
+                let module = self.modules.get(fatbin::holding(&name).unwrap_or(0)).or(self.modules.first());
                 let function = module.and_then(|module| module.load_function(&name).ok());
                 let function = function.ok_or_else(|| Error::Device(format!("there is no CUDA kernel {name}")))?;
                 entry.insert(Function { function, shared: 0 })
@@ -237,6 +231,14 @@ impl Cuda {
 
     fn bind(&self) -> Result<()> {
         self.stream.context().bind_to_thread().map_err(|e| failed("using the GPU from another thread", e))
+    }
+
+    /// That no step is being recorded, which could not do this with its own results.
+    fn not_recording(&self, what: &str) -> Result<()> {
+        if graph::recording(&self.stream) {
+            return Err(Error::Device(format!("a step that is being recorded cannot {what} its own results")));
+        }
+        Ok(())
     }
 }
 
@@ -298,9 +300,7 @@ impl Device for Cuda {
     fn download(&self, src: &Block, dst: &mut [u8]) -> Result<()> {
         assert_eq!(src.bytes(), dst.len(), "download: lengths differ");
         self.bind()?;
-        if graph::recording(&self.stream) {
-            return Err(Error::Device("a step that is being recorded cannot read its own results".into()));
-        }
+        self.not_recording("read")?;
         // SAFETY: both are that long, and `sync` waits before anyone reads `dst`.
         let copied = unsafe { result::memcpy_dtoh_async(dst, src.address() as u64, self.stream.cu_stream()) };
         copied.map_err(|e| failed("copying from the GPU", e))?;
@@ -309,9 +309,7 @@ impl Device for Cuda {
 
     fn read_later(&self, src: &Block) -> Result<Reading> {
         self.bind()?;
-        if graph::recording(&self.stream) {
-            return Err(Error::Device("a step that is being recorded cannot read its own results".into()));
-        }
+        self.not_recording("read")?;
         let (staging, checks, bytes) = (self.staging.clone(), self.checks.clone(), src.bytes());
         let buffer = lock(&staging).download(src)?;
         Ok(Box::new(move || {
@@ -365,9 +363,7 @@ impl Device for Cuda {
     }
 
     fn sync(&self) -> Result<()> {
-        if graph::recording(&self.stream) {
-            return Err(Error::Device("a step that is being recorded cannot wait for its own results".into()));
-        }
+        self.not_recording("wait for")?;
         self.stream.synchronize().map_err(|e| failed("running on the GPU", e))?;
         self.checks.passed()
     }

@@ -19,10 +19,12 @@ const THREADS: usize = 128;
 const COLS: usize = 4;
 /// Lines of a tile that a thread makes at least: the window reaches beyond them at both ends, and those lines are read twice.
 const LINES: usize = 8;
-/// Blocks that fill a large GPU for some rounds, so that the last one costs little. A constant, as results depend on it.
-const BLOCKS: usize = 20 * 132;
+/// Multiprocessors of a large GPU, an H100 or H200. A constant, as results depend on the numbers of blocks.
+const MULTIPROCESSORS: usize = 132;
+/// Blocks that fill it for some rounds, so that the last one costs little.
+const BLOCKS: usize = 20 * MULTIPROCESSORS;
 /// The same for the gradient of the weights, each block of which leaves a partial sum of them.
-const WGRAD_BLOCKS: usize = 8 * 132;
+const WGRAD_BLOCKS: usize = 8 * MULTIPROCESSORS;
 
 /// Channels of a thread, where c is a multiple of them; `CHANNELS` in `kernels/depthwise.cu` must agree.
 fn channels(dtype: DType) -> usize {
