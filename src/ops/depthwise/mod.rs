@@ -13,7 +13,7 @@ use crate::{
     tensor::Tensor,
 };
 
-/// Threads of a CUDA block; `BLOCK` in `kernels/depthwise.cu` must agree.
+/// Threads of a CUDA block; `BLOCK` in `kernels/depthwise.cuh` must agree.
 const THREADS: usize = 128;
 /// Most columns of a tile, which a thread makes line by line.
 const COLS: usize = 4;
@@ -26,7 +26,7 @@ const BLOCKS: usize = 20 * MULTIPROCESSORS;
 /// The same for the gradient of the weights, each block of which leaves a partial sum of them.
 const WGRAD_BLOCKS: usize = 8 * MULTIPROCESSORS;
 
-/// Channels of a thread, where c is a multiple of them; `CHANNELS` in `kernels/depthwise.cu` must agree.
+/// Channels of a thread, where c is a multiple of them; `CHANNELS` in `kernels/depthwise.cuh` must agree.
 fn channels(dtype: DType) -> usize {
     if dtype.size() < 4 { 2 } else { 1 }
 }
