@@ -92,7 +92,7 @@ __device__ __forceinline__ void scale_channels_gate_bwd(const Channels& p, const
         };
         if (lane.active) for_rows(lane, p.hw, n * p.hw * p.c + lane.channel, p.c, add, x, gy);
         column_sums(lane, sums, slots, [&](int, int column, Wide<T> sum) {
-            int channel = lane.channel - lane.column + column;
+            int channel = lane.block_channel() + column;
             if (channel < p.c) ggate[n * p.c + channel] = sum;
         });
     });
