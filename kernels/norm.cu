@@ -209,9 +209,8 @@ FOR_FLOATS(BN_ACT_FWD)
 
 // z = relu(u + residual).
 template <class T>
-__device__ __forceinline__ void bn_add_relu_fwd(const Norm& p, const T* y, const Wide<T>* stats,
-                                                const Wide<T>* weight, const Wide<T>* bias,
-                                                const T* residual, T* z) {
+__device__ __forceinline__ void bn_add_relu_fwd(const Norm& p, const T* y, const Wide<T>* stats, const Wide<T>* weight,
+                                                const Wide<T>* bias, const T* residual, T* z) {
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         if (!lane.active) return;
@@ -245,9 +244,8 @@ __device__ __forceinline__ void write_partial(const Norm& p, const Lane<N>& lane
 
 // partials [⌈m/rows⌉, 2, c] of gu = gz·act'(u), with u computed again from y.
 template <class T>
-__device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, const T* gz,
-                                                  const Wide<T>* stats, const Wide<T>* weight, const Wide<T>* bias,
-                                                  Wide<T>* partials) {
+__device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, const T* gz, const Wide<T>* stats,
+                                                  const Wide<T>* weight, const Wide<T>* bias, Wide<T>* partials) {
     __shared__ ColumnSlots<T, 2> slots;
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
@@ -281,9 +279,8 @@ FOR_FLOATS(BN_ACT_BWD_REDUCE)
 
 // gu = gz where z > 0, which is also the gradient of the residual, and its partials [⌈m/rows⌉, 2, c].
 template <class T>
-__device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y, const T* z,
-                                                       const T* gz, const Wide<T>* stats,
-                                                       T* gu, Wide<T>* partials) {
+__device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y, const T* z, const T* gz,
+                                                       const Wide<T>* stats, T* gu, Wide<T>* partials) {
     __shared__ ColumnSlots<T, 2> slots;
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;

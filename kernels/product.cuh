@@ -4,8 +4,8 @@
 #include "common.cuh"
 #include "warp_group.cuh"
 
-// These three must agree with src/ops/conv/tiles.rs.
-constexpr int TILE_ROWS = PARTIAL_ROWS;
+// These three must agree with src/ops/conv/tiles.rs, the rows also with `MOMENT_ROWS` in src/device/cuda/mod.rs.
+constexpr int TILE_ROWS = 128;
 constexpr int STAGES = 3;
 constexpr int CHUNKS_DEEP = 8; // chunks of a row in a stage
 

@@ -83,10 +83,10 @@ impl Device for Dry {
         Ok(())
     }
 
-    fn partial_rows(&self) -> usize {
+    fn moment_rows(&self) -> usize {
         match self.like {
-            Like::Cpu => cpu::PARTIAL_ROWS,
-            Like::Cuda => cuda::PARTIAL_ROWS,
+            Like::Cpu => cpu::MOMENT_ROWS,
+            Like::Cuda => cuda::MOMENT_ROWS,
         }
     }
 

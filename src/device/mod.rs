@@ -258,9 +258,8 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// A failure of the device.
     fn launch(&self, kernel: &Kernel, dtype: DType, params: &[u8], ins: &[&Block], outs: &[&Block]) -> Result<()>;
-    /// Rows of pixels that one partial sum over an image covers, where a kernel leaves partial sums: the height of the
-    /// tile that the device's convolutions write.
-    fn partial_rows(&self) -> usize;
+    /// Pixels of an image whose moments are taken together: those that its convolutions write at a time.
+    fn moment_rows(&self) -> usize;
     /// Types that its kernels store images in, the best for training first.
     fn precisions(&self) -> &'static [DType];
     /// Whether long sums for few results are cut into parts, which a second kernel adds up in order, to occupy the machine.

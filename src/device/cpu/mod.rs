@@ -31,7 +31,7 @@ impl Cpu {
 }
 
 /// Output pixels whose moments are taken together, while they are hot in cache: two 7×7 maps, so that maps of 7·2ⁱ divide.
-pub const PARTIAL_ROWS: usize = 98;
+pub const MOMENT_ROWS: usize = 98;
 
 /// What the CPU computes in.
 pub(super) const PRECISIONS: &[DType] = &[DType::F32, DType::F64];
@@ -111,8 +111,8 @@ impl Device for Cpu {
         lock(&self.times).take()
     }
 
-    fn partial_rows(&self) -> usize {
-        PARTIAL_ROWS
+    fn moment_rows(&self) -> usize {
+        MOMENT_ROWS
     }
 
     fn precisions(&self) -> &'static [DType] {

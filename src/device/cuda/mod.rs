@@ -27,8 +27,8 @@ use std::{
 const SIMULATOR: &str = "roentgen simulator";
 /// CUDA version that the kernels are compiled with; an older driver cannot load them.
 const DRIVER_VERSION: i32 = 13_000;
-/// Height of the tile of pixels that a convolution writes; `PARTIAL_ROWS` in `kernels/common.cuh` must agree.
-pub(crate) const PARTIAL_ROWS: usize = 128;
+/// Pixels of the tile that a convolution writes; `TILE_ROWS` in `kernels/product.cuh` must agree.
+pub(crate) const MOMENT_ROWS: usize = 128;
 /// What the kernels are compiled for, the best for training first.
 pub(super) const PRECISIONS: &[DType] = &[DType::BF16, DType::F16, DType::F32, DType::F64];
 /// Bytes of parameters that a kernel can receive by value (compute capability 7.0 and up).
@@ -350,8 +350,8 @@ impl Device for Cuda {
         Ok(())
     }
 
-    fn partial_rows(&self) -> usize {
-        PARTIAL_ROWS
+    fn moment_rows(&self) -> usize {
+        MOMENT_ROWS
     }
 
     fn precisions(&self) -> &'static [DType] {

@@ -137,7 +137,7 @@ static DENSE: Kernels = Kernels {
     dgrad_add: Some(&DGRAD_ADD),
     wgrad: &WGRAD,
     wgrad_parts: Conv::wgrad_parts,
-    moment_rows: |_, _, device| device.partial_rows(),
+    moment_rows: |_, _, device| device.moment_rows(),
 };
 
 /// The moments of each channel of an image: mean and sum of squared deviations, by parts of its pixels.

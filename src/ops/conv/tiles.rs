@@ -1,10 +1,10 @@
 //! Launch shapes of the CUDA bodies that multiply in tiles: convolutions and fully connected layers.
 
 use super::Conv;
-use crate::device::{DType, Grid};
+use crate::device::{DType, Grid, cuda::MOMENT_ROWS};
 
-/// Rows of a tile; as `TILE_ROWS` in `kernels/product.cuh`.
-const ROWS: usize = 128;
+/// Rows of a tile.
+const ROWS: usize = MOMENT_ROWS;
 /// Columns of a tile; as in `kernels/tile.cuh`.
 const NARROW: usize = 64;
 const WIDE: usize = 128;

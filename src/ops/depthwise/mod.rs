@@ -64,7 +64,7 @@ fn fwd_grid(p: &Conv, dtype: DType) -> Grid {
 /// A part of the moments is a band of lines on devices that take bands.
 fn moment_rows(p: &Conv, dtype: DType, device: &dyn Device) -> usize {
     let [n, oh, ow, _] = p.output();
-    if device.combines_parts() { (n * oh).div_ceil(fwd_bands(p, dtype)) * ow } else { device.partial_rows() }
+    if device.combines_parts() { (n * oh).div_ceil(fwd_bands(p, dtype)) * ow } else { device.moment_rows() }
 }
 
 fn dgrad_grid(p: &Conv, dtype: DType) -> Grid {

@@ -77,7 +77,7 @@ impl Norm {
     /// All channels of y `[…, c]`, with nothing said yet of what is done to them.
     fn of(y: &Tensor) -> Norm {
         let c = *y.shape().last().expect("batch_norm: wants a channel axis");
-        let moment_rows = int(y.tape().device().partial_rows());
+        let moment_rows = int(y.tape().device().moment_rows());
         Norm { m: (y.len() / c) as i64, moment_rows, width: int(c), ..Norm::zeroed() }.of_channels(c)
     }
 
