@@ -36,7 +36,7 @@ pub use state::{Best, Partial, RunState};
 use crate::{
     Error, Result,
     data::{Loader, Split},
-    device::Device,
+    device::{Device, energy::Meter},
     metrics::{Measures, Predictions},
     models::Model,
     report::{EpochRecord, Interim},
@@ -110,6 +110,7 @@ pub struct Session {
     schedule: Schedule,
     training: Loader,
     validation: Option<Loader>,
+    meter: Meter,
     workers: usize,
 }
 
@@ -217,6 +218,7 @@ impl Session {
         let validation = prepared.loader(Split::Validation, &state, workers);
         let optimiser = Optimiser::new(&mut model, config)?;
         let steps = Steps::new(objective, config.seed);
+        let meter = model.params.device().meter();
         Ok(Session {
             folder,
             prepared,
@@ -228,6 +230,7 @@ impl Session {
             schedule,
             training,
             validation,
+            meter,
             workers,
         })
     }
@@ -238,6 +241,8 @@ impl Session {
     /// A diverging loss, an image that has become unreadable, a checkpoint that cannot be written, a failure of the device.
     /// The last checkpoint on disk stays whole.
     pub fn train(&mut self, observer: &mut dyn Observer, interrupt: &AtomicBool) -> Result<Outcome> {
+        // What was drawn before is not training's.
+        self.meter.lap();
         while !self.state.over() {
             let (stop, end) = (self.next_validation(), self.epoch_end());
             let validated = match self.steps_to(stop, observer, interrupt)? {
@@ -278,7 +283,7 @@ impl Session {
     fn steps_to(&mut self, stop: usize, observer: &mut dyn Observer, interrupt: &AtomicBool) -> Result<Outcome> {
         let (start, before) = (Instant::now(), self.state.partial.seconds);
         let (epoch, done, steps) = (self.state.epoch, self.state.step_in_epoch, self.epoch_end());
-        let Session { model, state, optimiser, steps: run, schedule, training, .. } = self;
+        let Session { model, state, optimiser, steps: run, schedule, training, meter, .. } = self;
         let batches = (state.step..).zip(training.epoch(epoch, done).take(stop - done));
         let batches = batches.map(|(step, batch)| Ok((batch?, (step, schedule.at(step)))));
         let mut outcome = Outcome::Complete;
@@ -290,6 +295,7 @@ impl Session {
             state.partial.right += right;
             state.partial.images += images as u64;
             state.partial.seconds = before + start.elapsed().as_secs_f64();
+            meter.keep_up();
             observer.step(&StepProgress {
                 epoch: epoch + 1,
                 step: state.step_in_epoch,
@@ -303,6 +309,7 @@ impl Session {
             }
             outcome == Outcome::Complete
         })?;
+        state.partial.joules += meter.lap();
         Ok(outcome)
     }
 
@@ -333,6 +340,7 @@ impl Session {
         let loss = record.validation_loss.unwrap_or(f64::NAN);
         partial.interim.push(Interim { step: at.0, loss, monitored });
         partial.interim_seconds += validation.seconds;
+        partial.joules += self.meter.lap();
         if better {
             self.save_best()?;
         }
@@ -356,6 +364,7 @@ impl Session {
     fn close_epoch(&mut self, validation: Option<Validation>, observer: &mut dyn Observer) -> Result<()> {
         let state = &mut self.state;
         let partial = std::mem::take(&mut state.partial);
+        let joules = partial.joules + self.meter.lap();
         state.epoch += 1;
         state.step_in_epoch = 0;
         let mut record = EpochRecord {
@@ -365,6 +374,7 @@ impl Session {
             learning_rate: self.schedule.at(state.step - 1),
             interim: partial.interim,
             seconds: partial.seconds + partial.interim_seconds + validation.as_ref().map_or(0.0, |v| v.seconds),
+            joules: joules.is_finite().then_some(joules),
             images_per_second: partial.images as f64 / partial.seconds,
             ..EpochRecord::default()
         };

@@ -8,11 +8,12 @@ pub mod parallel;
 pub mod scratch;
 pub mod tile;
 
-use super::{Args, Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source, Work};
+use super::{Args, Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source, Work, energy::Meter};
 use crate::Result;
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -115,6 +116,10 @@ impl Device for Cpu {
     fn kernel_times(&self) -> Vec<KernelTime> {
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut *times).into_values().collect()
+    }
+
+    fn meter(&self) -> Meter {
+        Meter::of_packages(Path::new("/sys/class/powercap"))
     }
 
     fn partial_rows(&self) -> usize {
