@@ -230,7 +230,10 @@ fn energy_is_shown_where_all_runs_know_it() {
     rows[0].arms[0].iter_mut().zip([100.0, 200.0, 600.0]).for_each(|(run, joules)| run.cost.joules = Some(joules));
     rows[0].arms[1][0].cost.joules = Some(1.0);
     rows[1].arms[0].iter_mut().for_each(|run| run.cost.joules = Some(12_340.0));
-    assert_shows(&report, &["25 % 90.5 s 300 J 90.7 s", "100 % 90.8 s 12.3 kJ 90.8 s", "Energy is that of the whole device"]);
+    assert_shows(
+        &report,
+        &["25 % 90.5 s 300 J 90.7 s", "100 % 90.8 s 12.3 kJ 90.8 s", "Energy is that of the whole device"],
+    );
 }
 
 #[test]

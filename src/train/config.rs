@@ -1,90 +1,15 @@
 //! Everything that determines the result of a run. What does not (threads, workers, where it is written) is not in here.
 
-use super::schedule::Course;
+use super::{Optimizer, Precision, objective::ClassWeights, schedule::Course};
 use crate::{
     Error, Result,
     data::{Augment, Columns, Fractions, Intensity, Layout, Normalise, Sampling},
-    device::{DType, Device},
     models,
-    ops::optim::Rule,
     task::{Loss, Monitor, Task},
     weights::Transfer,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-
-/// The optimiser by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-#[value(rename_all = "lowercase")]
-pub enum Optimizer {
-    /// Adam with decoupled weight decay.
-    AdamW,
-    /// Adam with the decay added to the gradient.
-    Adam,
-    /// Stochastic gradient descent with momentum 0.9.
-    Sgd,
-}
-
-impl Optimizer {
-    /// Its update rule.
-    pub fn rule(self) -> Rule {
-        match self {
-            Optimizer::AdamW => Rule::ADAMW,
-            Optimizer::Adam => Rule::ADAM,
-            Optimizer::Sgd => Rule::SGD,
-        }
-    }
-}
-
-/// The type that images, activations and the filters of convolutions are stored in. Sums, statistics, losses and the
-/// values that the optimiser moves are kept in single precision in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// bfloat16, on a GPU.
-    Bf16,
-    /// Half precision with a loss scale that adapts, on a GPU.
-    F16,
-    /// Single precision.
-    F32,
-}
-
-impl Precision {
-    /// The type of images.
-    pub fn dtype(self) -> DType {
-        match self {
-            Precision::Bf16 => DType::BF16,
-            Precision::F16 => DType::F16,
-            Precision::F32 => DType::F32,
-        }
-    }
-
-    /// What `asked` for means on `device`; its best if nothing was.
-    ///
-    /// # Errors
-    /// A type that the device does not compute in.
-    pub fn resolve(asked: Option<Precision>, device: &dyn Device) -> Result<Precision> {
-        let all = [Precision::Bf16, Precision::F16, Precision::F32];
-        let best = device.precisions()[0];
-        let precision = asked.or_else(|| all.into_iter().find(|p| p.dtype() == best)).unwrap_or(Precision::F32);
-        if device.precisions().contains(&precision.dtype()) {
-            return Ok(precision);
-        }
-        let problem = format!("{} does not compute in {}", device.name(), precision.dtype().suffix());
-        Err(Error::unusable(problem, "--precision f32, or --device cuda"))
-    }
-}
-
-/// How much each class counts in the loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum ClassWeights {
-    /// All the same.
-    None,
-    /// n / (classes · n of the class) over the training images, as scikit-learn's `balanced`.
-    Balanced,
-}
 
 /// A factor on the learning rate of some parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! What a step minimises.
 
-use super::config::{ClassWeights, Config};
+use super::Config;
 use crate::{
     Result,
     data::{Batch, Dataset, Split},
@@ -12,6 +12,7 @@ use crate::{
     task::{Loss, Task},
     tensor::Tensor,
 };
+use serde::{Deserialize, Serialize};
 
 /// Huber's loss is squared up to this many standard deviations of the target.
 const HUBER_DELTA: f32 = 1.0;
@@ -21,6 +22,16 @@ const DICE_SMOOTHING: f32 = 1.0;
 const MISSED_WEIGHT: f32 = 8.0;
 /// Exponent of the focal loss, that of its authors' best run.
 const FOCAL_GAMMA: f32 = 2.0;
+
+/// How much each class counts in the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassWeights {
+    /// All the same.
+    None,
+    /// n / (classes · n of the class) over the training images, as scikit-learn's `balanced`.
+    Balanced,
+}
 
 /// A loss with its weights.
 #[derive(Clone, Debug, PartialEq)]

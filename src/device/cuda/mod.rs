@@ -9,7 +9,9 @@ mod graph;
 mod memory;
 mod profile;
 
-use super::{Block, DType, Device, Grid, Kernel, KernelTime, Launch, Memory, Pool, Reading, Replay, Work, energy::Meter};
+use super::{
+    Block, DType, Device, Grid, Kernel, KernelTime, Launch, Memory, Pool, Reading, Replay, Work, energy::Meter,
+};
 use crate::{Error, Result};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result,

@@ -105,7 +105,8 @@ fn all_alike(row: &Row) -> bool {
 fn stand_still(setting: &Setting, arms: &[String]) -> Vec<String> {
     let warning = |(arm, name): (usize, &String)| {
         let runs = || setting.rows.iter().flat_map(|row| &row.arms[arm]);
-        let still = runs().filter(|run| matches!(run.curve[..], [Some(first), Some(second), ..] if first == second)).count();
+        let still =
+            runs().filter(|run| matches!(run.curve[..], [Some(first), Some(second), ..] if first == second)).count();
         (still > 0).then(|| {
             format!(
                 "{}: in {still} of {} of {name} validation says the same at its first two looks or more, as of a network that \
