@@ -2,12 +2,12 @@
 
 use roentgen::{
     Error, Result,
-    device::{DType, Device, cpu::Cpu},
+    device::{DType, Device, cpu::Cpu, energy::Meter},
     models::Model,
     nn::Mode,
     ops::loss::softmax_cross_entropy,
 };
-use std::sync::Arc;
+use std::{fs, path::Path, sync::Arc};
 
 const CLASSES: usize = 3;
 
@@ -70,4 +70,43 @@ fn too_little_memory_is_an_error_that_names_the_operation() {
     }
     assert!(failures >= 12, "the limits were not tight: {failures} failures");
     assert!(model(&Cpu::new(parameters / 2)).is_err());
+}
+
+/// A zone as Linux shows it, its counter at so many microjoules.
+fn zone(powercap: &Path, zone: &str, name: &str, counter: u64) {
+    let folder = powercap.join(zone);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("name"), format!("{name}\n")).unwrap();
+    fs::write(folder.join("max_energy_range_uj"), "10000000\n").unwrap();
+    fs::write(folder.join("energy_uj"), format!("{counter}\n")).unwrap();
+}
+
+#[test]
+fn energy_is_that_of_all_packages_also_when_a_counter_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = |first, second| {
+        zone(dir.path(), "intel-rapl:0", "package-0", first);
+        zone(dir.path(), "intel-rapl:1", "package-1", second);
+        zone(dir.path(), "intel-rapl:0:0", "core", 2 * first);
+        zone(dir.path(), "intel-rapl:2", "psys", 3 * first);
+    };
+    set(1_000_000, 9_000_000);
+    let mut meter = Meter::of_packages(dir.path());
+    assert!(meter.reads());
+    set(1_500_000, 9_250_000);
+    assert_eq!(meter.lap(), 0.75);
+    set(1_500_000, 1_250_000);
+    assert_eq!(meter.lap(), 2.0);
+    assert_eq!(meter.lap(), 0.0);
+    // While one cannot be read nothing is known.
+    let counter = dir.path().join("intel-rapl:1/energy_uj");
+    fs::remove_file(&counter).unwrap();
+    assert!(meter.lap().is_nan());
+    set(2_000_000, 1_250_000);
+    assert!(meter.lap().is_nan());
+    assert_eq!(meter.lap(), 0.0);
+    fs::remove_file(counter).unwrap();
+    let mut half = Meter::of_packages(dir.path());
+    assert!(!half.reads() && half.lap().is_nan());
+    assert!(!Meter::of_packages(&dir.path().join("none")).reads());
 }

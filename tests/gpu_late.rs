@@ -12,10 +12,10 @@ use roentgen::{
     models::Model,
     rng::{Purpose, Rng},
     task::Loss,
-    train::{Checkpoint, Config, Objective, Optimiser, Optimizer, Outcome, step::Steps},
+    train::{Checkpoint, Config, Objective, Optimiser, Optimizer, Outcome, RunFolder, step::Steps},
     weights,
 };
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, path::Path, sync::Arc};
 
 const NET: &str = "mobilenet_v3_small";
 const CLASSES: usize = 3;
@@ -139,8 +139,13 @@ fn interrupted_and_resumed_equals_uninterrupted() {
     let config = Config { batch: 4, epochs: 1, ..recipe(&data) };
     let whole = dir.path().join("whole");
     assert_eq!(go_on(begin_on(&gpu, &config, &whole, 1), ALL), Outcome::Complete);
-    let state = |out: &std::path::Path| Checkpoint::open(&out.join("last.safetensors")).unwrap().state;
+    let state = |out: &Path| Checkpoint::open(&out.join("last.safetensors")).unwrap().state;
     assert_eq!(state(&whole).step, 3, "an epoch of three steps");
+    // A part of a GPU has no counter of energy; that of the simulator goes up with each launch.
+    let metered = gpu.meter().reads();
+    assert!(metered || !gpu.name().contains("simulator"));
+    let joules = |out: &Path| RunFolder::resume(out).unwrap().read_history(1).unwrap()[0].joules.unwrap_or_default();
+    assert_eq!(joules(&whole) > 0.0, metered);
     // With a step under way, with the last one under way, and with none: the epoch is over.
     for (pause, done) in [(1, 2), (2, 3), (3, 3)] {
         let out = dir.path().join(format!("paused{pause}"));
@@ -149,5 +154,6 @@ fn interrupted_and_resumed_equals_uninterrupted() {
         assert_eq!((paused.step, paused.step_in_epoch, paused.partial.images), (done, done as usize, 4 * done));
         assert_eq!(go_on(resume_on(&gpu, &out, 1), ALL), Outcome::Complete);
         same(&whole, &out, &format!("paused after {pause} steps"));
+        assert_eq!(joules(&out) > 0.0, metered);
     }
 }

@@ -3,7 +3,7 @@
 use roentgen::{
     report::{
         Picture, WorstCase,
-        study::{Compared, Explained, Part, Row, RunFigures, Setting, StudyReport, guidelines, render},
+        study::{Compared, Cost, Explained, Part, Row, RunFigures, Setting, StudyReport, guidelines, render},
     },
     statistics::Interval,
 };
@@ -15,7 +15,8 @@ use html::{assert_well_formed, text};
 const ATTACK: &str = "<script>alert(\"x\")</script> & 'co'";
 
 fn run(seed: u64, value: f64, curve: &[f64]) -> RunFigures {
-    RunFigures { seed, value: Some(value), curve: curve.iter().copied().map(Some).collect(), seconds: 90.0 + value }
+    let curve = curve.iter().copied().map(Some).collect();
+    RunFigures { seed, value: Some(value), curve, cost: Cost { seconds: 90.0 + value, joules: None } }
 }
 
 /// Arm `of` against the baseline with an interval of 0.04 to either side.
@@ -61,7 +62,7 @@ fn study() -> StudyReport {
             ],
         }],
         test: "Compared so.".into(),
-        pretrainings: vec![("elsewhere, resnet18".into(), 200.0)],
+        pretrainings: vec![("elsewhere, resnet18".into(), Cost { seconds: 200.0, joules: Some(4.5e5) })],
         explained: vec![Explained {
             setting: "trunk, resnet18, 100 % of the images, seed 1".into(),
             classes: vec!["chest".into()],
@@ -107,7 +108,7 @@ fn the_page_shows_the_numbers() {
             "pretrained − random +0.200 (+0.160 to +0.240) 0.001 0.002",
             "Compared so.",
             "90.5 s 90.7 s",
-            "Pretraining elsewhere, resnet18: 3.3 min.",
+            "Pretraining elsewhere, resnet18: 3.3 min, 0.1 kWh. Energy is not known",
             "What the arms see",
             "trunk, resnet18, 100 % of the images, seed 1 chest image random random.png pretrained pretrained.png",
             "The smallest cell has 3 tested runs",
@@ -223,6 +224,28 @@ fn networks_that_learn_nothing_prove_nothing() {
 }
 
 #[test]
+fn energy_is_shown_where_all_runs_know_it() {
+    let mut report = study();
+    let rows = &mut report.settings[0].rows;
+    rows[0].arms[0].iter_mut().zip([100.0, 200.0, 600.0]).for_each(|(run, joules)| run.cost.joules = Some(joules));
+    rows[0].arms[1][0].cost.joules = Some(1.0);
+    rows[1].arms[0].iter_mut().for_each(|run| run.cost.joules = Some(12_340.0));
+    assert_shows(
+        &report,
+        &["25 % 90.5 s 300 J 90.7 s", "100 % 90.8 s 12.3 kJ 90.8 s", "Energy is that of the whole device"],
+    );
+}
+
+#[test]
+fn validation_that_stands_still_at_first_is_pointed_out() {
+    let mut report = study();
+    let warning = "trunk, resnet18: in 2 of 6 runs of random validation says the same at its first two looks or more";
+    report.settings[0].rows[0].arms[0].iter_mut().take(2).for_each(|run| run.curve[0] = run.curve[1]);
+    assert_shows(&report, &[warning]);
+    assert!(!render(&study()).contains("says the same"));
+}
+
+#[test]
 fn one_seed_claims_nothing_of_seeds() {
     let mut report = study();
     for row in &mut report.settings[0].rows {
@@ -309,7 +332,7 @@ fn any_text_is_escaped() {
     report.failed = vec![(attack(), attack())];
     report.missing = vec![attack()];
     report.design = vec![(attack(), attack())];
-    report.pretrainings = vec![(attack(), 1.0)];
+    report.pretrainings = vec![(attack(), Cost::default())];
     report.test = attack();
     report.unexplained = Some(attack());
     report.parts = vec![Part { whole: 0, part: 1, of: attack() }];

@@ -1,7 +1,7 @@
 //! From the outcomes of a study's runs to what its report shows.
 
 use roentgen::{
-    report::study::StudyReport,
+    report::study::{Cost, StudyReport},
     statistics::Interval,
     study::{CellResults, Comparison, Curve, Outcome, Results, Status, Study},
 };
@@ -43,6 +43,7 @@ fn results(study: &Study) -> Results {
                 curve: Curve { metric: vec![Some(0.5), Some(place)], loss: vec![None, None] },
                 test_images: 10 + cell.task,
                 seconds: 2.0 * place,
+                joules: (run.seed == 8).then_some(30.0 * place),
                 ..study.blank(run, Status::Done)
             }),
         }
@@ -94,7 +95,7 @@ fn each_number_stands_at_its_place() {
     assert_eq!((row.fraction, row.test_images), (1.0, 11));
     // Task 1, network 0, share 1, arm 1: 8 + 2 + 1.
     let run = &row.arms[1][1];
-    assert_eq!((run.seed, run.value, run.seconds), (8, Some(11.8), 23.6));
+    assert_eq!((run.seed, run.value, run.cost), (8, Some(11.8), Cost { seconds: 23.6, joules: Some(354.0) }));
     assert_eq!(run.curve, [Some(0.5), Some(11.8)]);
     let differences = |setting: usize, row: usize| {
         let comparisons = &report.settings[setting].rows[row].comparisons;

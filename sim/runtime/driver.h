@@ -27,6 +27,8 @@ enum Result : int {
 
 using DevicePointer = unsigned long long;
 
+constexpr const char* BUS_ID = "0000:01:00.0";
+
 // Says on stderr what went wrong, keeps it for cuGetErrorString of this OS thread, and returns `result`.
 Result report(Result result, const std::string& message);
 

@@ -105,6 +105,11 @@ CUDA_API cuDeviceGetUuid_v2(unsigned char* uuid, int) {
     return SUCCESS;
 }
 
+CUDA_API cuDeviceGetPCIBusId(char* bus_id, int bytes, int) {
+    snprintf(bus_id, bytes, "%s", BUS_ID);
+    return SUCCESS;
+}
+
 CUDA_API cuDeviceGetUuid(unsigned char* uuid, int device) { return cuDeviceGetUuid_v2(uuid, device); }
 
 // The numbers of CUdevice_attribute.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
     process::Command,
     sync::Mutex,
@@ -252,6 +252,7 @@ impl Compiler {
         }
         finish(link)?;
         fs::rename(&fresh, product)
+            .and_then(|()| if self.flavour == Flavour::Plain { also_management(product) } else { Ok(()) })
             .and_then(|()| fs::write(&list_file, list))
             .map_err(|e| Failure::Compiler(format!("{}: {e}", product.display())))
     }
@@ -272,6 +273,15 @@ impl Compiler {
         command.args(flags);
         command
     }
+}
+
+/// Lets the library be found as `libnvidia-ml` too, whose functions it also has.
+fn also_management(product: &Path) -> io::Result<()> {
+    let link = product.with_file_name("libnvidia-ml.so.1");
+    if !link.exists() {
+        std::os::unix::fs::symlink(product.file_name().unwrap_or_default(), link)?;
+    }
+    Ok(())
 }
 
 fn finish(mut command: Command) -> Result<String, Failure> {

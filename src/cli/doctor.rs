@@ -64,6 +64,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     }
     let device = args.machine.device()?;
     line("device", device.name())?;
+    let energy = if device.meter().reads() { "has a counter" } else { "has no counter that can be read" };
+    line("energy", energy.into())?;
     let precisions = device.precisions().iter().map(|dtype| dtype.suffix());
     line("precision", precisions.filter(|name| *name != "f64").collect::<Vec<_>>().join(" "))?;
     if let Err(why) = machine::first_gpu() {

@@ -124,7 +124,9 @@ fn dry_run(study: &Study, machine: &Machine) -> Result<ExitCode> {
 
 /// Writes the tables and tells what failed and what is missing, which is a failure if `all` was to be there.
 fn tell(study: &Study, results: Results, device: &Arc<dyn Device>, all: bool) -> Result<ExitCode> {
-    results.write(study, device)?;
+    // Of several parts the last one to end draws for all.
+    let draws = all || results.missing().next().is_none();
+    results.write(study, draws.then_some(device))?;
     let mut code = ExitCode::SUCCESS;
     let failed: Vec<&Outcome> = results.failed().collect();
     for outcome in &failed {

@@ -6,6 +6,7 @@
 pub mod cpu;
 pub mod cuda;
 pub mod dry;
+pub mod energy;
 mod pool;
 mod real;
 mod times;
@@ -15,6 +16,7 @@ pub use real::Real;
 pub use times::{KernelTime, Work};
 
 use crate::Result;
+use energy::Meter;
 use half::{bf16, f16};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -275,6 +277,10 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// A failure of the device, also of an earlier launch.
     fn sync(&self) -> Result<()>;
+    /// A meter of the energy that it draws from now on, which has no counter if none can be read.
+    fn meter(&self) -> Meter {
+        Meter::new(vec![])
+    }
     /// Where the time went, by kernel and size of launch, since the last call. A GPU begins to measure at the first
     /// call, and does not record steps from then on.
     fn kernel_times(&self) -> Vec<KernelTime>;

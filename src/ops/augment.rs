@@ -179,18 +179,20 @@ impl Augment {
         let inside = |at: f64, size: i32| if at > -1.0 { at.min(f64::from(size)) } else { -1.0 };
         let (x, y) = (inside(x, self.w), inside(y, self.h));
         let (left, top) = (x.floor() as i32, y.floor() as i32);
-        let pixel = |dx, dy| self.pixel(image, channel, top + dy, left + dx);
         let (right, down) = (x - f64::from(left), y - f64::from(top));
-        if right == 0.0 && down == 0.0 {
-            return pixel(0, 0) / self.white();
-        }
-        let mix = |dy| pixel(0, dy) * (1.0 - right) + pixel(1, dy) * right;
-        (mix(0) * (1.0 - down) + mix(1) * down) / self.white()
+        let pixels = if left >= 0 && top >= 0 && left + 1 < self.w && top + 1 < self.h {
+            let row = |dy| ((top + dy) * self.w + left) as usize * self.k as usize + channel;
+            [row(0), row(1)].map(|at| [self.stored(image, at), self.stored(image, at + self.k as usize)])
+        } else {
+            [0, 1].map(|dy| [0, 1].map(|dx| self.pixel(image, channel, top + dy, left + dx)))
+        };
+        let [upper, lower] = pixels.map(|[l, r]| l * (1.0 - right) + r * right);
+        (upper * (1.0 - down) + lower * down) / self.white()
     }
 
     /// Adds `share` of the intensities of a pixel of the output to `into`, before mixing.
     #[inline(always)]
-    fn add(&self, image: &[u8], change: &Change, (row, col): (usize, usize), share: f64, into: &mut [f64]) {
+    fn add(&self, image: &[u8], change: &Change, (row, col): (usize, usize), share: f64, into: &mut [f64; CHANNELS]) {
         let (h, w, k, oh, ow) = (self.h as usize, self.w as usize, self.k as usize, self.oh as usize, self.ow as usize);
         let cut = change.cutout.holds(row, col);
         let at = change.source([col as f64 - centre(ow), row as f64 - centre(oh)], (w, h));
@@ -205,7 +207,7 @@ impl Augment {
             *value = (v + noise * normals[channel]).clamp(0.0, 1.0);
         }
         for (channel, into) in into.iter_mut().enumerate() {
-            *into += share * if cut { f64::from(self.mean[channel]) } else { values[channel.min(k - 1)] };
+            *into += share * if cut { f64::from(self.mean[channel]) } else { values[if k == 1 { 0 } else { channel }] };
         }
     }
 }
@@ -231,7 +233,7 @@ kernel!(AUGMENT = "augment", |p: Augment, [images: u8, changes: u32] -> [y]| {
             let mut v = [0.0; CHANNELS];
             for (i, share) in [(image, share), (partner, 1.0 - share)] {
                 if share > 0.0 {
-                    p.add(&images[i * area..][..area], &changes[i], (row, col), share, &mut v[..c]);
+                    p.add(&images[i * area..][..area], &changes[i], (row, col), share, &mut v);
                 }
             }
             for (channel, y) in y.iter_mut().enumerate() {

@@ -80,6 +80,9 @@ pub struct EpochRecord {
     pub learning_rate: f64,
     /// Wall time of training and validation together.
     pub seconds: f64,
+    /// Energy that the device drew in that time; `None` if it has no counter that can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules: Option<f64>,
     /// Training images a second, validation not counted.
     pub images_per_second: f64,
 }

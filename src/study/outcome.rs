@@ -54,6 +54,9 @@ pub struct Outcome {
     pub test_images: usize,
     /// Wall time of training and validation, in seconds.
     pub seconds: f64,
+    /// Energy that the device drew in that time, in joules; `None` where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joules: Option<f64>,
     /// Wall time of the pretraining behind the arm's weights, shared by all its runs; `None` where the study did none.
     pub pretraining_seconds: Option<f64>,
     /// Digest of the data: the same for all arms of a task, fraction and seed.
@@ -198,6 +201,7 @@ impl Outcome {
             train_images: 0,
             test_images: 0,
             seconds: 0.0,
+            joules: None,
             pretraining_seconds: None,
             data: String::new(),
             start: None,

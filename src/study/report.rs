@@ -4,7 +4,7 @@ use super::{Arm, CellResults, Comparison, Metric, Outcome, Results, Start, Statu
 use crate::{
     Result,
     data::Columns,
-    report::study::{Compared, Part, Row, RunFigures, Setting, StudyReport},
+    report::study::{Compared, Cost, Part, Row, RunFigures, Setting, StudyReport},
     train::Config,
 };
 
@@ -110,7 +110,7 @@ fn row(study: &Study, arms: &[CellResults], comparisons: &[Comparison]) -> Row {
         seed: outcome.seed,
         value: outcome.value,
         curve: outcome.curve.metric.clone(),
-        seconds: outcome.seconds,
+        cost: cost(outcome),
     };
     Row {
         fraction: study.fractions[arms[0].cell.fraction],
@@ -138,12 +138,16 @@ fn parts(study: &Study) -> Vec<Part> {
     arms.clone().flat_map(|whole| arms.clone().filter_map(move |part| pair(whole, part))).collect()
 }
 
-/// Wall time of each pretraining that is done.
-fn pretrainings(study: &Study) -> Result<Vec<(String, f64)>> {
+fn cost(outcome: &Outcome) -> Cost {
+    Cost { seconds: outcome.seconds, joules: outcome.joules }
+}
+
+/// What each pretraining that is done has cost.
+fn pretrainings(study: &Study) -> Result<Vec<(String, Cost)>> {
     let mut all = vec![];
     for pretraining in study.all_pretrainings() {
         if let Some(outcome) = Outcome::read(&study.folder.join(pretraining.place()))? {
-            all.push((format!("{}, {}", pretraining.name, outcome.model), outcome.seconds));
+            all.push((format!("{}, {}", pretraining.name, outcome.model), cost(&outcome)));
         }
     }
     Ok(all)

@@ -152,6 +152,7 @@ impl Trainer {
         outcome.train_images = images(Split::Train);
         outcome.test_images = images(Split::Test);
         outcome.seconds = history.iter().map(|record| record.seconds).sum();
+        outcome.joules = history.iter().map(|record| record.joules).sum();
         outcome.data = state.data.clone();
         outcome.start = state.config.weights.as_deref().map(|path| self.digest(path)).transpose()?;
         Ok(())

@@ -129,31 +129,32 @@ impl Results {
         table.into_inner().expect(IN_MEMORY)
     }
 
-    /// Wall times: `timings.csv`, the one table that differs from machine to machine.
+    /// Wall times, and energy where it is known: `timings.csv`, the one table that differs from machine to machine.
     pub fn timings(&self, study: &Study) -> Result<Vec<u8>> {
         let mut table = csv::Writer::from_writer(vec![]);
-        table
-            .write_record(["run", "task", "model", "fraction", "arm", "seed", "lr", "epochs", "seconds"])
-            .expect(IN_MEMORY);
+        let head = ["run", "task", "model", "fraction", "arm", "seed", "lr", "epochs", "seconds", "joules"];
+        table.write_record(head).expect(IN_MEMORY);
         let pretrainings = study.all_pretrainings();
         let pretrainings = pretrainings.iter().map(|p| Outcome::read(&study.folder.join(p.place())));
         let pretrainings: Vec<Option<Outcome>> = pretrainings.collect::<Result<_>>()?;
         let runs = self.all().filter_map(|(_, outcome)| outcome.as_ref());
         for outcome in pretrainings.iter().flatten().chain(runs) {
-            let Outcome { hash, task, model, fraction, arm, seed, lr, curve, seconds, .. } = outcome;
+            let Outcome { hash, task, model, fraction, arm, seed, lr, curve, seconds, joules, .. } = outcome;
             let numbers = [fraction.to_string(), seed.to_string(), lr.to_string(), curve.epochs().to_string()];
             let [fraction, seed, lr, epochs] = numbers;
             let seconds = format!("{seconds:.3}");
-            table.write_record([hash, task, model, &fraction, arm, &seed, &lr, &epochs, &seconds]).expect(IN_MEMORY);
+            let joules = joules.map_or(String::new(), |joules| format!("{joules:.1}"));
+            let row = [hash, task, model, &fraction, arm, &seed, &lr, &epochs, &seconds, &joules];
+            table.write_record(row).expect(IN_MEMORY);
         }
         Ok(table.into_inner().expect(IN_MEMORY))
     }
 
-    /// Writes all tables and the report, whose pictures are computed on `device`, into the study's folder.
+    /// Writes all tables and the report into the study's folder. Its pictures are computed on `device`, and left out without one.
     ///
     /// # Errors
     /// A file that cannot be written.
-    pub fn write(&self, study: &Study, device: &Arc<dyn Device>) -> Result<()> {
+    pub fn write(&self, study: &Study, device: Option<&Arc<dyn Device>>) -> Result<()> {
         write_atomic(&study.folder.join("results.csv"), &self.csv(study))?;
         let comparisons = self.comparisons(study)?;
         write_atomic(&study.folder.join("comparisons.csv"), &self.comparisons_csv(study, &comparisons))?;
@@ -161,9 +162,10 @@ impl Results {
         write_atomic(&study.folder.join("table.md"), self.table_markdown(study, &comparisons).as_bytes())?;
         write_atomic(&study.folder.join("table.tex"), self.table_tex(study, &comparisons).as_bytes())?;
         let mut report = self.report(study, &comparisons)?;
-        match self.explained(study, device) {
-            Ok(explained) => report.explained = explained,
-            Err(e) => report.unexplained = Some(e.to_string()),
+        match device.map(|device| self.explained(study, device)) {
+            Some(Ok(explained)) => report.explained = explained,
+            Some(Err(e)) => report.unexplained = Some(e.to_string()),
+            None => report.unexplained = Some("that is computed when all runs are done, or by --report".into()),
         }
         write_atomic(&study.folder.join("report.html"), render(&report).as_bytes())?;
         write_atomic(&study.folder.join("timings.csv"), &self.timings(study)?)

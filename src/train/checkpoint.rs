@@ -3,7 +3,7 @@
 //! The state in the file's metadata is what counts; the JSON written beside it is for people.
 
 use super::{
-    config::Precision,
+    Precision,
     optimiser::Optimiser,
     state::{FORMAT, RunState},
 };

@@ -1,90 +1,15 @@
 //! Everything that determines the result of a run. What does not (threads, workers, where it is written) is not in here.
 
-use super::schedule::Course;
+use super::{Optimizer, Precision, objective::ClassWeights, schedule::Course};
 use crate::{
     Error, Result,
     data::{Augment, Columns, Fractions, Intensity, Layout, Normalise, Sampling},
-    device::{DType, Device},
     models,
-    ops::optim::Rule,
     task::{Loss, Monitor, Task},
     weights::Transfer,
 };
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-
-/// The optimiser by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-#[value(rename_all = "lowercase")]
-pub enum Optimizer {
-    /// Adam with decoupled weight decay.
-    AdamW,
-    /// Adam with the decay added to the gradient.
-    Adam,
-    /// Stochastic gradient descent with momentum 0.9.
-    Sgd,
-}
-
-impl Optimizer {
-    /// Its update rule.
-    pub fn rule(self) -> Rule {
-        match self {
-            Optimizer::AdamW => Rule::ADAMW,
-            Optimizer::Adam => Rule::ADAM,
-            Optimizer::Sgd => Rule::SGD,
-        }
-    }
-}
-
-/// The type that images, activations and the filters of convolutions are stored in. Sums, statistics, losses and the
-/// values that the optimiser moves are kept in single precision in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// bfloat16, on a GPU.
-    Bf16,
-    /// Half precision with a loss scale that adapts, on a GPU.
-    F16,
-    /// Single precision.
-    F32,
-}
-
-impl Precision {
-    /// The type of images.
-    pub fn dtype(self) -> DType {
-        match self {
-            Precision::Bf16 => DType::BF16,
-            Precision::F16 => DType::F16,
-            Precision::F32 => DType::F32,
-        }
-    }
-
-    /// What `asked` for means on `device`; its best if nothing was.
-    ///
-    /// # Errors
-    /// A type that the device does not compute in.
-    pub fn resolve(asked: Option<Precision>, device: &dyn Device) -> Result<Precision> {
-        let all = [Precision::Bf16, Precision::F16, Precision::F32];
-        let best = device.precisions()[0];
-        let precision = asked.or_else(|| all.into_iter().find(|p| p.dtype() == best)).unwrap_or(Precision::F32);
-        if device.precisions().contains(&precision.dtype()) {
-            return Ok(precision);
-        }
-        let problem = format!("{} does not compute in {}", device.name(), precision.dtype().suffix());
-        Err(Error::unusable(problem, "--precision f32, or --device cuda"))
-    }
-}
-
-/// How much each class counts in the loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum ClassWeights {
-    /// All the same.
-    None,
-    /// n / (classes · n of the class) over the training images, as scikit-learn's `balanced`.
-    Balanced,
-}
 
 /// A factor on the learning rate of some parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -241,6 +166,9 @@ impl Default for Config {
     }
 }
 
+/// Images that an epoch may show: which of them come when is drawn for the whole epoch.
+const MOST_TURNS: u64 = 100_000_000;
+
 impl Config {
     /// For the embedded sample, which is small: less of everything, so that it ends within a minute or so on two cores.
     pub fn for_sample() -> Self {
@@ -299,6 +227,13 @@ impl Config {
             ([1, 3].contains(&self.channels), "channels", self.channels.to_string(), "1 or 3"),
             (self.epochs >= 1, "epochs", self.epochs.to_string(), "at least 1"),
             (self.steps != Some(0), "steps", "0".into(), "at least 1"),
+            (
+                self.steps
+                    .is_none_or(|steps| steps / u64::from(self.epochs.max(1)) <= MOST_TURNS / self.batch.max(1) as u64),
+                "steps",
+                self.steps.unwrap_or_default().to_string(),
+                "fewer, or more --epochs to deal them to: an epoch shows at most 100 million images",
+            ),
             // Batch normalisation needs a spread.
             ((2..=65536).contains(&self.batch), "batch", self.batch.to_string(), "2 to 65536 images"),
             (positive(self.lr), "lr", self.lr.to_string(), "a number above 0, say 1e-3"),
@@ -317,7 +252,12 @@ impl Config {
                 self.validate_every.to_string(),
                 "a share of an epoch above 0, up to 1",
             ),
-            (self.clip_norm.is_none_or(positive), "clip_norm", format!("{:?}", self.clip_norm), "a number above 0"),
+            (
+                self.clip_norm.is_none_or(positive),
+                "clip_norm",
+                self.clip_norm.unwrap_or_default().to_string(),
+                "a number above 0",
+            ),
             (
                 (0.0..1.0).contains(&self.label_smoothing),
                 "label_smoothing",
@@ -333,7 +273,7 @@ impl Config {
             (
                 mean.iter().all(|x| x.is_finite()) && std.iter().all(|&x| positive(f64::from(x))),
                 "normalise",
-                format!("{:?}", self.normalise),
+                format!("means of {mean:?} and deviations of {std:?}"),
                 "finite means, and deviations above 0",
             ),
         ];

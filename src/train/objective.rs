@@ -1,9 +1,10 @@
 //! What a step minimises.
 
-use super::config::{ClassWeights, Config};
+use super::Config;
 use crate::{
     Result,
     data::{Batch, Dataset, Split},
+    models,
     ops::{
         dense_loss::{bce_with_logits, dice, focal, huber, l1, mse},
         elementwise::add,
@@ -12,6 +13,7 @@ use crate::{
     task::{Loss, Task},
     tensor::Tensor,
 };
+use serde::{Deserialize, Serialize};
 
 /// Huber's loss is squared up to this many standard deviations of the target.
 const HUBER_DELTA: f32 = 1.0;
@@ -21,6 +23,16 @@ const DICE_SMOOTHING: f32 = 1.0;
 const MISSED_WEIGHT: f32 = 8.0;
 /// Exponent of the focal loss, that of its authors' best run.
 const FOCAL_GAMMA: f32 = 2.0;
+
+/// How much each class counts in the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassWeights {
+    /// All the same.
+    None,
+    /// n / (classes · n of the class) over the training images, as scikit-learn's `balanced`.
+    Balanced,
+}
 
 /// A loss with its weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +85,15 @@ impl Objective {
             Task::Regression => Objective::Distance(loss),
             Task::Reconstruction => Objective::Reconstruction(loss),
         })
+    }
+
+    /// One without weights for network `model` by name: of masks if it draws, else of classes.
+    pub fn plain(model: &str, classes: usize) -> Objective {
+        let ones = vec![1.0; classes];
+        match models::is_dense(model) {
+            Some(true) => Objective::Sigmoid { loss: Loss::DiceBce, weights: ones.clone(), positive: ones },
+            _ => Objective::CrossEntropy { class_weights: ones, label_smoothing: 0.0 },
+        }
     }
 
     /// The loss of `outputs` against `targets` of their shape, one element.

@@ -9,7 +9,32 @@ use crate::{
     ops::optim::{self, Limits, Progress, Rule, Scalars, Update},
     tape::Grads,
 };
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// The optimiser by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// Adam with decoupled weight decay.
+    AdamW,
+    /// Adam with the decay added to the gradient.
+    Adam,
+    /// Stochastic gradient descent with momentum 0.9.
+    Sgd,
+}
+
+impl Optimizer {
+    /// Its update rule.
+    pub fn rule(self) -> Rule {
+        match self {
+            Optimizer::AdamW => Rule::ADAMW,
+            Optimizer::Adam => Rule::ADAM,
+            Optimizer::Sgd => Rule::SGD,
+        }
+    }
+}
 
 /// Loss scale that half precision begins with: large, since it falls in a few steps where it is too large.
 const FIRST_SCALE: f64 = 65536.0;

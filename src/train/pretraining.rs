@@ -1,10 +1,7 @@
 //! Recipes of pretraining: those of the RadiologyNET study, whose validation was by image and whose weights were kept by the
 //! lowest validation loss.
 
-use super::{
-    config::{Config, Optimizer},
-    schedule::Course,
-};
+use super::{Config, Optimizer, schedule::Course};
 use crate::{
     data::{Augment, Fractions, Sampling},
     task::{Monitor, Task},

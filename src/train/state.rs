@@ -5,6 +5,7 @@ use crate::{
     Result,
     data::Scaling,
     device::{DType, Device},
+    metrics::nan_as_null,
     models::{Ends, Model},
     report::Interim,
     task::Task,
@@ -57,6 +58,9 @@ pub struct Partial {
     pub images: u64,
     /// Wall time of training.
     pub seconds: f64,
+    /// Energy of training and of looks at the validation split; NaN if unknown.
+    #[serde(default, with = "nan_as_null")]
+    pub joules: f64,
     /// Looks at the validation split on the way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub interim: Vec<Interim>,

@@ -97,7 +97,7 @@ pub fn result(out: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let history = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     let timeless = history.lines().map(|line| {
         let record: EpochRecord = serde_json::from_str(line).unwrap();
-        format!("{:?}\n", EpochRecord { seconds: 0.0, images_per_second: 0.0, ..record })
+        format!("{:?}\n", EpochRecord { seconds: 0.0, joules: None, images_per_second: 0.0, ..record })
     });
     result.push(("metrics.jsonl".into(), timeless.collect::<String>().into_bytes()));
     result

@@ -8,10 +8,13 @@ pub mod parallel;
 pub mod scratch;
 pub mod tile;
 
-use super::{Args, Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source, Work, lock, times::Times};
+use super::{
+    Args, Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source, Work, energy::Meter, lock, times::Times,
+};
 use crate::Result;
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
+    path::Path,
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -64,7 +67,9 @@ impl Source for Host {
 
 impl Device for Cpu {
     fn name(&self) -> String {
-        format!("cpu, {} threads, {}", rayon::current_num_threads(), parallel::instruction_set())
+        let threads = rayon::current_num_threads();
+        let s = if threads == 1 { "" } else { "s" };
+        format!("cpu, {threads} thread{s}, {}", parallel::instruction_set())
     }
 
     fn memory(&self) -> Memory {
@@ -109,6 +114,10 @@ impl Device for Cpu {
 
     fn kernel_times(&self) -> Vec<KernelTime> {
         lock(&self.times).take()
+    }
+
+    fn meter(&self) -> Meter {
+        Meter::of_packages(Path::new("/sys/class/powercap"))
     }
 
     fn moment_rows(&self) -> usize {

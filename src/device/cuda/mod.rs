@@ -3,12 +3,15 @@
 //! Everything runs in stream order, so a block that the pool hands out again is never written before its last reader is
 //! done, and no event has to be tracked.
 
+mod energy;
 pub mod fatbin;
 mod graph;
 mod memory;
 mod profile;
 
-use super::{Block, DType, Device, Grid, Kernel, KernelTime, Launch, Memory, Pool, Reading, Replay, Work, lock};
+use super::{
+    Block, DType, Device, Grid, Kernel, KernelTime, Launch, Memory, Pool, Reading, Replay, Work, energy::Meter, lock,
+};
 use crate::{Error, Result};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result,
@@ -348,6 +351,10 @@ impl Device for Cuda {
             profile.stop(&self.stream, (kernel.name, work), timer).map_err(|e| failed(kernel.name, e))?;
         }
         Ok(())
+    }
+
+    fn meter(&self) -> Meter {
+        Meter::new(energy::counter(self.stream.context()).into_iter().collect())
     }
 
     fn moment_rows(&self) -> usize {

@@ -41,8 +41,8 @@ pub struct StudyReport {
     pub explained: Vec<Explained>,
     /// Why that cannot be shown.
     pub unexplained: Option<String>,
-    /// Wall time of pretrainings as (name, seconds).
-    pub pretrainings: Vec<(String, f64)>,
+    /// What pretrainings cost, by name.
+    pub pretrainings: Vec<(String, Cost)>,
     /// The study's file.
     pub configuration: String,
     /// Program, machine and device as (name, value).
@@ -110,8 +110,17 @@ pub struct RunFigures {
     pub value: Option<f64>,
     /// The metric on the validation split after each epoch.
     pub curve: Vec<Option<f64>>,
-    /// Wall time of training and validation.
+    /// What training and validation cost.
+    pub cost: Cost,
+}
+
+/// What training costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// Wall time.
     pub seconds: f64,
+    /// Energy that the device drew; `None` where it is not known.
+    pub joules: Option<f64>,
 }
 
 /// Two arms compared.

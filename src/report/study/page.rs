@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Guideline, Row, StudyReport, charts, counted, explained, guidelines, tables};
+use super::{Guideline, Row, Setting, StudyReport, charts, counted, explained, guidelines, tables};
 use crate::{
     report::{page::document, sections},
     study::share,
@@ -29,7 +29,7 @@ pub fn render(report: &StudyReport) -> String {
             (tables::areas(report))
             (tables::comparisons(report))
             (explained::explained(report))
-            (tables::time(report))
+            (tables::costs(report))
             (sections::setup(&report.configuration, &report.environment))
         },
     )
@@ -80,6 +80,7 @@ fn caveats(report: &StudyReport) -> Markup {
         warnings
             .push(format!("{place}: all runs of all arms came to the same value. Did the networks learn anything?"));
     }
+    warnings.extend(report.settings.iter().flat_map(|setting| stand_still(setting, &report.arms)));
     let missing = report.missing.iter().map(|run| (run.clone(), String::new())).collect();
     let lists = [("failed", report.failed.clone()), ("missing", missing)];
     html! {
@@ -98,6 +99,25 @@ fn all_alike(row: &Row) -> bool {
     let mut values = row.arms.iter().flatten().map(|run| run.value);
     let first = values.next().flatten();
     row.arms.iter().filter(|runs| !runs.is_empty()).count() > 1 && first.is_some() && values.all(|value| value == first)
+}
+
+/// Of each arm how many runs begin with looks at validation that all say the same, if any do.
+fn stand_still(setting: &Setting, arms: &[String]) -> Vec<String> {
+    let warning = |(arm, name): (usize, &String)| {
+        let runs = || setting.rows.iter().flat_map(|row| &row.arms[arm]);
+        let still =
+            runs().filter(|run| matches!(run.curve[..], [Some(first), Some(second), ..] if first == second)).count();
+        (still > 0).then(|| {
+            format!(
+                "{}: in {still} of {} of {name} validation says the same at its first two looks or more, as of a network that \
+                 gives one answer whatever it sees. That can be batch norm's running statistics, which have not come near those \
+                 of the data yet, so a lead over {name} at first may be no learning.",
+                setting.name(),
+                counted(runs().count(), "run")
+            )
+        })
+    };
+    arms.iter().enumerate().filter_map(warning).collect()
 }
 
 fn listed(what: &str, lines: &[(String, String)]) -> Markup {

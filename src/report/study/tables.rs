@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Compared, Row, Setting, StudyReport, counted, p_text, share, signed, signed_range};
+use super::{Compared, Cost, Row, RunFigures, Setting, StudyReport, counted, p_text, share, signed, signed_range};
 use crate::{
     metrics::{DASH, decimals},
     statistics::{Interval, Mean, effects::cohens_dz},
@@ -139,7 +139,7 @@ pub fn areas(report: &StudyReport) -> Markup {
     let over_epochs = report.settings.iter().flat_map(|setting| setting.rows.iter().map(move |row| (setting, row)));
     let over_epochs = over_epochs.filter(|(_, row)| row.first_epochs() > 1).map(|(setting, row)| {
         let epochs = row.first_epochs();
-        let of = |runs: &Vec<super::RunFigures>| runs.iter().filter_map(|run| run.first_epochs(epochs)).collect();
+        let of = |runs: &Vec<RunFigures>| runs.iter().filter_map(|run| run.first_epochs(epochs)).collect();
         let what = format!("{}, epochs 1 to {epochs}, on validation", share(row.fraction));
         (setting, what, row.arms.iter().map(of).collect::<Vec<Vec<f64>>>())
     });
@@ -186,14 +186,17 @@ fn mean_cell(mean: Option<Mean>, digits: usize) -> Markup {
     }
 }
 
-/// Seconds of a run by arm, and of the pretrainings.
-pub fn time(report: &StudyReport) -> Markup {
-    let seconds = |row: &Row, arm: usize| Mean::of(&row.arms[arm].iter().map(|run| run.seconds).collect::<Vec<_>>());
+/// Time and energy of a run by arm, and of the pretrainings.
+pub fn costs(report: &StudyReport) -> Markup {
     let rows = || report.settings.iter().flat_map(|setting| setting.rows.iter().map(move |row| (setting, row)));
+    let runs = || rows().flat_map(|(_, row)| row.arms.iter().flatten());
+    let mean = |of: Option<Vec<f64>>| Mean::of(&of.unwrap_or_default()).map(|mean| mean.value);
+    let seconds = |runs: &[RunFigures]| mean(Some(runs.iter().map(|run| run.cost.seconds).collect()));
+    let joules = |runs: &[RunFigures]| mean(runs.iter().map(|run| run.cost.joules).collect());
     html! {
-        @if rows().any(|(_, row)| row.arms.iter().any(|runs| !runs.is_empty())) {
+        @if runs().next().is_some() {
             section {
-                h2 { "Time" }
+                h2 { "Time and energy" }
                 div.wide {
                     table.numbers.study {
                         (head(report, "images"))
@@ -202,8 +205,11 @@ pub fn time(report: &StudyReport) -> Markup {
                                 tr {
                                     th scope="row" { (setting.name()) }
                                     td { (share(row.fraction)) }
-                                    @for arm in 0..report.arms.len() {
-                                        td { (seconds(row, arm).map_or(DASH.into(), |mean| duration(mean.value))) }
+                                    @for runs in &row.arms {
+                                        td {
+                                            (seconds(runs).map_or(DASH.into(), duration))
+                                            @if let Some(joules) = joules(runs) { small { (energy(joules)) } }
+                                        }
                                     }
                                 }
                             }
@@ -212,8 +218,16 @@ pub fn time(report: &StudyReport) -> Markup {
                 }
                 p.soft {
                     "Wall time of training and validation, mean over the tested runs."
-                    @for (name, seconds) in &report.pretrainings { " Pretraining " (name) ": " (duration(*seconds)) "." }
-                    " Energy was not measured."
+                    @for (name, Cost { seconds, joules }) in &report.pretrainings {
+                        " Pretraining " (name) ": " (duration(*seconds))
+                        @if let Some(joules) = joules { ", " (energy(*joules)) }
+                        "."
+                    }
+                    @if runs().any(|run| run.cost.joules.is_some()) {
+                        " Energy is that of the whole device by its own counter, in the same time, whoever else used it."
+                    } @else {
+                        " Energy is not known: the device has no counter that could be read."
+                    }
                 }
             }
         }
@@ -226,5 +240,14 @@ fn duration(seconds: f64) -> String {
         s if s < 120.0 => format!("{s:.1} s"),
         s if s < 7200.0 => format!("{:.1} min", s / 60.0),
         s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+/// Joules, kilojoules or kilowatt hours.
+fn energy(joules: f64) -> String {
+    match joules {
+        j if j < 1e3 => format!("{j:.0} J"),
+        j if j < 36e4 => format!("{:.1} kJ", j / 1e3),
+        j => format!("{:.1} kWh", j / 36e5),
     }
 }
