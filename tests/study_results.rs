@@ -75,6 +75,29 @@ fn report() -> StudyReport {
 }
 
 #[test]
+fn runs_tested_on_other_images_are_not_put_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("study.toml");
+    fs::write(&file, STUDY).unwrap();
+    let study = Study::read(&file, Some(&dir.path().join("out"))).unwrap();
+    let cell = study.cells().next().unwrap();
+    let put = |seed: u64, data: &str, held_out: &str| {
+        let run = study.run(cell, 1e-3, seed);
+        let blank = study.blank(&run, Status::Done);
+        let outcome = Outcome { data: data.into(), held_out: Some(held_out.into()), ..blank };
+        fs::create_dir_all(study.run_folder(&run)).unwrap();
+        outcome.write(&study.run_folder(&run)).unwrap();
+    };
+    // Which images are trained on depends on the seed; which are tested on must not.
+    put(7, "some", "those");
+    put(8, "others", "those");
+    Results::read(&study).unwrap();
+    put(8, "others", "these");
+    let refused = Results::read(&study).err().expect("seeds with other test images were put together").to_string();
+    assert!(refused.contains("the data of the run") && refused.contains("seed 8"), "{refused}");
+}
+
+#[test]
 fn each_number_stands_at_its_place() {
     let report = report();
     assert_eq!((report.question.as_str(), &report.arms[..]), ("Which?", &["cold".to_string(), "warm".into()][..]));

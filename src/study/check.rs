@@ -36,7 +36,7 @@ const FORWARD: f64 = 3.0;
 const BESIDE_WEIGHTS: f64 = 1e6;
 
 /// `e`, said of `part` of a study.
-fn of(part: String) -> impl Fn(Error) -> Error {
+pub(super) fn of(part: String) -> impl Fn(Error) -> Error {
     move |e| match e {
         Error::Unusable { problem, remedy } => Error::Unusable { problem: format!("{part}: {problem}"), remedy },
         other => other,

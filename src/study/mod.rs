@@ -11,6 +11,7 @@ mod execute;
 mod explain;
 pub mod outcome;
 mod plan;
+mod ready;
 mod report;
 mod run;
 pub mod scheduler;
