@@ -115,7 +115,8 @@ fn each_number_stands_at_its_place() {
     );
     assert_eq!(report.settings.iter().map(|s| s.higher_is_better).collect::<Vec<_>>(), [false, false, true, true]);
     let row = &report.settings[2].rows[1];
-    assert_eq!((row.fraction, row.test_images), (1.0, 11));
+    assert_eq!((row.fraction, row.test_images, &row.rates[..]), (1.0, 11, &[Some(1e-3); 2][..]));
+    assert_eq!(report.learning_rates, [1e-3, 1e-4]);
     // Task 1, network 0, share 1, arm 1: 8 + 2 + 1.
     let run = &row.arms[1][1];
     assert_eq!((run.seed, run.value, run.cost), (8, Some(11.8), Cost { seconds: 23.6, joules: Some(354.0) }));
