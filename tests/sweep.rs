@@ -340,7 +340,7 @@ fn the_learning_rate_is_chosen_on_validation_and_failures_are_shown() {
     let output = sweep(&file, &out, &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(
-        stderr(&output).contains("1 runs failed") && stderr(&output).contains("learning rate 1e30"),
+        stderr(&output).contains("1 run failed") && stderr(&output).contains("learning rate 1e30"),
         "{}",
         stderr(&output)
     );
@@ -388,6 +388,12 @@ fn what_cannot_work_is_refused_before_anything_runs() {
     refused(&swap("epochs = 2", "epochs = 0"), &["epochs cannot be 0", "the pretraining stripes"]);
     refused(&swap("epochs = 2", "lr = 1"), &["[recipe] sets lr"]);
     refused(&swap("pretrained = \"stripes\"", "pretrained = \"spots\""), &["\"spots\", which is not declared"]);
+    let none = swap("[pretrain.stripes]\ndata = \"archive\"\nsampling = \"natural\"\n", "");
+    refused(&none, &["\"stripes\", which is not declared", "none is declared"]);
+    let alike = "the arms pretrained and random come to the same recipe";
+    refused(&swap("pretrained = \"stripes\"", ""), &[alike]);
+    let again = swap("[tasks.direction]", "[tasks.again]\ndata = \"images\"\n\n[tasks.direction]");
+    refused(&again, &["the tasks again and direction come to the same recipe"]);
     refused(&swap("data = \"images\"", "data = \"nowhere\""), &["the task direction", "nowhere"]);
     refused(&swap("data = \"images\"", "data = \"unlabelled.csv\""), &["the task direction", "label"]);
     refused(&swap("data = \"images\"", "data = \"images\"\nsplit = { test = 0.0 }"), &["no test images"]);
@@ -469,6 +475,21 @@ fn an_image_that_cannot_be_read_is_told_once_before_anything_runs() {
     assert_eq!(fs::read_dir(out.join("claims")).unwrap().count(), 0, "claims are left");
 }
 
+#[test]
+fn what_fails_for_one_reason_is_told_together_at_the_end() {
+    let (dir, file) = study(|text| {
+        text.replace("fractions = [0.5, 1.0]\n", "")
+            .replace("[arms.random]\n", "")
+            .replace("sampling = \"natural\"", "sampling = \"natural\"\nlr = 1e30")
+    });
+    let output = sweep(&file, &dir.path().join("out"), &[]).output().unwrap();
+    let said = stderr(&output);
+    let told: Vec<&str> = said.lines().filter(|line| line.starts_with("failed: ")).collect();
+    let [line] = told[..] else { panic!("{said}") };
+    assert!(line.contains("seed 1, learning rate 0.001, and 1 more: the pretraining stripes failed: "), "{said}");
+    assert!(said.contains("error: 2 runs failed") && output.status.code() == Some(1), "{said}");
+}
+
 /// A limit on the size of files stands in for a full disk.
 #[cfg(unix)]
 #[test]
@@ -520,8 +541,11 @@ fn the_plan() {
     assert_eq!((sample.runs(), sample.all_pretrainings().len()), (16, 1));
     let output = succeed(&mut sweep(&file, &dir.path().join("out"), &["--dry-run"]));
     let told = String::from_utf8(output.stdout).unwrap();
-    assert!(told.contains("runs  12, and 1 pretrainings") && told.contains("minutes at most"), "{told}");
-    assert!(!dir.path().join("out").exists());
+    assert!(told.contains("runs  12, and 1 pretrainings") && told.contains(" minutes, one run after"), "{told}");
+    assert!(told.contains("reading images and making reports come on top") && !told.contains("at most"), "{told}");
+    let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["archive", "images", "study.toml"]);
 
     let output = succeed(&mut sweep(&file, &dir.path().join("o'ut"), &["--slurm", "7"]));
     let script = String::from_utf8(output.stdout).unwrap();

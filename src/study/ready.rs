@@ -1,7 +1,7 @@
 //! Before a worker begins: whether its images can be read, and whether data and weights are still those of the runs that are done.
 
-use super::{Outcome, Pretraining, Run, Worker, check::of, tables::CellResults};
-use crate::{Error, Result, train::Config};
+use super::{CellResults, Outcome, Pretraining, Run, Worker, check::of};
+use crate::{Error, Result};
 use std::sync::atomic::Ordering;
 
 impl Worker<'_> {
@@ -56,8 +56,7 @@ impl Worker<'_> {
         // The arm is to be the same with every backbone.
         for other in study.all_pretrainings().iter().filter(|other| other.name == pretraining.name) {
             let Some(outcome) = outcome(other)?.filter(|outcome| !outcome.data.is_empty()) else { continue };
-            let config: Config = study.located_recipe(&other.config);
-            if self.trainer.fingerprint(&config).map_err(&named)? != outcome.data {
+            if self.trainer.fingerprint(&study.located_recipe(&other.config)).map_err(&named)? != outcome.data {
                 return Err(changed("data", &format!("the pretraining {}", other.hash), &outcome));
             }
         }
