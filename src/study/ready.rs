@@ -43,7 +43,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Reads the images of a pretraining, unless it is done, in which case they may be gone, or another worker has it and so reads them.
+    /// Reads the images of a pretraining. Where it is done they may be gone, and where another worker has it, that one reads them.
     fn ready_to_pretrain(&mut self, pretraining: &Pretraining) -> Result<()> {
         let study = self.study;
         let outcome = |of: &Pretraining| Outcome::read(&study.folder.join(of.place()));
