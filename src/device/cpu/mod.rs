@@ -66,7 +66,9 @@ impl Source for Host {
 
 impl Device for Cpu {
     fn name(&self) -> String {
-        format!("cpu, {} threads, {}", rayon::current_num_threads(), parallel::instruction_set())
+        let threads = rayon::current_num_threads();
+        let s = if threads == 1 { "" } else { "s" };
+        format!("cpu, {threads} thread{s}, {}", parallel::instruction_set())
     }
 
     fn memory(&self) -> Memory {
