@@ -39,6 +39,7 @@ fn study() -> StudyReport {
     let row = |fraction, random: [f64; 3], pretrained: [f64; 3], compared| Row {
         fraction,
         test_images: 120,
+        rates: vec![Some(0.01), Some(0.001)],
         arms: [(random, 0.0), (pretrained, 0.2)]
             .map(|(values, early)| {
                 let curve = |v: f64| [0.3 + early, 0.5 + early, v];
@@ -51,6 +52,7 @@ fn study() -> StudyReport {
         question: "Does pretraining help?".into(),
         design: vec![("arms".into(), "random, pretrained".into())],
         arms: vec!["random".into(), "pretrained".into()],
+        learning_rates: vec![0.01, 0.001],
         settings: vec![Setting {
             task: "trunk".into(),
             model: "resnet18".into(),
@@ -97,8 +99,8 @@ fn the_page_shows_the_numbers() {
             "pretrained beats random in 1 of 2 comparisons and is worse in none; elsewhere the difference may be chance.",
             "trunk, resnet18, 25 %: macro F1 +0.200 (+0.160 to +0.240), 3 seeds, 120 test images, corrected p 0.002",
             // 0.52 ± t₂ 0.02 / √3, t₂ = 4.303.
-            "25 % 0.520 (0.470 to 0.570) 0.720 (0.677 to 0.763) +0.200 * (+0.160 to +0.240)",
-            "100 % 0.820 (0.770 to 0.870) 0.840 (0.815 to 0.865) +0.000 (−0.040 to +0.040)",
+            "25 % 0.520 (0.470 to 0.570) lr 0.01 0.720 (0.677 to 0.763) +0.200 * (+0.160 to +0.240)",
+            "100 % 0.820 (0.770 to 0.870) lr 0.01 0.840 (0.815 to 0.865) +0.000 (−0.040 to +0.040)",
             // The mean of 0.52 and 0.82, and of what each seed has.
             "all shares, on test 0.670 (0.620 to 0.720) 0.780",
             // ((0.3 + 0.5) / 2 + (0.5 + 0.52) / 2) / 2.
@@ -157,6 +159,34 @@ fn less_is_better_turns_the_verdicts() {
     assert_shows(&report, &["MAE, less is better"]);
     // The lower mean is the best of its row.
     assert!(render(&report).contains(r#"<td class="best"><span class="value">0.520"#));
+}
+
+#[test]
+fn what_a_number_means_is_said_beside_it() {
+    let mut report = study();
+    report.settings[0].rows[0].arms[0].iter_mut().zip([0.0, 0.1, 0.9]).for_each(|(run, value)| run.value = Some(value));
+    assert_shows(
+        &report,
+        &[
+            // 0.333 ± 4.303 · 0.493 / √3.
+            "0.333 (−0.892 to 1.559)",
+            "which with few seeds may reach beyond what the metric can be",
+            "trunk, resnet18, 25 %: lead in macro F1 on validation over the first 3 epochs: +0.200",
+            "p is corrected, intervals are not",
+        ],
+    );
+    assert_eq!(render(&report).matches("Compared so.").count(), 1);
+}
+
+#[test]
+fn learning_rates_are_shown_and_the_ends_of_the_grid_pointed_out() {
+    let mut report = study();
+    assert_shows(&report, &["(0.470 to 0.570) lr 0.01 0.720 (0.677 to 0.763) +0.200 * (+0.160 to +0.240) lr 0.001"]);
+    report.learning_rates = vec![0.01, 0.001, 0.0001];
+    report.settings[0].rows[0].rates[0] = None;
+    assert_shows(&report, &["In 1 of 3 cells the learning rate that was chosen is the lowest or the highest"]);
+    report.learning_rates = vec![0.01];
+    assert!(!render(&report).contains("lr 0.01"));
 }
 
 #[test]

@@ -75,6 +75,29 @@ fn report() -> StudyReport {
 }
 
 #[test]
+fn runs_tested_on_other_images_are_not_put_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("study.toml");
+    fs::write(&file, STUDY).unwrap();
+    let study = Study::read(&file, Some(&dir.path().join("out"))).unwrap();
+    let cell = study.cells().next().unwrap();
+    let put = |seed: u64, data: &str, held_out: &str| {
+        let run = study.run(cell, 1e-3, seed);
+        let blank = study.blank(&run, Status::Done);
+        let outcome = Outcome { data: data.into(), held_out: Some(held_out.into()), ..blank };
+        fs::create_dir_all(study.run_folder(&run)).unwrap();
+        outcome.write(&study.run_folder(&run)).unwrap();
+    };
+    // Which images are trained on depends on the seed; which are tested on must not.
+    put(7, "some", "those");
+    put(8, "others", "those");
+    Results::read(&study).unwrap();
+    put(8, "others", "these");
+    let refused = Results::read(&study).err().expect("seeds with other test images were put together").to_string();
+    assert!(refused.contains("the data of the run") && refused.contains("seed 8"), "{refused}");
+}
+
+#[test]
 fn each_number_stands_at_its_place() {
     let report = report();
     assert_eq!((report.question.as_str(), &report.arms[..]), ("Which?", &["cold".to_string(), "warm".into()][..]));
@@ -92,7 +115,8 @@ fn each_number_stands_at_its_place() {
     );
     assert_eq!(report.settings.iter().map(|s| s.higher_is_better).collect::<Vec<_>>(), [false, false, true, true]);
     let row = &report.settings[2].rows[1];
-    assert_eq!((row.fraction, row.test_images), (1.0, 11));
+    assert_eq!((row.fraction, row.test_images, &row.rates[..]), (1.0, 11, &[Some(1e-3); 2][..]));
+    assert_eq!(report.learning_rates, [1e-3, 1e-4]);
     // Task 1, network 0, share 1, arm 1: 8 + 2 + 1.
     let run = &row.arms[1][1];
     assert_eq!((run.seed, run.value, run.cost), (8, Some(11.8), Cost { seconds: 23.6, joules: Some(354.0) }));

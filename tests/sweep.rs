@@ -5,10 +5,13 @@ mod common;
 use common::{fail, make_images, roentgen, stderr, succeed};
 use roentgen::{
     data::{Record, Source, Split, Truth},
+    device::{DType, Device, cpu::Cpu},
     metrics::{Cases, LabelScores, MaskCase, MaskScores, NumberScores, Predictions, Scores},
+    models::Model,
     rng::{Purpose, Rng},
     study::{Choice, Outcome, Results, Shard, Study, claim::Claims, outcome},
     train::write_predictions,
+    weights,
 };
 use std::{
     collections::BTreeSet,
@@ -337,7 +340,7 @@ fn the_learning_rate_is_chosen_on_validation_and_failures_are_shown() {
     let output = sweep(&file, &out, &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     assert!(
-        stderr(&output).contains("1 runs failed") && stderr(&output).contains("learning rate 1e30"),
+        stderr(&output).contains("1 run failed") && stderr(&output).contains("learning rate 1e30"),
         "{}",
         stderr(&output)
     );
@@ -373,16 +376,7 @@ fn the_learning_rate_is_chosen_on_validation_and_failures_are_shown() {
 fn what_cannot_work_is_refused_before_anything_runs() {
     let refused = |change: &dyn Fn(&str) -> String, words: &[&str]| {
         let (dir, file) = study(change);
-        let weights = dir.path().join("other.safetensors");
-        let network = roentgen::models::Model::new(
-            "resnet18",
-            2,
-            &(roentgen::device::cpu::Cpu::new(1 << 30) as Arc<dyn roentgen::device::Device>),
-            roentgen::device::DType::F32,
-            1,
-        );
-        let tensors = roentgen::weights::tensors(&network.unwrap().params).unwrap();
-        fs::write(&weights, roentgen::weights::encode(&tensors, "")).unwrap();
+        write_weights(dir.path(), "resnet18", 1);
         fs::write(dir.path().join("unlabelled.csv"), "path,kind\nimages/a/000.png,x\n").unwrap();
         let out = dir.path().join("out");
         fail(&mut sweep(&file, &out, &[]), 1, words);
@@ -394,12 +388,18 @@ fn what_cannot_work_is_refused_before_anything_runs() {
     refused(&swap("epochs = 2", "epochs = 0"), &["epochs cannot be 0", "the pretraining stripes"]);
     refused(&swap("epochs = 2", "lr = 1"), &["[recipe] sets lr"]);
     refused(&swap("pretrained = \"stripes\"", "pretrained = \"spots\""), &["\"spots\", which is not declared"]);
+    let none = swap("[pretrain.stripes]\ndata = \"archive\"\nsampling = \"natural\"\n", "");
+    refused(&none, &["\"stripes\", which is not declared", "none is declared"]);
+    let alike = "the arms pretrained and random come to the same recipe";
+    refused(&swap("pretrained = \"stripes\"", ""), &[alike]);
+    let again = swap("[tasks.direction]", "[tasks.again]\ndata = \"images\"\n\n[tasks.direction]");
+    refused(&again, &["the tasks again and direction come to the same recipe"]);
     refused(&swap("data = \"images\"", "data = \"nowhere\""), &["the task direction", "nowhere"]);
     refused(&swap("data = \"images\"", "data = \"unlabelled.csv\""), &["the task direction", "label"]);
     refused(&swap("data = \"images\"", "data = \"images\"\nsplit = { test = 0.0 }"), &["no test images"]);
     refused(
-        &swap("pretrained = \"stripes\"", "weights = \"other.safetensors\""),
-        &["the arm pretrained", "other.safetensors"],
+        &swap("pretrained = \"stripes\"", "weights = \"weights.safetensors\""),
+        &["the arm pretrained", "weights.safetensors"],
     );
     refused(&swap("pretrained = \"stripes\"", "weights = \"none.pth\""), &["the arm pretrained", "none.pth"]);
     refused(&swap("fractions = [0.5, 1.0]", "fractions = [0.5, 1.5]"), &["train_fraction cannot be 1.5"]);
@@ -415,6 +415,79 @@ fn what_cannot_work_is_refused_before_anything_runs() {
         )
     };
     refused(&million, &["the study has 1000000 runs", "500 fractions, 1000 seeds"]);
+}
+
+/// A study of two runs, one from the file `weights.safetensors`.
+fn study_of_weights() -> (tempfile::TempDir, PathBuf) {
+    let (dir, file) = study(|text| {
+        text.replace("fractions = [0.5, 1.0]\n", "")
+            .replace("seeds = [1, 2]", "seeds = [1]")
+            .replace("epochs = 2", "epochs = 1")
+            .replace("pretrained = \"stripes\"", "weights = \"weights.safetensors\"")
+    });
+    write_weights(dir.path(), "mobilenet_v3_small", 1);
+    (dir, file)
+}
+
+fn write_weights(folder: &Path, model: &str, seed: u64) {
+    let device: Arc<dyn Device> = Cpu::new(1 << 30);
+    let network = Model::new(model, 2, &device, DType::F32, seed).unwrap();
+    let tensors = weights::tensors(&network.params).unwrap();
+    fs::write(folder.join("weights.safetensors"), weights::encode(&tensors, "")).unwrap();
+}
+
+#[test]
+fn changed_weights_or_data_are_noticed_before_anything_runs() {
+    let (dir, file) = study_of_weights();
+    let out = dir.path().join("out");
+    succeed(&mut sweep(&file, &out, &[]));
+    let done = table(&out);
+
+    write_weights(dir.path(), "mobilenet_v3_small", 2);
+    fail(
+        &mut sweep(&file, &out, &[]),
+        1,
+        &["the weights have changed since the run", "pretrained, 100 %", "--out DIR"],
+    );
+    let more_seeds = fs::read_to_string(&file).unwrap().replace("seeds = [1]", "seeds = [1, 2]");
+    fs::write(&file, more_seeds).unwrap();
+    fail(&mut sweep(&file, &out, &[]), 1, &["the weights have changed"]);
+    write_weights(dir.path(), "mobilenet_v3_small", 1);
+    for i in 12..16 {
+        fs::remove_file(dir.path().join(format!("images/a/{i:03}.png"))).unwrap();
+    }
+    fail(&mut sweep(&file, &out, &[]), 1, &["the task direction: the data have changed since the run", "seed 1"]);
+    assert_eq!((outcomes(&out), table(&out)), (2, done), "something ran");
+}
+
+#[test]
+fn an_image_that_cannot_be_read_is_told_once_before_anything_runs() {
+    let (dir, file) = study(str::to_string);
+    let out = dir.path().join("out");
+    let spoil = |image: &str| fs::write(dir.path().join(image), b"\x89PNG\r\n\x1a\n").unwrap();
+    spoil("images/b/003.png");
+    let output = sweep(&file, &out, &[]).output().unwrap();
+    let said = stderr(&output);
+    assert_eq!((output.status.code(), said.matches("003.png").count(), outcomes(&out)), (Some(1), 1, 0), "{said}");
+    assert!(said.contains("the task direction: ") && said.contains("skip_bad = true in [recipe]"), "{said}");
+    spoil("archive/q/001.png");
+    fail(&mut sweep(&file, &out, &[]), 1, &["the pretraining stripes: ", "001.png"]);
+    assert_eq!(fs::read_dir(out.join("claims")).unwrap().count(), 0, "claims are left");
+}
+
+#[test]
+fn what_fails_for_one_reason_is_told_together_at_the_end() {
+    let (dir, file) = study(|text| {
+        text.replace("fractions = [0.5, 1.0]\n", "")
+            .replace("[arms.random]\n", "")
+            .replace("sampling = \"natural\"", "sampling = \"natural\"\nlr = 1e30")
+    });
+    let output = sweep(&file, &dir.path().join("out"), &[]).output().unwrap();
+    let said = stderr(&output);
+    let told: Vec<&str> = said.lines().filter(|line| line.starts_with("failed: ")).collect();
+    let [line] = told[..] else { panic!("{said}") };
+    assert!(line.contains("seed 1, learning rate 0.001, and 1 more: the pretraining stripes failed: "), "{said}");
+    assert!(said.contains("error: 2 runs failed") && output.status.code() == Some(1), "{said}");
 }
 
 /// A limit on the size of files stands in for a full disk.
@@ -468,8 +541,11 @@ fn the_plan() {
     assert_eq!((sample.runs(), sample.all_pretrainings().len()), (16, 1));
     let output = succeed(&mut sweep(&file, &dir.path().join("out"), &["--dry-run"]));
     let told = String::from_utf8(output.stdout).unwrap();
-    assert!(told.contains("runs  12, and 1 pretrainings") && told.contains("minutes at most"), "{told}");
-    assert!(!dir.path().join("out").exists());
+    assert!(told.contains("runs  12, and 1 pretrainings") && told.contains(" minutes, one run after"), "{told}");
+    assert!(told.contains("reading images and making reports come on top") && !told.contains("at most"), "{told}");
+    let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["archive", "images", "study.toml"]);
 
     let output = succeed(&mut sweep(&file, &dir.path().join("o'ut"), &["--slurm", "7"]));
     let script = String::from_utf8(output.stdout).unwrap();

@@ -16,7 +16,7 @@ use crate::{
     train::StepProgress,
 };
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool},
@@ -110,9 +110,11 @@ fn dry_run(study: &Study, machine: &Machine) -> Result<ExitCode> {
     let device = machine.device()?;
     let cost = study.cost(&device)?;
     let time =
-        if cost.hours < 1.0 { format!("{:.0} minutes", 60.0 * cost.hours) } else { format!("{:.1} hours", cost.hours) };
+        if cost.hours < 1.0 { format!("{:.1} minutes", 60.0 * cost.hours) } else { format!("{:.1} hours", cost.hours) };
     print(format!(
-        "{}\nruns  {}, and {} pretrainings\ntime  {time} at most, one run after another on {}\ndisk  {:.2} GB\n",
+        "{}\nruns  {}, and {} pretrainings\ntime  {time}, one run after another on {}, if none stops early\n      \
+         counted are building, training, validating, testing and saving networks; reading images and making reports come on top\n\
+         disk  {:.2} GB\n",
         study.question,
         cost.runs,
         cost.pretrainings,
@@ -129,15 +131,18 @@ fn tell(study: &Study, results: Results, device: &Arc<dyn Device>, all: bool) ->
     results.write(study, draws.then_some(device))?;
     let mut code = ExitCode::SUCCESS;
     let failed: Vec<&Outcome> = results.failed().collect();
+    let mut alike: BTreeMap<&str, Vec<&Outcome>> = BTreeMap::new();
     for outcome in &failed {
         let Status::Failed(reason) = &outcome.status else { continue };
-        say(format!("failed: {}: {}", outcome.place(), reason.lines().next().unwrap_or_default()));
+        alike.entry(reason.lines().next().unwrap_or_default()).or_default().push(outcome);
+    }
+    for (reason, outcomes) in alike {
+        let more = if outcomes.len() > 1 { format!(", and {} more", outcomes.len() - 1) } else { String::new() };
+        say(format!("failed: {}{more}: {reason}", outcomes[0].place()));
     }
     if !failed.is_empty() {
-        say(format!(
-            "error: {} runs failed\n  try: put right what they name, then the same with --retry",
-            failed.len()
-        ));
+        let runs = if failed.len() == 1 { "1 run".into() } else { format!("{} runs", failed.len()) };
+        say(format!("error: {runs} failed\n  try: put right what they name, then the same with --retry"));
         code = ExitCode::FAILURE;
     }
     if let Some(missing) = results.tell_missing(study)? {

@@ -1,4 +1,4 @@
-//! Before anything runs: whether everything that a study names is there and fits, and what it will cost.
+//! Before anything runs: whether everything that a study names is there and fits.
 
 use super::{Arm, Cell, Start, Study};
 use crate::{
@@ -6,37 +6,13 @@ use crate::{
     data::{Dataset, Split, split},
     device::{DType, Device, cpu::Cpu},
     models::{Ends, Model},
-    train::{Config, Verified, speed},
+    train::{Config, Verified},
     weights::{self, Archive},
 };
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    hash::Hash,
-    sync::Arc,
-};
-
-/// What a study will cost.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Cost {
-    /// Pretrainings.
-    pub pretrainings: u64,
-    /// Runs.
-    pub runs: u64,
-    /// Hours on this device, one run at a time, if none stops early.
-    pub hours: f64,
-    /// Bytes of all that is kept.
-    pub bytes: f64,
-}
-
-/// Images a second that a network is taken to evaluate, as a multiple of those that it trains: a step backward takes about twice
-/// one forward.
-const FORWARD: f64 = 3.0;
-
-/// Bytes of what a run keeps beside its weights: report, predictions, manifest.
-const BESIDE_WEIGHTS: f64 = 1e6;
+use std::{collections::HashMap, sync::Arc};
 
 /// `e`, said of `part` of a study.
-fn of(part: String) -> impl Fn(Error) -> Error {
+pub(super) fn of(part: String) -> impl Fn(Error) -> Error {
     move |e| match e {
         Error::Unusable { problem, remedy } => Error::Unusable { problem: format!("{part}: {problem}"), remedy },
         other => other,
@@ -44,14 +20,14 @@ fn of(part: String) -> impl Fn(Error) -> Error {
 }
 
 /// Images in each split, and the number of classes, labels, numbers or structures.
-struct Images {
-    splits: [usize; 3],
-    names: usize,
+pub(super) struct Images {
+    pub(super) splits: [usize; 3],
+    pub(super) names: usize,
 }
 
 impl Images {
     /// Those that `config` has, the training fraction taken.
-    fn of(config: &Config) -> Result<Images> {
+    pub(super) fn of(config: &Config) -> Result<Images> {
         let config = config.clone().resolved()?;
         let mut dataset = Verified::list(&config)?;
         split::assign(&mut dataset, &config.split, config.split_seed.unwrap_or(config.seed))?;
@@ -72,6 +48,7 @@ impl Study {
     /// The first that is wrong, named.
     pub fn check(&self) -> Result<()> {
         self.check_size()?;
+        self.check_distinct()?;
         let backbones = 0..self.backbones.len();
         for (p, pretraining) in self.pretrainings.iter().enumerate() {
             let named = of(format!("the pretraining {}", pretraining.name));
@@ -97,6 +74,25 @@ impl Study {
                 let cell = Cell { task: 0, backbone, fraction: 0, arm: a };
                 self.check_weights(arm, cell).map_err(of(format!("the arm {}", arm.name)))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses names that come to the same: their runs would be one, and compared with themselves.
+    fn check_distinct(&self) -> Result<()> {
+        let mut known: HashMap<String, Cell> = HashMap::new();
+        // Fractions differ, and nothing else depends on them.
+        for cell in self.cells().filter(|cell| cell.fraction == 0) {
+            let run = self.run(cell, self.learning_rates[0], self.seeds[0]);
+            let Some(other) = known.insert(run.hash, cell) else { continue };
+            let (what, one, two) = match other.task == cell.task {
+                true => ("arms", &self.arms[other.arm].name, &self.arms[cell.arm].name),
+                false => ("tasks", &self.tasks[other.task].name, &self.tasks[cell.task].name),
+            };
+            return Err(Error::unusable(
+                format!("the {what} {one} and {two} come to the same recipe, so they would share their runs"),
+                "leave one of them out, or give it what it is to differ in",
+            ));
         }
         Ok(())
     }
@@ -130,48 +126,4 @@ impl Study {
         let model = Model::between(backbone, ends, &device, DType::F32, 0)?;
         weights::load_matching(&model.params, &archive, config.transfer()).map(drop)
     }
-
-    /// What all runs will cost: by a few timed steps of each backbone and image size.
-    ///
-    /// # Errors
-    /// As [`Study::check`]; a failure of the device.
-    pub fn cost(&self, device: &Arc<dyn Device>) -> Result<Cost> {
-        let mut cost = Cost { runs: self.runs(), ..Cost::default() };
-        let (mut networks, mut data) = (HashMap::new(), HashMap::new());
-        // Trains `times` networks and tests `tested` of them.
-        let mut add = |config: &Config, times: u64, tested: u64| -> Result<()> {
-            let key = format!("{} {:?} {}", Verified::key(config), config.split, config.train_fraction);
-            let Images { splits: [train, validation, test], names } =
-                *remembered(&mut data, key, || Images::of(config))?;
-            let (times, tested) = (times as f64, tested as f64);
-            let (speed, parameters) =
-                *remembered(&mut networks, (config.model.clone(), config.size, config.batch), || {
-                    let parameters = Model::new(&config.model, names, device, DType::F32, 0)?.params.parameter_count();
-                    Ok((speed(config, names, device)?, parameters as f64))
-                })?;
-            let epochs = times * f64::from(config.epochs);
-            let forward = epochs * validation as f64 + tested * (test + validation) as f64;
-            cost.hours += (epochs * train as f64 + forward / FORWARD) / speed / 3600.0;
-            cost.bytes += times * (size_of::<f32>() as f64 * parameters + BESIDE_WEIGHTS);
-            Ok(())
-        };
-        for cell in self.cells() {
-            let run = self.run(cell, self.learning_rates[0], self.seeds[0]);
-            add(&self.located(&run), self.runs() / self.size(), self.seeds.len() as u64)?;
-        }
-        let pretrainings = self.all_pretrainings();
-        for pretraining in &pretrainings {
-            add(&self.located_recipe(&pretraining.config), 1, 1)?;
-        }
-        cost.pretrainings = pretrainings.len() as u64;
-        Ok(cost)
-    }
-}
-
-/// The value of `key`, made at the first call.
-fn remembered<K: Eq + Hash, V>(known: &mut HashMap<K, V>, key: K, make: impl FnOnce() -> Result<V>) -> Result<&V> {
-    Ok(match known.entry(key) {
-        Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => entry.insert(make()?),
-    })
 }

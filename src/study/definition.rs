@@ -208,7 +208,12 @@ impl Study {
                 let declared = names(&self.pretrainings);
                 return index.map(Start::Pretrained).ok_or_else(|| {
                     let problem = format!("the arm {name} is pretrained by {pretrained:?}, which is not declared");
-                    Error::unusable(problem, format!("a section [pretrain.{pretrained}]; declared are: {declared}"))
+                    let declared = if declared.is_empty() {
+                        "none is declared".into()
+                    } else {
+                        format!("declared are: {declared}")
+                    };
+                    Error::unusable(problem, format!("a section [pretrain.{pretrained}]; {declared}"))
                 });
             }
             (Some(Weights::One(file)), None) if self.backbones.len() == 1 => {

@@ -30,12 +30,12 @@ pub enum Ended {
 
 /// A worker on one shard of a study.
 pub struct Worker<'a> {
-    study: &'a Study,
-    shard: Shard,
-    trainer: Trainer,
-    claims: Claims,
+    pub(super) study: &'a Study,
+    pub(super) shard: Shard,
+    pub(super) trainer: Trainer,
+    pub(super) claims: Claims,
     watch: &'a mut dyn Watch,
-    interrupt: &'a Arc<AtomicBool>,
+    pub(super) interrupt: &'a Arc<AtomicBool>,
 }
 
 /// How a step of the work went.
@@ -70,9 +70,10 @@ impl<'a> Worker<'a> {
     /// Works until nothing of the shard is left to do.
     ///
     /// # Errors
-    /// A full disk, a failing device, a folder that cannot be used: what would make every run fail. Nothing is lost, and the
-    /// worker can be started again.
+    /// A full disk, a failing device, a folder or an image that cannot be used: what would make every run fail. Data or weights
+    /// that have changed since runs that are done. Nothing is lost, and the worker can be started again.
     pub fn work(&mut self) -> Result<Ended> {
+        self.ready()?;
         let mut open: Vec<Cell> = self.study.cells_of(self.shard).collect();
         loop {
             let mut left = vec![];
@@ -160,6 +161,7 @@ impl<'a> Worker<'a> {
             &folder,
             |outcome| extent.reached(outcome),
             |worker, claim| {
+                worker.trainer.read(&worker.study.located(run))?;
                 worker.watch.run(worker.study, run, extent);
                 let done = worker.trainer.run(worker.study, run, extent, claim, worker.watch);
                 worker.settle(done, claim, &folder, worker.study.blank(run, Status::Trained))
@@ -174,6 +176,7 @@ impl<'a> Worker<'a> {
             &folder,
             |_| true,
             |worker, claim| {
+                worker.trainer.read(&worker.study.located_recipe(&pretraining.config))?;
                 worker.watch.pretraining(pretraining);
                 let done = worker.trainer.pretrain(worker.study, pretraining, claim, worker.watch);
                 worker.settle(done, claim, &folder, pretraining.blank(Status::Trained))

@@ -6,18 +6,20 @@
 mod check;
 pub mod claim;
 mod comparison;
+mod cost;
 mod definition;
 mod execute;
 mod explain;
 pub mod outcome;
 mod plan;
+mod ready;
 mod report;
 mod run;
 pub mod scheduler;
 mod tables;
 
-pub use check::Cost;
 pub use comparison::{Comparison, Summary};
+pub use cost::Cost;
 pub use definition::{Arm, Named, Start, Study};
 pub use execute::{Ended, Worker};
 pub use outcome::{Curve, Metric, Outcome, Status};

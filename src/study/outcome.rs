@@ -61,6 +61,9 @@ pub struct Outcome {
     pub pretraining_seconds: Option<f64>,
     /// Digest of the data: the same for all arms of a task, fraction and seed.
     pub data: String,
+    /// Digest of the validation and test splits among them: the same for all runs of a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<String>,
     /// Digest of the file of weights that it started from, if from one.
     pub start: Option<String>,
     /// Its table of predictions, `path,split[,group],…` with a row a case; `None` unless done. Rows of the test split are in
@@ -204,6 +207,7 @@ impl Outcome {
             joules: None,
             pretraining_seconds: None,
             data: String::new(),
+            held_out: None,
             start: None,
             predictions: None,
         }

@@ -173,9 +173,13 @@ impl Study {
 
     /// Every pretraining that an arm needs, with every backbone; each once.
     pub fn all_pretrainings(&self) -> Vec<Pretraining> {
-        let cells = (0..self.arms.len()).flat_map(|arm| {
+        self.pretrainings_of((0..self.arms.len()).flat_map(|arm| {
             (0..self.backbones.len()).map(move |backbone| Cell { task: 0, backbone, fraction: 0, arm })
-        });
+        }))
+    }
+
+    /// Those behind the arms of `cells`; each once.
+    pub fn pretrainings_of(&self, cells: impl Iterator<Item = Cell>) -> Vec<Pretraining> {
         let mut all: Vec<Pretraining> = vec![];
         for pretraining in cells.filter_map(|cell| self.pretraining_of(cell)) {
             if all.iter().all(|known| known.hash != pretraining.hash) {

@@ -26,6 +26,7 @@ impl Results {
             question: study.question.clone(),
             design: self.design(study),
             arms: study.arms.iter().map(|arm| arm.name.clone()).collect(),
+            learning_rates: study.learning_rates.clone(),
             settings: settings.collect(),
             test: format!(
                 "Differences are tested over seeds and groups of test cases, both random (Obuchowski and Rockette's analysis of \
@@ -66,7 +67,7 @@ impl Results {
             ("arms", list(study.arms.iter().map(arm).collect())),
             ("training images", list(study.fractions.iter().map(|&fraction| share(fraction)).collect())),
             (
-                "learning rates, chosen on validation",
+                if study.learning_rates.len() > 1 { "learning rates, chosen on validation" } else { "learning rate" },
                 list(study.learning_rates.iter().map(|lr| format!("{lr:?}")).collect()),
             ),
             ("seeds", list(study.seeds.iter().map(u64::to_string).collect())),
@@ -115,6 +116,7 @@ fn row(study: &Study, arms: &[CellResults], comparisons: &[Comparison]) -> Row {
     Row {
         fraction: study.fractions[arms[0].cell.fraction],
         test_images: arms.iter().flat_map(CellResults::tested).map(|outcome| outcome.test_images).max().unwrap_or(0),
+        rates: arms.iter().map(|cell| cell.lr).collect(),
         arms: arms.iter().map(|cell| cell.tested().map(figures).collect()).collect(),
         comparisons: of_row.map(compared).collect(),
     }

@@ -6,11 +6,11 @@ use crate::{
     data::Split,
     device::Device,
     report::EpochRecord,
-    train::{Checkpoint, Config, Observer, RunFolder, Session, StepProgress, Verified},
+    train::{Checkpoint, Config, Observer, Prepared, RunFolder, Session, StepProgress, Verified},
 };
 use sha2::{Digest, Sha256};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,7 +21,9 @@ pub struct Trainer {
     device: Arc<dyn Device>,
     /// Threads that load images.
     workers: usize,
+    /// Lists of images that have been read, without their pixels.
     verified: HashMap<String, Verified>,
+    fingerprints: HashMap<String, String>,
     digests: HashMap<PathBuf, String>,
 }
 
@@ -44,7 +46,7 @@ impl Extent {
 impl Trainer {
     /// Runs on `device`, with `workers` threads that load images.
     pub fn new(device: Arc<dyn Device>, workers: usize) -> Trainer {
-        Trainer { device, workers, verified: HashMap::new(), digests: HashMap::new() }
+        Trainer { device, workers, verified: HashMap::new(), fingerprints: HashMap::new(), digests: HashMap::new() }
     }
 
     /// Takes a run as far as `extent`; `None` if halted, everything being saved.
@@ -112,7 +114,7 @@ impl Trainer {
         claim: &Claim,
         watch: &mut dyn Watch,
     ) -> Result<Option<Session>> {
-        let data = self.verified(config)?;
+        let data = self.verified(config)?.clone();
         let mut session = self.open(data, config, folder)?;
         let outcome = session.train(&mut Listener(watch), &claim.halt)?;
         Ok((outcome == crate::train::Outcome::Complete).then_some(session))
@@ -131,13 +133,45 @@ impl Trainer {
         Ok(Session::begin_on(data, config.clone(), folder, &self.device, self.workers)?.0)
     }
 
+    /// Reads the images of `config`, if that has not been done.
+    ///
+    /// # Errors
+    /// One that cannot be read, unless the recipe skips such.
+    pub fn read(&mut self, config: &Config) -> Result<()> {
+        self.verified(config).map(drop)
+    }
+
     /// The data of `config`, read at the first call.
-    fn verified(&mut self, config: &Config) -> Result<Verified> {
+    fn verified(&mut self, config: &Config) -> Result<&Verified> {
         let key = Verified::key(config);
-        if !self.verified.contains_key(&key) {
-            self.verified.insert(key.clone(), Verified::read(&config.clone().resolved()?)?);
+        match self.verified.entry(key) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let verified = Verified::read(&config.clone().resolved()?).map_err(|e| match e {
+                    Error::Unusable { problem, remedy } => Error::Unusable {
+                        problem,
+                        remedy: format!("{remedy} (in the file of a study: skip_bad = true in [recipe])"),
+                    },
+                    other => other,
+                })?;
+                Ok(entry.insert(verified))
+            }
         }
-        Ok(self.verified[&key].clone())
+    }
+
+    /// Digest of the data that a run by `config` has today, as [`Outcome::data`].
+    ///
+    /// # Errors
+    /// Data that cannot be used.
+    pub fn fingerprint(&mut self, config: &Config) -> Result<String> {
+        let Config { split, split_seed, drop_copies, train_fraction, seed, .. } = config;
+        let key = format!("{} {split:?} {split_seed:?} {drop_copies} {train_fraction} {seed}", Verified::key(config));
+        if let Some(fingerprint) = self.fingerprints.get(&key) {
+            return Ok(fingerprint.clone());
+        }
+        let prepared = Prepared::of(self.verified(config)?.clone(), &config.clone().resolved()?, None)?;
+        self.fingerprints.insert(key, prepared.fingerprint.clone());
+        Ok(prepared.fingerprint)
     }
 
     /// Notes what a trained session came to.
@@ -154,12 +188,16 @@ impl Trainer {
         outcome.seconds = history.iter().map(|record| record.seconds).sum();
         outcome.joules = history.iter().map(|record| record.joules).sum();
         outcome.data = state.data.clone();
+        outcome.held_out = Some(session.prepared.held_out());
         outcome.start = state.config.weights.as_deref().map(|path| self.digest(path)).transpose()?;
         Ok(())
     }
 
     /// Digest of a file, read at the first call.
-    fn digest(&mut self, path: &Path) -> Result<String> {
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn digest(&mut self, path: &Path) -> Result<String> {
         if let Some(digest) = self.digests.get(path) {
             return Ok(digest.clone());
         }

@@ -28,6 +28,30 @@ pub struct CellResults {
 }
 
 impl CellResults {
+    /// Reads those of `cell`.
+    ///
+    /// # Errors
+    /// A damaged outcome.
+    pub fn read(study: &Study, cell: Cell) -> Result<CellResults> {
+        let with_outcome = |run: Run| {
+            let outcome = study.outcome(&run)?;
+            Ok((run, outcome))
+        };
+        let choice = study.choice(cell)?;
+        let lr = if let Choice::Rate(lr) = choice { Some(lr) } else { None };
+        let first = lr.unwrap_or(study.learning_rates[0]);
+        let runs = study.seeds.iter().map(|&seed| with_outcome(study.run(cell, first, seed)));
+        let mut runs = runs.collect::<Result<Vec<_>>>()?;
+        if let Choice::Failed(reason) = choice {
+            // There is no rate to do them at.
+            for (run, outcome) in runs.iter_mut().filter(|(_, outcome)| outcome.is_none()) {
+                *outcome = Some(study.blank(run, Status::Failed(format!("no learning rate can be chosen: {reason}"))));
+            }
+        }
+        let others = study.candidates(cell).filter(|run| run.lr != first).map(with_outcome);
+        Ok(CellResults { cell, lr, runs, others: others.collect::<Result<_>>()? })
+    }
+
     /// All of its runs, in the order of tables.
     pub fn all(&self) -> impl Iterator<Item = &(Run, Option<Outcome>)> {
         self.runs.iter().chain(&self.others)
@@ -46,40 +70,22 @@ impl Results {
     /// A damaged outcome; arms that were not trained on the same data, or not from the same weights, because these have changed
     /// while the study ran.
     pub fn read(study: &Study) -> Result<Results> {
-        let with_outcome = |run: Run| {
-            let outcome = study.outcome(&run)?;
-            Ok((run, outcome))
-        };
-        let of = |cell: Cell| -> Result<CellResults> {
-            let choice = study.choice(cell)?;
-            let lr = if let Choice::Rate(lr) = choice { Some(lr) } else { None };
-            let first = lr.unwrap_or(study.learning_rates[0]);
-            let runs = study.seeds.iter().map(|&seed| with_outcome(study.run(cell, first, seed)));
-            let mut runs = runs.collect::<Result<Vec<_>>>()?;
-            if let Choice::Failed(reason) = choice {
-                // There is no rate to do them at.
-                for (run, outcome) in runs.iter_mut().filter(|(_, outcome)| outcome.is_none()) {
-                    *outcome =
-                        Some(study.blank(run, Status::Failed(format!("no learning rate can be chosen: {reason}"))));
-                }
-            }
-            let others = study.candidates(cell).filter(|run| run.lr != first).map(with_outcome);
-            Ok(CellResults { cell, lr, runs, others: others.collect::<Result<_>>()? })
-        };
-        let results = Results { cells: study.cells().map(of).collect::<Result<_>>()? };
+        let results =
+            Results { cells: study.cells().map(|cell| CellResults::read(study, cell)).collect::<Result<_>>()? };
         results.check_sameness()?;
         Ok(results)
     }
 
     fn check_sameness(&self) -> Result<()> {
-        let mut data = BTreeMap::new();
-        let mut starts = BTreeMap::new();
+        let (mut data, mut held_out, mut starts) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for (run, outcome) in self.all() {
             let Some(outcome) = outcome.as_ref().filter(|outcome| !outcome.data.is_empty()) else { continue };
             let Cell { task, backbone, fraction, arm } = run.cell;
             let same_data = *data.entry((task, fraction, run.seed)).or_insert(&outcome.data) == &outcome.data;
             let same_start = *starts.entry((arm, backbone)).or_insert(&outcome.start) == &outcome.start;
-            let changed = match (same_data, same_start) {
+            let held_out_now = outcome.held_out.as_ref();
+            let same_held_out = held_out_now.is_none_or(|now| *held_out.entry(task).or_insert(now) == now);
+            let changed = match (same_data && same_held_out, same_start) {
                 (false, _) => "data",
                 (_, false) => "weights",
                 _ => continue,

@@ -57,17 +57,28 @@ pub fn forecast(config: &Config, classes: usize, like: Like) -> Result<Forecast>
     })
 }
 
-/// Images a second in steps of training by `config` on `device`, without loading them.
+/// How fast training goes on a device.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// Images a second in its steps, without loading them.
+    pub images: f64,
+    /// Seconds before the first step: the network is built and its weights are drawn.
+    pub begin: f64,
+}
+
+/// The pace of training by `config` on `device`.
 ///
 /// # Errors
 /// A recipe that cannot work; a failure of the device.
-pub fn speed(config: &Config, classes: usize, device: &Arc<dyn Device>) -> Result<f64> {
+pub fn pace(config: &Config, classes: usize, device: &Arc<dyn Device>) -> Result<Pace> {
+    let start = Instant::now();
     let mut trial = Trial::new(config, classes, device)?;
+    let begin = start.elapsed().as_secs_f64();
     trial.batch.pixels = vec![0; config.batch * config.size * config.size];
     trial.step(0)?;
     let start = Instant::now();
     trial.step(1)?;
-    Ok(config.batch as f64 / start.elapsed().as_secs_f64())
+    Ok(Pace { images: config.batch as f64 / start.elapsed().as_secs_f64(), begin })
 }
 
 /// Training on images without pixels, at which a dry device does not look.

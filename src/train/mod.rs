@@ -28,7 +28,7 @@ pub use checkpoint::Checkpoint;
 pub use config::{Config, LrFactor};
 pub use finish::{Finished, write_predictions};
 pub use folder::RunFolder;
-pub use forecast::{Forecast, forecast, speed};
+pub use forecast::{Forecast, Pace, forecast, pace};
 pub use head::Head;
 pub use objective::{ClassWeights, Objective};
 pub use optimiser::{Optimiser, Optimizer};

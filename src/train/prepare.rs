@@ -163,8 +163,13 @@ impl Prepared {
 
     /// A dataset as it is.
     pub fn plain(dataset: Dataset) -> Prepared {
-        let fingerprint = fingerprint(&dataset);
+        let fingerprint = fingerprint(&dataset, |_| true);
         Prepared { assigned: dataset.clone(), dataset, skipped: vec![], warnings: vec![], fingerprint }
+    }
+
+    /// Digest of what is held out, the validation and test splits: a part of the fingerprint.
+    pub fn held_out(&self) -> String {
+        fingerprint(&self.dataset, |record| record.split.is_some_and(|split| split != Split::Train))
     }
 
     /// The same, with the warnings that follow from what is known.
@@ -303,9 +308,9 @@ fn options(state: &RunState, workers: usize) -> LoaderOptions {
     }
 }
 
-fn fingerprint(dataset: &Dataset) -> String {
+fn fingerprint(dataset: &Dataset, has: impl Fn(&Record) -> bool) -> String {
     let mut sha = Sha256::new();
-    for record in &dataset.records {
+    for record in dataset.records.iter().filter(|record| has(record)) {
         let label = dataset.describe(record);
         sha.update(format!("{}\0{label}\0{}\0", record.name, record.split.map_or("", Split::name)));
         // Of the numbers beside the image, where there are any.

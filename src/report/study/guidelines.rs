@@ -90,7 +90,8 @@ fn helps_with_little_data(report: &StudyReport, arm: usize) -> Option<Guideline>
     let leads = several.iter().map(|setting| {
         let (least, most) = (setting.rows[0].fraction, setting.rows[setting.rows.len() - 1].fraction);
         let values: Vec<f64> = setting.seeds(arm).filter_map(|seed| lead(setting, seed)).collect();
-        (format!("{}: its lead with {} less its lead with {}", setting.name(), share(least), share(most)), values)
+        let (name, metric) = (setting.name(), setting.metric_name());
+        (format!("{name}: its lead in {metric} with {} less that with {}", share(least), share(most)), values)
     });
     let gains = seed_gains(leads.collect());
     let (name, base) = (&report.arms[arm], &report.arms[0]);
@@ -120,7 +121,9 @@ fn helps_early(report: &StudyReport, arm: usize) -> Option<Guideline> {
         let epochs = row.first_epochs();
         let base = |seed| row.arms[0].iter().find(|run| run.seed == seed)?.first_epochs(epochs);
         let lead = |run: &RunFigures| Some(setting.sign() * (run.first_epochs(epochs)? - base(run.seed)?));
-        let place = format!("{}, {}: lead over the first {epochs} epochs", setting.name(), share(row.fraction));
+        let (name, metric) = (setting.name(), setting.metric_name());
+        let place =
+            format!("{name}, {}: lead in {metric} on validation over the first {epochs} epochs", share(row.fraction));
         (place, row.arms[arm].iter().filter_map(lead).collect())
     });
     let gains = seed_gains(leads.collect());

@@ -27,6 +27,8 @@ pub struct StudyReport {
     pub design: Vec<(String, String)>,
     /// The arms by name, the baseline first.
     pub arms: Vec<String>,
+    /// The learning rates that each cell chose from.
+    pub learning_rates: Vec<f64>,
     /// The tasks and backbones.
     pub settings: Vec<Setting>,
     /// How arms are compared and corrected, in a sentence.
@@ -95,6 +97,8 @@ pub struct Row {
     pub fraction: f64,
     /// Test images.
     pub test_images: usize,
+    /// The learning rate of each arm, where it is chosen.
+    pub rates: Vec<Option<f64>>,
     /// The tested runs of each arm, in the order of [`StudyReport::arms`].
     pub arms: Vec<Vec<RunFigures>>,
     /// Arms compared by the study's test.

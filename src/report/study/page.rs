@@ -51,7 +51,11 @@ fn answers(guidelines: &[Guideline]) -> Markup {
                         }
                     }
                 }
-                p.soft { "Computed from the results below; “not decided” means that, and not that there is no difference." }
+                p.soft {
+                    "Computed from the results below; “not decided” means that, and not that there is no difference. Differences of a \
+                     metric are the first arm less the other; leads are above 0 where the arm is better. p is corrected, intervals \
+                     are not."
+                }
             }
         }
     }
@@ -80,6 +84,7 @@ fn caveats(report: &StudyReport) -> Markup {
         warnings
             .push(format!("{place}: all runs of all arms came to the same value. Did the networks learn anything?"));
     }
+    warnings.extend(at_the_ends(report));
     warnings.extend(report.settings.iter().flat_map(|setting| stand_still(setting, &report.arms)));
     let missing = report.missing.iter().map(|run| (run.clone(), String::new())).collect();
     let lists = [("failed", report.failed.clone()), ("missing", missing)];
@@ -92,6 +97,20 @@ fn caveats(report: &StudyReport) -> Markup {
             }
         }
     }
+}
+
+/// In how many cells the best learning rate is the lowest or highest of three or more, if in any.
+fn at_the_ends(report: &StudyReport) -> Option<String> {
+    let ends = [f64::min, f64::max].map(|end| report.learning_rates.iter().copied().reduce(end));
+    let rates = || report.settings.iter().flat_map(|setting| &setting.rows).flat_map(|row| &row.rates).flatten();
+    let ended = rates().filter(|&&rate| ends.contains(&Some(rate))).count();
+    (report.learning_rates.len() > 2 && ended > 0).then(|| {
+        format!(
+            "In {ended} of {} the learning rate that was chosen is the lowest or the highest of those tried, so a better one may lie \
+             beyond, for one arm more than for another.",
+            counted(rates().count(), "cell")
+        )
+    })
 }
 
 /// Whether several runs of several arms all have one value.

@@ -16,7 +16,7 @@ pub fn results(report: &StudyReport) -> Markup {
                 h2 { "Results on test" }
                 div.wide {
                     table.numbers.study {
-                        (head(report, "images"))
+                        (head(report, "training images"))
                         @for setting in &report.settings {
                             tbody {
                                 @for (i, row) in setting.rows.iter().enumerate() {
@@ -27,7 +27,7 @@ pub fn results(report: &StudyReport) -> Markup {
                                             }
                                         }
                                         td { (share(row.fraction)) }
-                                        @for arm in 0..report.arms.len() { (result_cell(setting, row, arm)) }
+                                        @for arm in 0..report.arms.len() { (result_cell(report, setting, row, arm)) }
                                     }
                                 }
                             }
@@ -35,7 +35,8 @@ pub fn results(report: &StudyReport) -> Markup {
                     }
                 }
                 p.soft {
-                    "Mean over the seeds with the 95 % interval of the mean (Student's t); below it the difference from "
+                    "Mean over the seeds with the 95 % interval of the mean (Student's t), which with few seeds may reach beyond \
+                     what the metric can be; below it the difference from "
                     (report.arms[0]) " with its 95 % interval. The best mean of a row is bold. * marks a difference that is \
                      significant at 5 %. " (report.test)
                 }
@@ -55,10 +56,11 @@ fn direction(setting: &Setting) -> &'static str {
     if setting.higher_is_better { "" } else { ", less is better" }
 }
 
-fn result_cell(setting: &Setting, row: &Row, arm: usize) -> Markup {
+fn result_cell(report: &StudyReport, setting: &Setting, row: &Row, arm: usize) -> Markup {
     let Some(mean) = row.mean(arm) else { return html! { td { (DASH) small { "no tested run" } } } };
     let gain = |arm: usize| row.mean(arm).map(|mean| setting.sign() * mean.value);
     let best = (0..row.arms.len()).filter_map(gain).fold(f64::NEG_INFINITY, f64::max);
+    let rate = row.rates.get(arm).copied().flatten().filter(|_| report.learning_rates.len() > 1);
     html! {
         td.best[gain(arm) == Some(best)] {
             span.value { (decimals(mean.value, 3)) }
@@ -68,13 +70,14 @@ fn result_cell(setting: &Setting, row: &Row, arm: usize) -> Markup {
                     (signed(compared.difference)) @if compared.significant() { b { "*" } } " " (signed_range(compared.interval))
                 }
             }
+            @if let Some(rate) = rate { small { "lr " (format!("{rate:?}")) } }
         }
     }
 }
 
 /// `(0.780 to 0.844)`.
 fn range(interval: Interval) -> String {
-    format!("({:.3} to {:.3})", interval.low, interval.high)
+    format!("({:.3} to {:.3})", interval.low, interval.high).replace('-', "−")
 }
 
 /// Every pair of arms.
@@ -91,7 +94,7 @@ pub fn comparisons(report: &StudyReport) -> Markup {
                     table.numbers.study.pairs {
                         thead {
                             tr {
-                                th { "task, network" } th { "images" } th { "arms" } th { "difference" } th { "95 % interval" }
+                                th { "task, network" } th { "training images" } th { "arms" } th { "difference" } th { "95 % interval" }
                                 th { "p" } th { "p, corrected" } th { "d" sub { "z" } } th { "seeds" } th { "test images" }
                             }
                         }
@@ -114,9 +117,9 @@ pub fn comparisons(report: &StudyReport) -> Markup {
                     }
                 }
                 p.soft {
-                    (report.test) " Arms that were pretrained on different images are compared here too: by modality, this is \
-                     the ablation. d" sub { "z" } " is the mean difference over the seeds in their standard deviations (Cohen), \
-                     with an approximate 95 % interval. Significant rows are bold."
+                    "Differences are the first arm less the second, tested as above. p is corrected, intervals are not: one may \
+                     leave out 0 where the corrected p says that this can be chance. d" sub { "z" } " is the mean difference over \
+                     the seeds in their standard deviations (Cohen), with an approximate 95 % interval. Significant rows are bold."
                 }
             }
         }
@@ -156,7 +159,7 @@ pub fn areas(report: &StudyReport) -> Markup {
                                 tr {
                                     th scope="row" { (setting.name()) small { (setting.metric_name()) } }
                                     td { (what) }
-                                    @for values in arms { (mean_cell(Mean::of(values), 3)) }
+                                    @for values in arms { (mean_cell(Mean::of(values))) }
                                 }
                             }
                         }
@@ -172,14 +175,14 @@ pub fn areas(report: &StudyReport) -> Markup {
     }
 }
 
-fn mean_cell(mean: Option<Mean>, digits: usize) -> Markup {
+fn mean_cell(mean: Option<Mean>) -> Markup {
     html! {
         td {
             @match mean {
                 None => (DASH),
                 Some(mean) => {
-                    span.value { (decimals(mean.value, digits)) }
-                    @if let Some(i) = mean.interval { small { (format!("({:.digits$} to {:.digits$})", i.low, i.high)) } }
+                    span.value { (decimals(mean.value, 3)) }
+                    @if let Some(i) = mean.interval { small { (range(i)) } }
                 }
             }
         }
@@ -199,7 +202,7 @@ pub fn costs(report: &StudyReport) -> Markup {
                 h2 { "Time and energy" }
                 div.wide {
                     table.numbers.study {
-                        (head(report, "images"))
+                        (head(report, "training images"))
                         tbody {
                             @for (setting, row) in rows() {
                                 tr {
