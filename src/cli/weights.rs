@@ -42,7 +42,7 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Inspect {
-    /// Safetensors, .pth (zip or legacy), or either in gzip or tar
+    /// Safetensors, .pth (zip or legacy), or either in gzip or tar; or the folder of a run
     file: PathBuf,
     /// Tell what of this backbone the file would fill, and by which names
     #[arg(long, value_name = "NAME")]
@@ -51,7 +51,7 @@ struct Inspect {
 
 #[derive(clap::Args)]
 struct Convert {
-    /// Safetensors, .pth (zip or legacy), or either in gzip or tar
+    /// Safetensors, .pth (zip or legacy), or either in gzip or tar; or the folder of a run
     file: PathBuf,
     /// Safetensors file to write
     out: PathBuf,
@@ -71,7 +71,7 @@ struct Convert {
 
 #[derive(clap::Args)]
 struct Diff {
-    /// One file
+    /// One file, or the folder of a run
     a: PathBuf,
     /// The other
     b: PathBuf,
