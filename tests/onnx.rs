@@ -267,8 +267,9 @@ fn a_run_is_exported_with_its_classes() {
     let roentgen::weights::Values::F32(values) = &weights.tensors["features.0.0.weight"].values else { panic!() };
     assert_eq!(bytemuck::pod_collect_to_vec::<u8, f32>(stored), *values);
 
-    fail(&mut roentgen(["weights", "export", "resnet81", &out]), 1, &["resnet81", "resnet18"]);
-    fail(&mut roentgen(["weights", "export", &run, &out, "--size", "16"]), 1, &["16 px", "32"]);
+    fail(&mut roentgen(["weights", "export", &run, &out]), 1, &["already there", "--force"]);
+    fail(&mut roentgen(["weights", "export", "resnet81", &out, "--force"]), 1, &["resnet81", "resnet18"]);
+    fail(&mut roentgen(["weights", "export", &run, &out, "--force", "--size", "16"]), 1, &["16 px", "32"]);
     let nowhere = text(&dir.path().join("missing/net.onnx"));
     fail(&mut roentgen(["weights", "export", &run, &nowhere]), 1, &["missing"]);
 }

@@ -61,7 +61,7 @@ fn train(folder: &Path, name: &str, flags: &str) -> (String, String) {
     let report = fs::read_to_string(run.join("report.html")).unwrap();
     // Evaluating once more gives the same rows.
     let again = folder.join("again.csv");
-    succeed(&mut roentgen(["evaluate", &run_text, "--out", text(&again)]));
+    succeed(&mut roentgen(["evaluate", &run_text, "--out", text(&again), "--force"]));
     let test: String = predictions.lines().filter(|l| !l.contains(",validation,")).map(|l| format!("{l}\n")).collect();
     assert_eq!(fs::read_to_string(&again).unwrap(), test);
     (predictions.lines().next().unwrap().into(), report)

@@ -2,7 +2,7 @@
 
 use super::{
     machine::Machine,
-    output::{print, say},
+    output::{check_free, print, say},
 };
 use crate::{
     Error, Result,
@@ -33,6 +33,9 @@ pub struct Args {
     /// Where the predictions go
     #[arg(long, value_name = "FILE", default_value = "predictions.csv")]
     out: PathBuf,
+    /// Replace the predictions of --out if they are there
+    #[arg(long)]
+    force: bool,
     /// Threads that load images; changes no result
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(..=256))]
     workers: u16,
@@ -47,6 +50,7 @@ fn split(name: &str) -> std::result::Result<Split, String> {
 /// Prints the metrics of a checkpoint on labelled images, and writes its predictions.
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut checkpoint = Checkpoint::open(&args.run)?;
+    check_free(&args.out, args.force)?;
     checkpoint.state.config.skip_bad |= args.skip_bad;
     let state = &checkpoint.state;
     let device = args.machine.device()?;
@@ -63,8 +67,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     say(format!("evaluating {} on {} {split} images", checkpoint.path().display(), loader.records().len()));
     let predictions = step::evaluate(&model, &loader, &Head::of(state), &AtomicBool::new(false))?;
     let predictions = predictions.expect("nothing interrupts it");
-    write_predictions(&args.out, &[(split, loader.records(), &predictions)])?;
     print(format!("{}\n", predictions.measures(Some(state.config.seed))))?;
+    write_predictions(&args.out, &[(split, loader.records(), &predictions)])?;
     say(format!("predictions: {}", args.out.display()));
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 
 use super::{
     inspect::network,
-    output::{print, say},
+    output::{check_free, print, say},
 };
 use crate::{
     Error, Result,
@@ -33,10 +33,14 @@ pub struct Args {
     /// Classes of the head of a backbone
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     classes: u32,
+    /// Replace OUT.onnx if it is there
+    #[arg(long)]
+    force: bool,
 }
 
 /// Writes the file.
 pub fn run(args: &Args) -> Result<()> {
+    check_free(&args.out, args.force)?;
     let cpu = Cpu::new(usize::MAX);
     let known = network(&args.what, 1).is_ok();
     let (model, size, notes) = if known { initial(args, &cpu)? } else { trained(args, &cpu)? };

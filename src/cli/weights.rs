@@ -3,7 +3,7 @@
 use super::{
     export,
     inspect::{Row, list},
-    output::{print, say},
+    output::{check_free, print, say},
 };
 use crate::{
     Error, Result,
@@ -142,9 +142,7 @@ fn fill(name: &str, archive: &Archive, transfer: Transfer) -> Result<(Tensors, w
 }
 
 fn convert(args: &Convert) -> Result<()> {
-    if args.out.exists() && !args.force {
-        return Err(Error::unusable(format!("{} is already there", args.out.display()), "another name, or --force"));
-    }
+    check_free(&args.out, args.force)?;
     let archive = Archive::read(&args.file)?;
     let tensors = match &args.model {
         Some(name) => {
