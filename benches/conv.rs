@@ -1,12 +1,15 @@
 //! GFLOP/s of the CPU convolutions at layers of real networks, batch 8; `peer/conv.py` prints PyTorch's for the same rows.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use roentgen::ops::{
-    conv::{
-        Conv,
-        cpu::{MOMENT_BLOCK, conv2d_dgrad, conv2d_fwd, conv2d_wgrad},
+use roentgen::{
+    device::cpu::MOMENT_ROWS,
+    ops::{
+        conv::{
+            Conv,
+            cpu::{conv2d_dgrad, conv2d_fwd, conv2d_wgrad},
+        },
+        depthwise::cpu::{depthwise_dgrad, depthwise_fwd, depthwise_wgrad},
     },
-    depthwise::cpu::{depthwise_dgrad, depthwise_fwd, depthwise_wgrad},
 };
 use std::time::Duration;
 
@@ -68,7 +71,7 @@ fn measure(criterion: &mut Criterion, p: Conv, depthwise: bool) {
     let channels = if depthwise { 1 } else { p.c };
     let (x, w, g) = (values(p.n * p.h * p.w * p.c), values(p.k * p.r * p.s * channels), values(pixels * p.k));
     let (mut y, mut gx, mut gw) = (g.clone(), x.clone(), w.clone());
-    let mut moments = vec![0.0; (pixels as usize).div_ceil(MOMENT_BLOCK) * 2 * p.k as usize];
+    let mut moments = vec![0.0; (pixels as usize).div_ceil(MOMENT_ROWS) * 2 * p.k as usize];
     let flops = 2 * pixels as u64 * (p.k * p.r * p.s * channels) as u64;
     let kind = if depthwise { "depthwise" } else { "dense" };
     let mut group = criterion.benchmark_group(format!("{kind} {}", name(&p)));

@@ -58,7 +58,7 @@ template <bool FAST> struct Silu {
 
 #undef ACTIVATION_FN
 
-// Runs body(A()), A being the activation whose number is `act`, of values stored in T: one branch for a whole kernel.
+// Runs body(A()), A being the activation whose number in `Act` of src/ops/activation.rs is `act`, of values stored in T: one branch for a whole kernel.
 template <class T, class Body> __device__ __forceinline__ void with_activation(int act, Body body) {
     switch (act) {
         case 0: return body(Identity());

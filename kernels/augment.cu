@@ -1,8 +1,9 @@
-// From stored gray values to the normalised input of a network: images [n, h, w, k] and a `Change` for each to y [n, oh, ow, c],
-// and masks [n, h, w, k] after them, as src/ops/augment.rs. Bound by bytes: they are read once or twice, through the cache, and each
-// thread writes a pixel.
+// From values as they are stored, in 8 or 16 bits, to the normalised input of a network: images [n, h, w, k] and a `Change` for each
+// to y [n, oh, ow, c], and masks [n, h, w, k] after them, as src/ops/augment.rs; noise is drawn by counter. Bound by bytes: they are
+// read once or twice, through the cache, and each thread writes a pixel (place.cuh).
 #include "place.cuh"
 
+// Most channels of an image.
 constexpr int CHANNELS = 3;
 
 // As `Augment` in src/ops/augment.rs.

@@ -15,6 +15,7 @@ struct Bias {
 // Pixels of one block and of one partial sum; `BIAS_ROWS` in src/ops/bias.rs must agree.
 constexpr int BIAS_ROWS = 256;
 
+// y [m, c].
 template <class T>
 __device__ __forceinline__ void bias_act_fwd(const Bias& p, const T* __restrict__ x, const Wide<T>* __restrict__ bias,
                                              T* __restrict__ y) {
@@ -67,7 +68,7 @@ __device__ __forceinline__ void bias_act_bwd(const Bias& p, const T* __restrict_
             });
         }
         column_sums(lane, sums, slots, [&](int, int column, Wide<T> sum) {
-            int channel = lane.channel - lane.column + column;
+            int channel = lane.block_channel() + column;
             if (channel < p.c) partials[(long long)range_of_block() * p.c + channel] = sum;
         });
     });

@@ -1,7 +1,7 @@
 // How a block is laid over rows of c channels (the pixels of an NHWC image): a thread keeps N neighbouring channels, 16 bytes
-// where c is a multiple of that and one element otherwise, and walks down the rows, so that what depends on the channel stays
-// in its registers. A block spans at most 128 bytes of a row, a cache line: gridDim.y is the number of spans, gridDim.x that of
-// ranges of rows. `Grid::channels` in src/device/mod.rs must agree.
+// unless its kernel wants fewer, or one where c is no multiple of so many, and walks down the rows, so that what depends on the
+// channel stays in its registers. A block spans at most 128 bytes of a row, a cache line: gridDim.y is the number of spans, gridDim.x
+// that of ranges of rows. `Grid::channels` in src/device/mod.rs must agree.
 #pragma once
 #include "common.cuh"
 
@@ -31,6 +31,8 @@ template <int PACK_SIZE> struct Lane {
         channel = span_of_block() * width * N + column;
         active = row < step && channel < c;
     }
+    // The first channel of the block, in the tensor.
+    __device__ __forceinline__ int block_channel() const { return channel - column; }
 };
 
 // Runs body(Lane<N>(c)), N being MOST where c is a multiple of it and else 1.

@@ -9,8 +9,6 @@
 using bf16 = __nv_bfloat16;
 using f16 = __half;
 
-// Height of the tile of pixels that a convolution writes; `PARTIAL_ROWS` in src/device/cuda/mod.rs must agree.
-constexpr int PARTIAL_ROWS = 128;
 // Threads of a block where nothing asks for another number; `Grid::THREADS` in src/device/mod.rs must agree.
 constexpr int THREADS = 256;
 constexpr int WARP = 32;

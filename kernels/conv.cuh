@@ -113,7 +113,7 @@ template <class T> struct WindowsByTap {
 
 // Mean and sum of squared deviations from it, of each column of a staged tile. Taken in one pass from the distances d to the tile's first
 // row: mean = first + Σd / rows, and Σd² - (Σd)² / rows.
-template <class T> using StagedSlots = Wide<T>[THREADS / WARP][2][ON_TENSOR_CORES<T> ? 128 : 64];
+template <class T> using StagedSlots = Wide<T>[THREADS / WARP][2][ON_TENSOR_CORES<T> ? WIDE : NARROW];
 
 template <class T, int COLUMNS> struct StagedMoments {
     using W = Wide<T>;

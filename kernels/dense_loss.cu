@@ -1,6 +1,6 @@
-// Losses against targets of the prediction's own shape, as src/ops/dense_loss.rs. Forward leaves one partial sum for each PART
-// elements, added up in f64 and in a fixed order by one block; backward computes the gradients from the inputs again and rounds
-// them once. Bound by bytes where they are large, else by the launches.
+// Losses against targets of the prediction's own shape, as src/ops/dense_loss.rs. Forward a block leaves one partial sum of PART
+// elements, and one block adds those up in f64 and in a fixed order; backward a thread computes the gradient of one element from the
+// inputs again and rounds it once. Bound by bytes where they are large, else by the launches.
 #include "common.cuh"
 
 // Elements of one partial sum; `PART` in src/ops/dense_loss.rs must agree.
@@ -132,6 +132,7 @@ template <class W> __device__ __forceinline__ W distance_df(const Mean& p, W d) 
     }
 FOR_FLOATS(DISTANCE_FWD)
 
+// gx = g·distance'(x − target) / len
 #define DISTANCE_BWD(T, dtype)                                                                                         \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         distance_bwd_##dtype(const Mean p, const T* x, const Wide<T>* targets, const Wide<T>* g, T* gx) {              \

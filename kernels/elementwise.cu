@@ -57,8 +57,7 @@ constexpr int SCALE_ROWS = 256;
 
 // y[n, hw, c] = x[n, hw, c] · gate[n, c]. Block (image, span of channels, SCALE_ROWS pixels); the gate stays in registers.
 template <class T>
-__device__ __forceinline__ void scale_channels_fwd(const Channels& p, const T* x,
-                                                   const Wide<T>* gate, T* y) {
+__device__ __forceinline__ void scale_channels_fwd(const Channels& p, const T* x, const Wide<T>* gate, T* y) {
     with_lane<T>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         if (!lane.active) return;
@@ -92,7 +91,7 @@ __device__ __forceinline__ void scale_channels_gate_bwd(const Channels& p, const
         };
         if (lane.active) for_rows(lane, p.hw, n * p.hw * p.c + lane.channel, p.c, add, x, gy);
         column_sums(lane, sums, slots, [&](int, int column, Wide<T> sum) {
-            int channel = lane.channel - lane.column + column;
+            int channel = lane.block_channel() + column;
             if (channel < p.c) ggate[n * p.c + channel] = sum;
         });
     });

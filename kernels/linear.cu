@@ -44,40 +44,34 @@ __device__ __forceinline__ bool stored_small(const A& a, const B& b, int depth, 
     return true;
 }
 
-template <class T> __device__ void linear_fwd(const Linear& p, const T* x, const T* w, const Wide<T>* bias, void* y) {
-    const MatrixRows<T> a = {x, p.n, p.i}, b = {w, p.o, p.i};
+// This block's tile, and part of the sums, of a product that becomes y or gx; `plus(column)` is added.
+template <class T, class A, class B, class F>
+__device__ __forceinline__ void store_product(const A& a, const B& b, bool packed, void* out, F plus) {
     if constexpr (!ON_TENSOR_CORES<T>) {
-        auto plus = [&](int column) { return blockIdx.z == 0 ? bias[column] : T(0); };
-        if (stored_small(a, b, p.i, static_cast<T*>(y), plus)) return;
+        if (stored_small(a, b, a.depth, static_cast<T*>(out), plus)) return;
     }
     DYN_SHARED(Pack<T>, shared);
-    const bool packed = is_packed<T>(p.i, p.o);
-    with_shape<T>(packed, p.o, [&](auto shape) {
+    with_shape<T>(packed, b.count, [&](auto shape) {
         constexpr int COLUMNS = decltype(shape)::COLUMNS;
-        const Corner corner(p.o, COLUMNS);
-        const Part<T> part(p.i);
+        const Corner corner(b.count, COLUMNS);
+        const Part<T> part(a.depth);
         const auto product = tile_product<T>(shape, a, b, corner, part.begin, part.end, shared);
-        store_part<T, COLUMNS>(product, corner, p.n, p.o, packed, y, shared, [&](int column) {
-            return blockIdx.z == 0 && corner.column + column < p.o ? bias[corner.column + column] : 0;
-        });
+        store_part<T, COLUMNS>(product, corner, a.count, b.count, packed, out, shared,
+                               [&](int column) { return plus(corner.column + column); });
     });
+}
+
+template <class T> __device__ void linear_fwd(const Linear& p, const T* x, const T* w, const Wide<T>* bias, void* y) {
+    const MatrixRows<T> a = {x, p.n, p.i}, b = {w, p.o, p.i};
+    // Once, with the first part, and not behind the last column.
+    auto plus = [&](int column) { return blockIdx.z == 0 && column < p.o ? bias[column] : Wide<T>(0); };
+    store_product<T>(a, b, is_packed<T>(p.i, p.o), y, plus);
 }
 
 template <class T> __device__ void linear_dgrad(const Linear& p, const T* gy, const T* w, void* gx) {
     const MatrixRows<T> a = {gy, p.n, p.o};
     const MatrixColumns<T> b = {w, p.i, p.o};
-    if constexpr (!ON_TENSOR_CORES<T>) {
-        if (stored_small(a, b, p.o, static_cast<T*>(gx), [](int) { return T(0); })) return;
-    }
-    DYN_SHARED(Pack<T>, shared);
-    const bool packed = is_packed<T>(p.i, p.o);
-    with_shape<T>(packed, p.i, [&](auto shape) {
-        constexpr int COLUMNS = decltype(shape)::COLUMNS;
-        const Corner corner(p.i, COLUMNS);
-        const Part<T> part(p.o);
-        const auto product = tile_product<T>(shape, a, b, corner, part.begin, part.end, shared);
-        store_part<T, COLUMNS>(product, corner, p.n, p.i, packed, gx, shared, [](int) { return 0; });
-    });
+    store_product<T>(a, b, is_packed<T>(p.i, p.o), gx, [](int) { return Wide<T>(0); });
 }
 
 // Rows that a thread loads before it adds up the first of them.

@@ -1,4 +1,5 @@
-// Losses, each with its gradient in the same launch.
+// Softmax cross-entropy of logits [n, classes], as src/ops/loss.rs, in two launches with a block for each row: what the row has to
+// say, then the loss of all and its gradient. Sums are in a fixed order.
 #include "map.cuh"
 
 // As `CrossEntropy` in src/ops/loss.rs.
@@ -102,7 +103,7 @@ __device__ __forceinline__ void softmax_cross_entropy(const CrossEntropy& p, con
     }
 FOR_FLOATS(SOFTMAX_CROSS_ENTROPY)
 
-// y = x · factor[0].
+// y = x · factor[0]: the gradient, by that of the loss.
 #define SCALE_BY(T, dtype)                                                                                             \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
         scale_by_##dtype(long long len, const T* x, const Wide<T>* factor, T* y) {                                     \

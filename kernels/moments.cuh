@@ -12,7 +12,7 @@ template <class T> struct alignas(32) MomentSlots {
 template <int N, class T>
 __device__ __forceinline__ void block_moments(const Lane<N>& lane, const T* x, int rows, int c, Wide<T>* moments,
                                               MomentSlots<T>& slots) {
-    const int block_channel = lane.channel - lane.column;
+    const int block_channel = lane.block_channel();
     Pack<Wide<T>, N> sums[1] = {};
     auto add = [&](long long, auto v) {
         for (int i = 0; i < N; i++) sums[0].v[i] += v.v[i];
@@ -62,7 +62,7 @@ template <class T, int N> struct OwnMoments {
 template <int N, class T>
 __device__ __forceinline__ void block_moments(const Lane<N>& lane, const OwnMoments<T, N>& own, int rows, int c, Wide<T>* moments,
                                               MomentSlots<T>& slots) {
-    const int block_channel = lane.channel - lane.column;
+    const int block_channel = lane.block_channel();
     Pack<Wide<T>, N> sums[1], m2[1];
     for (int i = 0; i < N; i++) sums[0].v[i] = own.count * own.mean(i);
     column_sums(lane, sums, slots.sums, [&](int, int column, Wide<T> sum) {

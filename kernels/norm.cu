@@ -3,7 +3,7 @@
 //   forward   u = (y − μ)·γ·r + β, z = act(u) or relu(u + residual)
 //   backward  gβ = Σ gu, gγ = Σ gu·ŷ with ŷ = (y − μ)·r, gy = γ·r·(gu − gβ/m − ŷ·gγ/m)
 // All kernels over images are bound by bytes: a block takes `rows` pixels of a span of channels (channels.cuh), and sums over
-// pixels leave one partial a block, which a second kernel adds in f64 and in a fixed order.
+// pixels leave one partial a block, which a second kernel adds in f64 and in a fixed order (`Combine`).
 #include "activation.cuh"
 #include "moments.cuh"
 
@@ -36,7 +36,7 @@ struct Rows {
     }
 };
 
-// moments [⌈m/moment_rows⌉, 2, c] of y: mean and sum of squared deviations of each block of pixels.
+// moments [⌈m/moment_rows⌉, 2, c] of y [m, c]: mean and sum of squared deviations of each moment_rows pixels, which a block takes.
 template <class T> __device__ __forceinline__ void channel_moments(const Norm& p, const T* y, Wide<T>* moments) {
     __shared__ MomentSlots<T> slots;
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
@@ -51,8 +51,8 @@ template <class T> __device__ __forceinline__ void channel_moments(const Norm& p
     }
 FOR_FLOATS(CHANNEL_MOMENTS)
 
-// A block of the kernels that combine partial results: COMBINE_COLUMNS columns of a matrix (one sector of f32) in x, and in y
-// the threads that share a column, each taking every COMBINE_RANGES-th part. `COMBINE_*` in src/ops/norm/mod.rs must agree.
+// A block of the kernels that combine partial results, the rows of a matrix: COMBINE_COLUMNS neighbouring columns (one sector of
+// f32), and COMBINE_RANGES threads for each, which take every COMBINE_RANGES-th row. `COMBINE_*` in src/ops/norm/mod.rs must agree.
 constexpr int COMBINE_COLUMNS = 8;
 constexpr int COMBINE_RANGES = 64;
 constexpr int COMBINE_THREADS = COMBINE_COLUMNS * COMBINE_RANGES;
@@ -103,7 +103,7 @@ struct Moments {
     }
 };
 
-// Parts whose moments one thread makes those of one part; `MERGED` in src/ops/norm/mod.rs must agree.
+// Parts whose moments one thread makes those of one part; `MERGED` in src/ops/norm/statistics.rs must agree.
 constexpr int MERGED = 32;
 
 // merged [⌈parts/MERGED⌉, 2, c] of moments [parts, 2, width]: of the first c channels, MERGED parts at a time. A thread a
@@ -129,7 +129,7 @@ template <class W> __device__ __forceinline__ void bn_merge_moments(const Norm& 
 FOR_WIDE(BN_MERGE_MOMENTS)
 
 // stats [2, c] = μ and r of the whole, from the moments [⌈m/moment_rows⌉, 2, width] of its parts, and the running statistics
-// moved by them.
+// moved by them. Block: `Combine`, of the first c columns.
 template <class W>
 __device__ __forceinline__ void bn_batch_stats(const Norm& p, const W* moments, W* stats, W* running_mean,
                                                W* running_var) {
@@ -209,9 +209,8 @@ FOR_FLOATS(BN_ACT_FWD)
 
 // z = relu(u + residual).
 template <class T>
-__device__ __forceinline__ void bn_add_relu_fwd(const Norm& p, const T* y, const Wide<T>* stats,
-                                                const Wide<T>* weight, const Wide<T>* bias,
-                                                const T* residual, T* z) {
+__device__ __forceinline__ void bn_add_relu_fwd(const Norm& p, const T* y, const Wide<T>* stats, const Wide<T>* weight,
+                                                const Wide<T>* bias, const T* residual, T* z) {
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
         if (!lane.active) return;
@@ -238,16 +237,15 @@ template <class T, int N>
 __device__ __forceinline__ void write_partial(const Norm& p, const Lane<N>& lane, const Pack<Wide<T>, N> (&sums)[2],
                                               ColumnSlots<T, 2>& slots, Wide<T>* partials) {
     column_sums(lane, sums, slots, [&](int k, int column, Wide<T> sum) {
-        int channel = lane.channel - lane.column + column;
+        int channel = lane.block_channel() + column;
         if (channel < p.c) partials[((long long)range_of_block() * 2 + k) * p.c + channel] = sum;
     });
 }
 
 // partials [⌈m/rows⌉, 2, c] of gu = gz·act'(u), with u computed again from y.
 template <class T>
-__device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, const T* gz,
-                                                  const Wide<T>* stats, const Wide<T>* weight, const Wide<T>* bias,
-                                                  Wide<T>* partials) {
+__device__ __forceinline__ void bn_act_bwd_reduce(const Norm& p, const T* y, const T* gz, const Wide<T>* stats,
+                                                  const Wide<T>* weight, const Wide<T>* bias, Wide<T>* partials) {
     __shared__ ColumnSlots<T, 2> slots;
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
@@ -281,9 +279,8 @@ FOR_FLOATS(BN_ACT_BWD_REDUCE)
 
 // gu = gz where z > 0, which is also the gradient of the residual, and its partials [⌈m/rows⌉, 2, c].
 template <class T>
-__device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y, const T* z,
-                                                       const T* gz, const Wide<T>* stats,
-                                                       T* gu, Wide<T>* partials) {
+__device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y, const T* z, const T* gz,
+                                                       const Wide<T>* stats, T* gu, Wide<T>* partials) {
     __shared__ ColumnSlots<T, 2> slots;
     with_lane<T, CHANNELS<T>>(p.c, [&](auto lane) {
         constexpr int N = decltype(lane)::N;
@@ -315,7 +312,7 @@ __device__ __forceinline__ void bn_add_relu_bwd_reduce(const Norm& p, const T* y
     }
 FOR_FLOATS(BN_ADD_RELU_BWD_REDUCE)
 
-// gγ and gβ [c]: the sums of the partials [⌈m/rows⌉, 2, c], columns 0 to c those of gβ.
+// gγ and gβ [c]: the sums of the partials [⌈m/rows⌉, 2, c], columns 0 to c those of gβ. Block: `Combine`, of 2 c columns.
 template <class W>
 __device__ __forceinline__ void bn_bwd_combine(const Norm& p, const W* partials, W* gweight, W* gbias) {
     __shared__ double slots[COMBINE_SLOTS];

@@ -8,14 +8,16 @@
 
 // Elements of a tensor that one block covers; `CHUNK` in src/ops/optim.rs must agree.
 constexpr int CHUNK = 1 << 14;
-// Room for `MAX_TENSORS` groups and their addresses.
+// Room for `MAX_TENSORS` groups of src/ops/optim.rs and their addresses.
 constexpr int TABLE_BYTES = 20 << 10;
 
+// As `Head` in src/ops/optim.rs.
 struct Head {
     double constants[4];
     long long tensors;
 };
 
+// As `Group` there.
 struct Group {
     double lr_factor, decay;
     long long len;
@@ -44,7 +46,7 @@ struct Table {
     }
 };
 
-// `Progress` of src/ops/optim.rs.
+// As `Progress` there.
 struct Progress {
     double step, scale, clean, skipped, norm, apply, factor, unbias1, unbias2, lr;
 };

@@ -24,6 +24,7 @@ template <int PACK_SIZE> struct Place {
     __device__ __forceinline__ long long offset(int h, int w, int c) const { return offset(h, w, c, line, pixel); }
 };
 
+// Runs body(place) in the threads that have one; N is a pack where c is a multiple of that, and else 1.
 template <class T, class Body> __device__ __forceinline__ void with_place(int lines, int pixels, int c, Body body) {
     if (c % PACK<T> == 0) {
         Place<PACK<T>> place(lines, pixels, c);

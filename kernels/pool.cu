@@ -1,5 +1,6 @@
 // Max, average, global and adaptive average pooling of x [n, h, w, c]. Backward gathers: each input pixel looks at the windows
-// that cover it. All are bound by bytes; windows that overlap find their common pixels in cache.
+// that cover it, in their order. All are bound by bytes; windows that overlap find their common pixels in cache. A thread writes 16
+// bytes (place.cuh); in global pooling a block has a span of the channels of one image (channels.cuh).
 #include "place.cuh"
 
 // As `Pool` in src/ops/pool.rs.
@@ -36,11 +37,22 @@ template <class W> __device__ __forceinline__ W factor(const Pool& p, const Axis
     return W(1) / W(rows.extent(oh, p.count_pad) * cols.extent(ow, p.count_pad));
 }
 
+// Calls body(tap, x) with each pixel x under the window at a place of the output, N channels of it.
+template <int N, class T, class Body>
+__device__ __forceinline__ void for_taps(const Pool& p, const Axis& rows, const Axis& cols, const Place<N>& place, const T* x, Body body) {
+    for (int r = rows.first_tap(place.line); r < rows.end_tap(place.line); r++) {
+        int ih = place.line * rows.stride + r - rows.pad, iw = place.pixel * cols.stride - cols.pad;
+        const T* line = x + place.offset(p.h, p.w, p.c, ih, 0);
+#pragma unroll 3
+        for (int s = cols.first_tap(place.pixel); s < cols.end_tap(place.pixel); s++) {
+            body(r * cols.kernel + s, read<N>(line + (long long)(iw + s) * p.c));
+        }
+    }
+}
+
 // y [n, oh, ow, c]: the largest value under each window, and the tap it was found at. The first maximum wins, and NaN beats
 // everything: both as in PyTorch.
-template <class T>
-__device__ __forceinline__ void max_pool_fwd(const Pool& p, const T* x, T* y,
-                                             uint8_t* argmax) {
+template <class T> __device__ __forceinline__ void max_pool_fwd(const Pool& p, const T* x, T* y, uint8_t* argmax) {
     with_place<T>(p.oh, p.ow, p.c, [&](auto place) {
         constexpr int N = decltype(place)::N;
         const Axis rows = rows_of(p), cols = cols_of(p);
@@ -51,20 +63,14 @@ __device__ __forceinline__ void max_pool_fwd(const Pool& p, const T* x, T* y,
             // Also where nothing is greater, the place is one inside the image.
             winner.v[i] = rows.first_tap(place.line) * cols.kernel + cols.first_tap(place.pixel);
         }
-        for (int r = rows.first_tap(place.line); r < rows.end_tap(place.line); r++) {
-            int ih = place.line * rows.stride + r - rows.pad, iw = place.pixel * cols.stride - cols.pad;
-            const T* line = x + ((long long)place.n * rows.size + ih) * cols.size * p.c + place.channel;
-#pragma unroll 3
-            for (int s = cols.first_tap(place.pixel); s < cols.end_tap(place.pixel); s++) {
-                auto v = read<N>(line + (long long)(iw + s) * p.c);
-                for (int i = 0; i < N; i++) {
-                    bool take = v.v[i] > best.v[i] || (v.v[i] != v.v[i] && best.v[i] == best.v[i]);
-                    best.v[i] = take ? v.v[i] : best.v[i];
-                    winner.v[i] = take ? uint8_t(r * cols.kernel + s) : winner.v[i];
-                }
+        for_taps(p, rows, cols, place, x, [&](int tap, auto v) {
+            for (int i = 0; i < N; i++) {
+                bool take = v.v[i] > best.v[i] || (v.v[i] != v.v[i] && best.v[i] == best.v[i]);
+                best.v[i] = take ? v.v[i] : best.v[i];
+                winner.v[i] = take ? uint8_t(tap) : winner.v[i];
             }
-        }
-        long long at = (((long long)place.n * p.oh + place.line) * p.ow + place.pixel) * p.c + place.channel;
+        });
+        long long at = place.offset(p.oh, p.ow, p.c);
         write<N>(y + at, best);
         store<N>(argmax + at, winner);
     });
@@ -89,9 +95,7 @@ template <int N, class Body> __device__ __forceinline__ void for_windows(const P
 }
 
 // gx[h, w] = Σ gy[oh, ow] over the windows whose maximum was found at (h, w).
-template <class T>
-__device__ __forceinline__ void max_pool_bwd(const Pool& p, const T* gy, const uint8_t* argmax,
-                                             T* gx) {
+template <class T> __device__ __forceinline__ void max_pool_bwd(const Pool& p, const T* gy, const uint8_t* argmax, T* gx) {
     with_place<T>(p.h, p.w, p.c, [&](auto place) {
         constexpr int N = decltype(place)::N;
         Pack<Wide<T>, N> sum = {};
@@ -101,7 +105,7 @@ __device__ __forceinline__ void max_pool_bwd(const Pool& p, const T* gy, const u
             auto winner = load<N>(argmax + at);
             for (int i = 0; i < N; i++) sum.v[i] += winner.v[i] == r * p.s + s ? g.v[i] : Wide<T>(0);
         });
-        write<N>(gx + (((long long)place.n * p.h + place.line) * p.w + place.pixel) * p.c + place.channel, sum);
+        write<N>(gx + place.offset(p.h, p.w, p.c), sum);
     });
 }
 #define MAX_POOL_BWD(T, dtype)                                                                                         \
@@ -112,24 +116,17 @@ __device__ __forceinline__ void max_pool_bwd(const Pool& p, const T* gy, const u
 FOR_FLOATS(MAX_POOL_BWD)
 
 // y[oh, ow] = Σ x over the window / its extent.
-template <class T>
-__device__ __forceinline__ void avg_pool_fwd(const Pool& p, const T* x, T* y) {
+template <class T> __device__ __forceinline__ void avg_pool_fwd(const Pool& p, const T* x, T* y) {
     with_place<T>(p.oh, p.ow, p.c, [&](auto place) {
         constexpr int N = decltype(place)::N;
         const Axis rows = rows_of(p), cols = cols_of(p);
         Pack<Wide<T>, N> sum = {};
-        for (int r = rows.first_tap(place.line); r < rows.end_tap(place.line); r++) {
-            int ih = place.line * rows.stride + r - rows.pad, iw = place.pixel * cols.stride - cols.pad;
-            const T* line = x + ((long long)place.n * rows.size + ih) * cols.size * p.c + place.channel;
-#pragma unroll 3
-            for (int s = cols.first_tap(place.pixel); s < cols.end_tap(place.pixel); s++) {
-                auto v = read<N>(line + (long long)(iw + s) * p.c);
-                for (int i = 0; i < N; i++) sum.v[i] += v.v[i];
-            }
-        }
+        for_taps(p, rows, cols, place, x, [&](int, auto v) {
+            for (int i = 0; i < N; i++) sum.v[i] += v.v[i];
+        });
         const Wide<T> share = factor<Wide<T>>(p, rows, cols, place.line, place.pixel);
         for (int i = 0; i < N; i++) sum.v[i] *= share;
-        write<N>(y + (((long long)place.n * p.oh + place.line) * p.ow + place.pixel) * p.c + place.channel, sum);
+        write<N>(y + place.offset(p.oh, p.ow, p.c), sum);
     });
 }
 #define AVG_POOL_FWD(T, dtype)                                                                                         \
@@ -139,8 +136,7 @@ __device__ __forceinline__ void avg_pool_fwd(const Pool& p, const T* x, T* y) {
 FOR_FLOATS(AVG_POOL_FWD)
 
 // gx[h, w] = Σ gy[oh, ow] / extent over the windows that cover (h, w).
-template <class T>
-__device__ __forceinline__ void avg_pool_bwd(const Pool& p, const T* gy, T* gx) {
+template <class T> __device__ __forceinline__ void avg_pool_bwd(const Pool& p, const T* gy, T* gx) {
     with_place<T>(p.h, p.w, p.c, [&](auto place) {
         constexpr int N = decltype(place)::N;
         const Axis rows = rows_of(p), cols = cols_of(p);
@@ -150,7 +146,7 @@ __device__ __forceinline__ void avg_pool_bwd(const Pool& p, const T* gy, T* gx) 
             auto g = read<N>(gy + at);
             for (int i = 0; i < N; i++) sum.v[i] += g.v[i] * share;
         });
-        write<N>(gx + (((long long)place.n * p.h + place.line) * p.w + place.pixel) * p.c + place.channel, sum);
+        write<N>(gx + place.offset(p.h, p.w, p.c), sum);
     });
 }
 #define AVG_POOL_BWD(T, dtype)                                                                                         \
@@ -180,7 +176,7 @@ __device__ __forceinline__ void global_avg_pool_fwd(const Global& p, const T* x,
         };
         if (lane.active) for_rows(lane, p.hw, n * p.hw * p.c + lane.channel, p.c, add, x);
         column_sums(lane, sums, slots, [&](int, int column, Wide<T> sum) {
-            int channel = lane.channel - lane.column + column;
+            int channel = lane.block_channel() + column;
             if (channel < p.c) y[n * p.c + channel] = sum * (Wide<T>(1) / Wide<T>(p.hw));
         });
     });
@@ -222,7 +218,7 @@ struct Adaptive {
 struct Overlap {
     int first, end;
 
-    __device__ __forceinline__ Overlap(int i, int from, int to) : first(i * to / from), end(((i + 1) * to + from - 1) / from) {}
+    __device__ __forceinline__ Overlap(int i, int from, int to) : first(i * to / from), end(ceil_div((i + 1) * to, from)) {}
     __device__ __forceinline__ int size() const { return end - first; }
 };
 

@@ -4,8 +4,8 @@
 #include "common.cuh"
 #include "warp_group.cuh"
 
-// These three must agree with src/ops/conv/tiles.rs.
-constexpr int TILE_ROWS = PARTIAL_ROWS;
+// These three must agree with src/ops/conv/tiles.rs, the rows also with `MOMENT_ROWS` in src/device/cuda/mod.rs.
+constexpr int TILE_ROWS = 128;
 constexpr int STAGES = 3;
 constexpr int CHUNKS_DEEP = 8; // chunks of a row in a stage
 
@@ -149,6 +149,10 @@ template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T
     }
 };
 
+// A thread's place among the 16x16 of a block. A warp has 4x8 of them: fewer different addresses in a read than 2x16.
+__device__ __forceinline__ int square_row() { return threadIdx.x / 64 * 4 + threadIdx.x % 32 / 8; }
+__device__ __forceinline__ int square_column() { return threadIdx.x / 32 % 2 * 8 + threadIdx.x % 8; }
+
 // Single and double precision: 16x16 threads, each with 8x4 sums.
 template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T, COLUMNS, A_ALONG_K, B_ALONG_K, Unit::THREAD> {
     static constexpr int SIDE = 16, DOWN = TILE_ROWS / SIDE, ACROSS = COLUMNS / SIDE;
@@ -158,10 +162,6 @@ template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T
 
     __device__ void settle() const {}
     __device__ void finish() const {}
-
-    // A warp is 4x8 threads: fewer different addresses in a read than 2x16.
-    __device__ static int down() { return threadIdx.x / 64 * 4 + threadIdx.x % 32 / 8; }
-    __device__ static int across() { return threadIdx.x / 32 % 2 * 8 + threadIdx.x % 8; }
 
     // The i-th row (or column) of the t-th of 16 threads: `group` neighbours for each thread in turn.
     __device__ static constexpr int index(int t, int i, int group) { return (i / group * SIDE + t) * group + i % group; }
@@ -181,11 +181,11 @@ template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T
     }
 
     __device__ void add(const Pack<T>* a_stage, const Pack<T>* b_stage) {
-#pragma unroll 1 // as above
+#pragma unroll 1 // as of the warps
         for (int k = 0; k < TILE_DEPTH<T>; k += PACK<T>) {
             T a[DOWN][PACK<T>], b[ACROSS][PACK<T>];
-            fetch<DOWN, GROUP_A, A_ALONG_K>(a_stage, down(), k, a);
-            fetch<ACROSS, GROUP_B, B_ALONG_K>(b_stage, across(), k, b);
+            fetch<DOWN, GROUP_A, A_ALONG_K>(a_stage, square_row(), k, a);
+            fetch<ACROSS, GROUP_B, B_ALONG_K>(b_stage, square_column(), k, b);
 #pragma unroll
             for (int deep = 0; deep < PACK<T>; deep++)
 #pragma unroll
@@ -200,6 +200,6 @@ template <class T, int COLUMNS, bool A_ALONG_K, bool B_ALONG_K> struct Product<T
         for (int i = 0; i < DOWN; i++)
 #pragma unroll
             for (int j = 0; j < ACROSS; j += 2)
-                f(index(down(), i, GROUP_A), index(across(), j, GROUP_B), sums[i][j], sums[i][j + 1]);
+                f(index(square_row(), i, GROUP_A), index(square_column(), j, GROUP_B), sums[i][j], sums[i][j + 1]);
     }
 };

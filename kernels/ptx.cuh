@@ -23,21 +23,12 @@
 
 PTX uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
-// Copies BYTES (4, 8 or 16, both addresses aligned to it) from global to shared memory, or writes zeros where `valid` is false;
-// `src` is not read then, but must be a pointer into global memory. Only 16 bytes bypass L1.
-template <int BYTES>
-PTX void cp_async(void* dst, const void* src, bool valid = true) {
-    static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16, "cp.async copies 4, 8 or 16 bytes");
-    const int bytes = valid ? BYTES : 0;
-    if constexpr (BYTES == 16) {
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(dst)), "l"(src), "r"(bytes) : "memory");
-    } else {
-        asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;\n" ::"r"(shared_address(dst)), "l"(src), "n"(BYTES), "r"(bytes)
-                     : "memory");
-    }
+// Copies 16 bytes, both addresses aligned to them, from global to shared memory past L1, or writes zeros where `valid` is false; `src`
+// is not read then, but must be a pointer into global memory.
+PTX void cp_async16(void* dst, const void* src, bool valid = true) {
+    const int bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(dst)), "l"(src), "r"(bytes) : "memory");
 }
-
-PTX void cp_async16(void* dst, const void* src, bool valid = true) { cp_async<16>(dst, src, valid); }
 
 // Closes the group of copies that this thread issued since the last commit.
 PTX void cp_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
@@ -46,28 +37,6 @@ PTX void cp_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory
 template <int N>
 PTX void cp_async_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory");
-}
-
-PTX void ldmatrix_x1(uint32_t (&r)[1], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];\n" : "=r"(r[0]) : "r"(shared_address(row)) : "memory");
-}
-
-PTX void ldmatrix_x1_trans(uint32_t (&r)[1], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%0}, [%1];\n" : "=r"(r[0]) : "r"(shared_address(row)) : "memory");
-}
-
-PTX void ldmatrix_x2(uint32_t (&r)[2], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];\n"
-                 : "=r"(r[0]), "=r"(r[1])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
-
-PTX void ldmatrix_x2_trans(uint32_t (&r)[2], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];\n"
-                 : "=r"(r[0]), "=r"(r[1])
-                 : "r"(shared_address(row))
-                 : "memory");
 }
 
 PTX void ldmatrix_x4(uint32_t (&r)[4], const void* row) {

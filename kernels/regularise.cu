@@ -2,6 +2,7 @@
 // every device. Bound by bytes, with some hundred integer instructions for each draw of four words.
 #include "common.cuh"
 
+// As `Omit` in src/ops/regularise.rs.
 struct Omit {
     long long len, image;
     uint2 seed;

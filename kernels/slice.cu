@@ -2,6 +2,7 @@
 // channels. Bound by bytes; one thread moves 16 of them where every width and start is a multiple of that, else one element.
 #include "common.cuh"
 
+// As `Copy` in src/ops/slice.rs.
 struct Copy {
     long long rows;
     int width, x_c, x_from, y_c, y_from, unused;
@@ -24,7 +25,7 @@ template <int N, class T> __device__ __forceinline__ void copy_channels(const Co
     }
 FOR_FLOATS(COPY_CHANNELS)
 
-// The adjoint: zero in the rest of y. PACKED: x, too, is read 16 bytes at a time.
+// The adjoint: as above, and zero in the rest of y. PACKED: x, too, is read 16 bytes at a time.
 template <int N, bool PACKED, class T> __device__ __forceinline__ void spread_channels(const Copy& p, const T* x, T* y) {
     int lanes = p.y_c / N;
     long long row = global_thread() / lanes;

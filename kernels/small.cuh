@@ -9,12 +9,12 @@
 constexpr int SIDE = 32;
 // Of a stage in shared memory, [k][row]: pairs stay aligned, and what is stored along k spreads over half the banks.
 constexpr int SMALL_PITCH = SIDE + 2;
-// So many large tiles fill a GPU well enough; as `MANY` there.
+// So many large tiles fill a GPU well enough; as `MANY` in src/ops/linear.rs.
 constexpr int MANY_TILES = 64;
 
 // As `small_grid` in src/ops/linear.rs.
 __device__ __forceinline__ bool has_small_tiles(int rows, int columns) {
-    return ceil_div(rows, TILE_ROWS) * ceil_div(columns, 64) < MANY_TILES;
+    return ceil_div(rows, TILE_ROWS) * ceil_div(columns, NARROW) < MANY_TILES;
 }
 
 // What a thread brings of an operand in a step.
@@ -55,9 +55,9 @@ template <class T> struct SmallProduct {
         column = blockIdx.x % tiles_across * SIDE;
     }
 
-    // The thread's first row and column in the tile. A warp is 4x8 threads: fewer different addresses in a read than 2x16.
-    __device__ static int down() { return (threadIdx.x / 64 * 4 + threadIdx.x % 32 / 8) * 2; }
-    __device__ static int across() { return (threadIdx.x / 32 % 2 * 8 + threadIdx.x % 8) * 2; }
+    // The thread's first row and column in the tile.
+    __device__ static int down() { return square_row() * 2; }
+    __device__ static int across() { return square_column() * 2; }
 
     // Adds the products over k in [begin, end), and shows each thread's elements of A to `see` in their order.
     template <class A, class B, class F> __device__ __forceinline__ void add(const A& a, const B& b, int begin, int end, F see) {

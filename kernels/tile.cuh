@@ -166,6 +166,9 @@ template <class T, class Operand, int ROWS, bool PACKED> struct Loader {
 // Whether tensors of rows of `c` and `k` channels are made of aligned chunks; `packed` in src/ops/conv/tiles.rs must agree.
 template <class T> __device__ __forceinline__ bool is_packed(int c, int k) { return c % PACK<T> == 0 && k % PACK<T> == 0; }
 
+// Columns of a tile; the wide ones on tensor cores only. src/ops/conv/tiles.rs must agree.
+constexpr int NARROW = 64, WIDE = 128;
+
 // What a kernel decides at run time and the tile knows when it is compiled.
 template <int N, bool P, Unit U> struct Shape {
     static constexpr int COLUMNS = N;
@@ -182,13 +185,13 @@ __device__ __forceinline__ void with_shape(bool packed, int columns, F f) {
     auto with_unit = [&](auto unit) {
         constexpr Unit U = decltype(unit)::value;
         if constexpr (!ALWAYS_PACKED) {
-            if (!packed) return f(Shape<64, false, U>{});
+            if (!packed) return f(Shape<NARROW, false, U>{});
         }
         if constexpr (ON_TENSOR_CORES<T>) {
             // Where narrow tiles leave a fifth less empty they are quicker.
-            if (ceil_div(columns, 128) * 128 * 5 <= ceil_div(columns, 64) * 64 * 6) return f(Shape<128, true, U>{});
+            if (ceil_div(columns, WIDE) * WIDE * 5 <= ceil_div(columns, NARROW) * NARROW * 6) return f(Shape<WIDE, true, U>{});
         }
-        f(Shape<64, true, U>{});
+        f(Shape<NARROW, true, U>{});
     };
     if constexpr (ON_TENSOR_CORES<T>) {
         with_warp_groups([&](auto has) { with_unit(UnitIs<decltype(has)::value ? Unit::WARP_GROUP : Unit::WARP>()); });

@@ -48,6 +48,10 @@ impl Error {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 "choose a place you may access, or change its permissions"
             }
+            io::ErrorKind::IsADirectory => "a file: this is a folder",
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+                "another path: this, or a part of it, is a file where a folder is wanted"
+            }
             _ => "check that the disk is mounted and healthy",
         };
         Error::unusable(problem, remedy)

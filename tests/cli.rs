@@ -3,6 +3,7 @@
 mod common;
 
 use common::{fail, make_images, quick, roentgen, stderr, succeed};
+use roentgen::train::Config;
 use std::{fs, io::BufReader, path::Path};
 
 fn text(path: &Path) -> &str {
@@ -240,6 +241,14 @@ fn inspect_says_what_it_knows() {
 }
 
 #[test]
+fn bench_times_u_nets_and_single_images() {
+    let unet = "bench --model unet_mobilenet_v3_small --size 32 --batch 2 --steps 1 --warmup 0 --json";
+    assert!(String::from_utf8_lossy(&succeed(&mut roentgen(unet.split(' '))).stdout).contains("dice_bwd"));
+    let one = "bench --model mobilenet_v3_small --size 32 --batch 1 --steps 1 --warmup 0 --forward";
+    assert!(String::from_utf8_lossy(&succeed(&mut roentgen(one.split(' '))).stdout).contains("1 x 32 px"));
+}
+
+#[test]
 fn bench_ends_with_json() {
     let args = "bench --model mobilenet_v3_small --size 32 --batch 2 --steps 2 --warmup 1 --json";
     let output = succeed(&mut roentgen(args.split(' ')));
@@ -273,6 +282,10 @@ fn bad_data_gets_one_clear_error() {
     };
     refused(&dir.path().join("missing"), &["missing"]);
 
+    let folder = dir.path().join("pairs");
+    make_images(&folder, &["images", "masks"], 4);
+    refused(&folder, &["images and their masks", "--task segmentation"]);
+
     let folder = fresh("empty class");
     fs::create_dir(folder.join("c")).unwrap();
     refused(&folder, &["empty class/c", "no images"]);
@@ -296,7 +309,52 @@ fn bad_data_gets_one_clear_error() {
         folder.join(name)
     };
     refused(&table("columns.csv", "file,label\na/000.png,a\n"), &["columns.csv", "path"]);
+    refused(&table("nothing.csv", ""), &["nothing.csv", "it is empty"]);
+    refused(&table("tested.csv", "path,label,split\na/000.png,a,test\nb/000.png,b,test\n"), &["left to train on"]);
     refused(&table("paths.csv", "path,label\na/000.png,a\nb/999.png,b\n"), &["paths.csv", "line 3", "b/999.png"]);
+}
+
+#[test]
+fn a_folder_may_hold_its_own_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    make_images(dir.path(), &["a", "b"], 8);
+    let run = |more: &str| {
+        let args = "finetune --data . --model mobilenet_v3_small --size 32 --batch 8 --epochs 1 --threads 1";
+        let mut command = roentgen(args.split(' ').chain(more.split(' ')));
+        command.current_dir(dir.path());
+        command
+    };
+    fail(&mut run("--target finding"), 1, &["cannot say the other targets"]);
+    assert!(!dir.path().join("runs").exists(), "what cannot begin leaves nothing behind");
+    for out in ["", "--out a/run", "--seed 2"] {
+        let out = if out.is_empty() { "--seed 1" } else { out };
+        assert!(stderr(&succeed(&mut run(out))).contains("images"), "{out}");
+    }
+    let manifest = |run: &str| fs::read_to_string(dir.path().join(run).join("manifest.csv")).unwrap();
+    assert_eq!(manifest("runs/mobilenet_v3_small-1").lines().count(), 17);
+    assert_eq!(manifest("runs/mobilenet_v3_small-2").lines().count(), 17);
+}
+
+#[test]
+fn every_key_of_a_recipe_is_listed() {
+    let optional = "weights = 'w'\nsteps = 1\nsplit_seed = 1\nprecision = 'f32'\nclip_norm = 1.0\nmin_images = 1\n\
+        data = 'd'\nlayout = 'luna16'\nloss = 'bce'\nmonitor = 'loss'\n[columns]\nframe = ''\nwhere = ['a=b']\npositive = 'p'";
+    let config: Config = toml::from_str(optional).unwrap();
+    let page = |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap();
+    let (recipe, augment) = (page("recipe.md"), page("data.md"));
+    let table = toml::Table::try_from(&config).unwrap();
+    for (key, value) in &table {
+        let inner: Vec<&String> = value.as_table().into_iter().flat_map(|inner| inner.keys()).collect();
+        let listed = |page: &str, key: &str| page.contains(&format!("`{key}`"));
+        match key.as_str() {
+            "augment" => inner.iter().for_each(|key| assert!(listed(&augment, key), "{key} is not in data.md")),
+            "columns" | "split" => {
+                inner.iter().for_each(|key| assert!(listed(&recipe, key), "{key} is not in recipe.md"))
+            }
+            key => assert!(listed(&recipe, key), "{key} is not in recipe.md"),
+        }
+    }
+    assert!(table.len() > 35, "{table:?}");
 }
 
 #[test]
@@ -332,6 +390,10 @@ fn bad_settings_get_one_clear_error() {
     with(&["--size", "8"], 1, &["8 px", "--size 32"]);
     with(&["--freeze", "layer9.*"], 1, &["layer9.*", "inspect"]);
     with(&["--freeze", "*"], 1, &["everything is frozen"]);
+    with(&["--clip-norm", "0"], 1, &["clip_norm cannot be 0"]);
+    with(&["--steps", "99999999999"], 1, &["steps cannot be 99999999999", "--epochs"]);
+    with(&["--strict"], 1, &["--strict is about weights"]);
+    with(&["--group", "patient"], 1, &["cannot say the group of an image", "CSV"]);
     with(&["--warmup", "1"], 1, &["warmup", "one-cycle"]);
     with(&["--weights", "/nowhere.safetensors"], 1, &["/nowhere.safetensors"]);
     let config = ["--config", text(&file)];
@@ -341,7 +403,9 @@ fn bad_settings_get_one_clear_error() {
     with(&config, 1, &["recipe.toml", "epochs"]);
     fs::write(&file, "[augment]\nspin = 3\n").unwrap();
     with(&config, 1, &["recipe.toml", "spin"]);
-    assert!(!out.join("config.toml").exists(), "a refused run leaves nothing behind");
+    assert!(!out.exists(), "a refused run leaves nothing behind");
+    let resumed = ["finetune", "--resume", text(&out), "--no-augment"];
+    fail(&mut roentgen(resumed), 1, &["--augment or --no-augment cannot be changed"]);
     with(&["--lr", "1e38", "--optimizer", "sgd", "--schedule", "constant"], 1, &["diverged", "step", "--lr"]);
 }
 

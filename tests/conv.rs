@@ -1,7 +1,7 @@
 //! The CPU convolutions against a direct sum in f64, in any shape, type and number of threads.
 
 use roentgen::{
-    device::Real,
+    device::{Real, cpu::MOMENT_ROWS},
     ops::{
         conv::{Conv, cpu::*},
         depthwise::cpu::*,
@@ -116,7 +116,7 @@ fn run<T: Real>(p: &Conv, depthwise: bool, data: &Data<T>) -> Results<T> {
     let pixels = (p.n * p.oh * p.ow) as usize;
     let mut out = Results {
         y: poison(data.g.len()),
-        moments: poison(pixels.div_ceil(MOMENT_BLOCK) * 2 * p.k as usize),
+        moments: poison(pixels.div_ceil(MOMENT_ROWS) * 2 * p.k as usize),
         gx: poison(data.x.len()),
         gw: poison(data.w.len()),
     };
@@ -163,7 +163,7 @@ fn check<T: Real>(p: &Conv, depthwise: bool) {
 
 fn check_moments<T: Real>(p: &Conv, y: &[T], moments: &[T]) {
     let k = p.k as usize;
-    let (mean, m2): (Vec<_>, Vec<_>) = (y.chunks(MOMENT_BLOCK * k).flat_map(|y| (0..k).map(move |k| (y, k))))
+    let (mean, m2): (Vec<_>, Vec<_>) = (y.chunks(MOMENT_ROWS * k).flat_map(|y| (0..k).map(move |k| (y, k))))
         .map(|(y, channel)| {
             let values: Vec<f64> = y[channel..].iter().step_by(k).map(|v| v.f64()).collect();
             let mean = values.iter().sum::<f64>() / values.len() as f64;

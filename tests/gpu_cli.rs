@@ -98,14 +98,14 @@ fn a_gpu_that_cannot_be_used_is_one_clear_error_or_the_cpu() {
         fail(&mut bench("cuda", environment), 1, &[words]);
         let output = succeed(&mut bench("auto", environment));
         assert!(stderr(&output).contains(words), "{}", stderr(&output));
-        assert!(String::from_utf8_lossy(&output.stdout).contains("cpu, 1 threads"));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("cpu, 1 thread,"));
     }
     if !FATBINS.is_empty() {
         fail(&mut bench("cuda", &[("ROENTGEN_SIM_CAPABILITY", "75")]), 1, &["sm_75", "ROENTGEN_CUDA_ARCHS"]);
     }
     // The simulator is never chosen unasked.
     let output = succeed(&mut bench("auto", &[]));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("cpu, 1 threads"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("cpu, 1 thread,"));
 }
 
 #[test]

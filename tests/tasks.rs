@@ -235,6 +235,8 @@ fn settings_that_do_not_go_together_are_refused() {
     refused("--task segmentation --model unet_resnet18", &["which columns", "--masks"]);
     refused("--task regression --target side --model unet_resnet18", &["unet_resnet18 is for masks"]);
     refused("--task segmentation --model unet_resnet18 --masks m0,m1 --agree 3", &["3 of 2 raters"]);
+    refused("--task segmentation --model unet_resnet18 --masks m0 --masks m1", &["two structures are called mask"]);
+    refused("--task regression --target side --inputs side", &["side is the target and an input too"]);
     let mix = folder.join("mix.toml");
     fs::write(&mix, "[augment]\nmixup = 0.2\n").unwrap();
     let mixed = format!("--task segmentation --model unet_resnet18 --masks m0 --config {}", text(&mix));

@@ -9,8 +9,9 @@ use crate::{
     data::Batch,
     device::KernelTime,
     metrics::decimals,
-    models::Model,
+    models::{self, Model},
     rng::{Purpose, Rng},
+    task::Task,
     train::{
         Config, Objective, Optimiser, Optimizer, Precision,
         step::{self, Steps},
@@ -22,15 +23,15 @@ use std::{collections::BTreeMap, process::ExitCode, time::Instant};
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Backbone
+    /// Network: a backbone, or unet_ and a backbone
     #[arg(long, value_name = "NAME", default_value = "resnet18")]
     model: String,
     /// Side of the square images, in pixels
     #[arg(long, value_name = "PX", default_value_t = 224)]
     size: usize,
     /// Images in a step
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    batch: usize,
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
     /// Type of images and activations [default: bf16 on a GPU, f32 on the CPU]
     #[arg(long, value_name = "NAME")]
     precision: Option<Precision>,
@@ -56,7 +57,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Classes of the made-up task: ImageNet's, as in the speeds that others publish.
+/// Classes of the made-up task: ImageNet's, as in the speeds that others publish. A U-Net draws one mask.
 const CLASSES: usize = 1000;
 
 /// Steps in which kernels are timed one by one, behind one that is not: a GPU then launches what it would replay.
@@ -65,26 +66,25 @@ const PROFILED: u32 = 2;
 /// Times steps of SGD with momentum, or forward passes, and prints the rate.
 pub fn run(args: Args) -> Result<ExitCode> {
     let device = args.machine.device()?;
-    // Small enough that random labels do not make it diverge.
+    let images = args.batch as usize;
     let config = Config {
+        task: models::usual_task(&args.model),
         model: args.model,
         size: args.size,
-        batch: args.batch,
+        // Only training needs two.
+        batch: if args.forward { images.max(2) } else { images },
+        // Small enough that random labels do not make it diverge.
         optimizer: Optimizer::Sgd,
         lr: 1e-3,
         ..Config::default()
     };
     config.check()?;
-    let mut model = Model::new(
-        &config.model,
-        CLASSES,
-        &device,
-        Precision::resolve(args.precision, &*device)?.dtype(),
-        config.seed,
-    )?;
+    let classes = if config.task.is_dense() { 1 } else { CLASSES };
+    let precision = Precision::resolve(args.precision, &*device)?;
+    let mut model = Model::new(&config.model, classes, &device, precision.dtype(), config.seed)?;
     let optimiser = Optimiser::new(&mut model, &config)?;
-    let objective = Objective::CrossEntropy { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
-    let batch = random_batch(args.batch, args.size);
+    let objective = Objective::plain(&config.model, classes);
+    let batch = random_batch(images, args.size, config.task);
     // Seconds (from the end of one to that of the next) and losses of steps from `first` on, and the most memory on the device
     // so far, that of a recorded step included.
     let run = |first: u32, count: u32| -> Result<(Vec<f64>, Vec<f64>, usize)> {
@@ -109,7 +109,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     let (mut times, losses, device_peak) = run(0, args.warmup + args.steps)?;
     times.drain(..args.warmup as usize);
-    let rate = (times.len() * args.batch) as f64 / times.iter().sum::<f64>();
+    let rate = (times.len() * images) as f64 / times.iter().sum::<f64>();
     let (peak, device_peak) = (machine::peak_memory_mib(), device_peak >> 20);
     let kind = if args.forward { "forward" } else { "training" };
     print(format!("{}  {kind}  {} x {} px  {}\n", config.model, args.batch, args.size, device.name()))?;
@@ -197,8 +197,10 @@ fn print_profile(kernels: &[KernelTime], seconds: f64) -> Result<()> {
     Ok(())
 }
 
-fn random_batch(n: usize, size: usize) -> Batch {
+fn random_batch(n: usize, size: usize, task: Task) -> Batch {
     let mut rng = Rng::new(0, Purpose::Test, 0, 0);
     let pixels = (0..n * size * size).map(|_| rng.bits() as u8).collect();
-    Batch::plain(size, pixels, (0..n).map(|_| rng.below(CLASSES as u32)).collect())
+    let labels = (0..n).map(|_| rng.below(CLASSES as u32)).collect();
+    let masks = (0..if task.is_dense() { n * size * size } else { 0 }).map(|_| rng.below(2) as u8).collect();
+    Batch { masks, ..Batch::plain(size, pixels, labels) }
 }

@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Replace the run that --out already holds
-    #[arg(long, requires = "out")]
+    #[arg(long, requires = "out", conflicts_with = "resume")]
     force: bool,
     /// Go on with the interrupted run in this folder, with its own recipe
     #[arg(long, value_name = "DIR")]
@@ -97,13 +97,18 @@ fn begin(args: &Args, defaults: impl FnOnce(&Table) -> Result<Config>) -> Result
 fn resume(args: &Args, path: &Path) -> Result<Session> {
     let fixed: Vec<_> = args.recipe.given()?.into_iter().filter(|key| key != "data").collect();
     if args.config.is_some() || !fixed.is_empty() {
-        let named = fixed.first().map_or("config", String::as_str).replace('_', "-");
+        let named = match fixed.first().map(|key| key.replace('_', "-")) {
+            None => "--config".into(),
+            Some(key) if key == "augment" => "--augment or --no-augment".into(),
+            Some(key) => format!("--{key}"),
+        };
         return Err(Error::unusable(
-            format!("--{named} cannot be changed with --resume: the run goes on with its own recipe"),
+            format!("{named} cannot be changed with --resume: the run goes on with its own recipe"),
             "leave it out, or start a new run",
         ));
     }
-    let folder = RunFolder::resume(path)?;
+    // A checkpoint of the run means the run.
+    let folder = RunFolder::resume(if path.is_file() { path.parent().unwrap_or(path) } else { path })?;
     let mut checkpoint = Checkpoint::open(&folder.last())?;
     if let Some(data) = &args.recipe.data {
         checkpoint.state.config.data = Some(data.clone());

@@ -9,7 +9,7 @@ use crate::{
     },
     metrics::decimals,
     models::{self, Model},
-    task::{Monitor, Task},
+    task::Monitor,
     trace::Trace,
     train::{Config, Forecast, Optimizer, Precision, RunState, checkpoint, forecast},
     weights::{Archive, Dtype, Tensors},
@@ -95,11 +95,7 @@ pub fn network(name: &str, classes: usize) -> Result<Model> {
 
 fn describe_network(text: &mut String, model: &Model, training: &Training) -> Result<()> {
     let &Training { size, batch, device, precision, optimizer, .. } = training;
-    let task = match (models::is_dense(&model.name), models::ends_in_sigmoid(&model.name)) {
-        (_, true) => Task::Reconstruction,
-        (Some(true), _) => Task::Segmentation,
-        _ => Task::default(),
-    };
+    let task = models::usual_task(&model.name);
     let config = Config { model: model.name.clone(), task, size, batch, precision, optimizer, ..Config::default() };
     config.check()?;
     model.check_size(size)?;

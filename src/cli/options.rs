@@ -3,6 +3,7 @@
 use crate::{
     Error, Result,
     data::{Augment, Intensity, Layout, Normalise, Sampling},
+    models,
     task::{Loss, Monitor, Task},
     train::{ClassWeights, Config, Optimizer, Precision, schedule::Course},
 };
@@ -27,8 +28,7 @@ pub struct Recipe {
     /// What to train for [default: multi-class]
     #[arg(long, value_name = "NAME")]
     task: Option<Task>,
-    /// Backbone [default: resnet18]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = networks())]
     model: Option<String>,
     /// File of weights to start from: safetensors, .pth, .tar.gz with a .pth [default: random weights]
     #[arg(long, value_name = "FILE")]
@@ -100,7 +100,7 @@ pub struct Recipe {
     /// Weights of the classes in the loss [default: none]
     #[arg(long, value_name = "NAME")]
     class_weights: Option<ClassWeights>,
-    /// What tells the best epoch: loss, or the task's own [default: macro-f1, auc, mae or dice]
+    /// What tells the best epoch: loss, or the task's own [default: macro-f1, auc, mae or dice; loss for the sample and for pretraining]
     #[arg(long, value_name = "NAME")]
     monitor: Option<Monitor>,
     /// Stop after this many epochs without improvement; 0 for never [default: 0]
@@ -196,6 +196,14 @@ struct ColumnFlags {
     positive: Option<String>,
 }
 
+fn networks() -> String {
+    let names: Vec<_> = models::names().collect();
+    format!(
+        "Network: {}; or one of them with unet_ before it, for masks and images [default: resnet18]",
+        names.join(", ")
+    )
+}
+
 fn is_false(flag: &bool) -> bool {
     !flag
 }
@@ -222,6 +230,10 @@ impl Recipe {
     pub fn resolve(&self, file: Option<&Path>, defaults: impl FnOnce(&Table) -> Result<Config>) -> Result<Config> {
         let config = self.unchecked(file, defaults)?;
         config.check()?;
+        let about_weights = [(self.copy_head, "copy-head"), (self.fold_stem, "fold-stem"), (self.strict, "strict")];
+        if let (None, Some((_, flag))) = (&config.weights, about_weights.iter().find(|(given, _)| *given)) {
+            return Err(Error::unusable(format!("--{flag} is about weights, and none are named"), "--weights FILE"));
+        }
         Ok(config)
     }
 
@@ -270,7 +282,7 @@ fn read(path: &Path) -> Result<Table> {
     let unusable = |e: toml::de::Error| {
         Error::unusable(
             format!("the configuration {} cannot be used: {}", path.display(), e.to_string().trim_end()),
-            "the config.toml of a run shows all keys",
+            "docs/recipe.md, which lists all keys",
         )
     };
     // Read as a whole recipe first: that names unknown keys and wrong types with their line.

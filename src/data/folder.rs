@@ -29,13 +29,22 @@ pub fn list(task: Task, root: &Path, columns: &Columns) -> Result<Listing> {
     if folders.is_empty() {
         return Err(found.no_class_folders());
     }
-    let beyond = [(&columns.inputs, "numbers beside"), (&columns.only, "other columns of")];
-    let beyond = beyond.into_iter().find_map(|(asked, what)| (!asked.is_empty()).then_some(what));
+    let usual = Columns::default();
+    let beyond = [
+        (!columns.inputs.is_empty(), "numbers beside"),
+        (!columns.only.is_empty(), "other columns of"),
+        (columns.group != usual.group, "group of"),
+        (columns.path != usual.path, "path of"),
+        (columns.target != usual.target, "other targets of"),
+        (!columns.masks.is_empty(), "columns of the masks of"),
+        (columns.split != usual.split, "split of"),
+    ];
+    let beyond = beyond.into_iter().find_map(|(asked, what)| asked.then_some(what));
     let numbers = matches!(task, Task::MultiLabel | Task::Regression).then(|| format!("{} of", task.noun()));
     if let Some(what) = numbers.or(beyond.map(str::to_string)) {
         return Err(Error::unusable(
             format!("the folder {} cannot say the {what} an image", root.display()),
-            "a CSV that names the images and holds the numbers",
+            "a CSV that names the images and has such columns",
         ));
     }
     let splits: Option<Vec<Split>> = folders.iter().map(|f| Split::parse(&base_name(f))).collect();
@@ -47,6 +56,11 @@ pub fn list(task: Task, root: &Path, columns: &Columns) -> Result<Listing> {
             .collect::<Result<Vec<_>>>()?,
         _ => vec![(folders, None)],
     };
+    let pairs = |folders: &[PathBuf]| folders.iter().map(|path| base_name(path)).eq(["images", "masks"]);
+    if task != Task::Segmentation && parts.iter().any(|(folders, _)| pairs(folders)) {
+        let problem = format!("{} holds images and their masks, and no class folders", root.display());
+        return Err(Error::unusable(problem, "--task segmentation"));
+    }
     for (folders, split) in parts {
         if task == Task::Segmentation {
             found.add_pairs(&folders, split, columns)?;
@@ -68,11 +82,11 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    /// The visible folders in `folder`; files beside them are counted as ignored.
+    /// The visible folders in `folder` but those of runs; files beside them are counted as ignored.
     fn subfolders(&mut self, folder: &Path) -> Result<Vec<PathBuf>> {
         let (folders, files): (Vec<_>, Vec<_>) = visible_entries(folder)?.into_iter().partition(|p| p.is_dir());
         self.ignored += files.len();
-        Ok(folders)
+        Ok(folders.into_iter().filter(|folder| !holds_runs(folder)).collect())
     }
 
     fn no_class_folders(&self) -> Error {
@@ -93,7 +107,7 @@ impl Found<'_> {
         while let Some(next) = pending.pop() {
             for path in visible_entries(&next)? {
                 if path.is_dir() {
-                    if !path.is_symlink() {
+                    if !path.is_symlink() && !is_run(&path) {
                         pending.push(path);
                     }
                 } else if is_image_file(&path) {
@@ -159,6 +173,17 @@ impl Found<'_> {
     }
 }
 
+/// Whether a folder is that of a run of training.
+fn is_run(folder: &Path) -> bool {
+    ["config.toml", "manifest.csv"].iter().all(|name| folder.join(name).is_file())
+}
+
+/// Whether a folder is that of a run, or holds nothing else, as `runs` does.
+fn holds_runs(folder: &Path) -> bool {
+    let entries = visible_entries(folder).unwrap_or_default();
+    is_run(folder) || !entries.is_empty() && entries.iter().all(|path| is_run(path))
+}
+
 /// The name of a file without the suffix of an image; what else follows a dot, as in the names of DICOM files, stays.
 pub(super) fn stem(path: &Path) -> String {
     let name = base_name(path);
@@ -191,6 +216,10 @@ pub fn is_image_file(path: &Path) -> bool {
 }
 
 fn starts_as_image(path: &Path) -> std::io::Result<bool> {
+    // Opening a pipe would wait for its other end.
+    if !path.metadata()?.is_file() {
+        return Ok(false);
+    }
     let mut start = Vec::new();
     File::open(path)?.take(348).read_to_end(&mut start)?;
     let packed = start.starts_with(&[0x1f, 0x8b]);

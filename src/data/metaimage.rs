@@ -85,7 +85,8 @@ pub fn with_data(path: &Path, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     if !inside || name.starts_with("LIST") || name.contains('%') {
         return Ok(bytes);
     }
-    let data = fs::read(path.with_file_name(name))?;
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("its data file {name}: {e}"));
+    let data = fs::read(path.with_file_name(name)).map_err(named)?;
     let mut whole = bytes[..header].to_vec();
     // A header whose last line is not ended.
     if whole.last() != Some(&b'\n') {

@@ -280,7 +280,7 @@ impl<'a> Scan<'a> {
         if index >= *frames {
             return Err(Error::unusable(
                 format!("{} has {frames} frames, and frame {index} is asked for", self.name),
-                "frames are counted from 0",
+                format!("0 to {}", frames - 1),
             ));
         }
         let decoded = match &self.kind {

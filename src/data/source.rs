@@ -93,6 +93,10 @@ impl Source {
     pub fn read(&self) -> Result<Cow<'static, [u8]>> {
         match self {
             Source::File(path) | Source::Frame(path, _) => {
+                // A pipe or a device may never end.
+                if path.metadata().is_ok_and(|facts| !facts.is_file()) {
+                    return Err(Error::unusable(format!("{} is no file", path.display()), "the path of an image"));
+                }
                 let bytes = fs::read(path).and_then(|bytes| metaimage::with_data(path, bytes));
                 bytes.map(Cow::Owned).map_err(|e| Error::io("read", path, e))
             }
@@ -383,7 +387,10 @@ impl Dataset {
         let Listing { origin, task, names, mut listed, ignored } = listing;
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         if listed.is_empty() {
-            return Err(Error::unusable(format!("{origin} lists no images"), "add images in at least two classes"));
+            return Err(Error::unusable(
+                format!("{origin} lists no images"),
+                "check that it is laid out as the task wants it (README)",
+            ));
         }
         let mut classes: Vec<String> = names;
         for l in &listed {

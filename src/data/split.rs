@@ -54,13 +54,18 @@ pub fn assign(dataset: &mut Dataset, fractions: &Fractions, seed: u64) -> Result
     let [train, validation, test] = Split::ALL.map(given);
     let wanted_validation = if validation { 0.0 } else { fractions.validation };
     let wanted_test = if train || validation || test { 0.0 } else { fractions.test };
+    if dataset.records.iter().all(|record| record.split.is_some_and(|split| split != Split::Train)) {
+        let problem =
+            format!("no image of {} is left to train on: all of them are for validation or the test", dataset.origin);
+        return Err(Error::unusable(problem, "give images of the split train"));
+    }
     draw(dataset, [1.0 - wanted_validation - wanted_test, wanted_validation, wanted_test], seed);
 
     for (split, wanted) in [(Split::Validation, wanted_validation), (Split::Test, wanted_test)] {
         if wanted > 0.0 && dataset.of(Some(split)).next().is_none() {
             return Err(Error::unusable(
                 format!("{} has too few images (or groups) to draw a {split} split of {wanted}", dataset.origin),
-                "add images, or raise that fraction",
+                format!("more images, a larger share, or --{split} 0"),
             ));
         }
     }

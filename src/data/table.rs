@@ -128,8 +128,9 @@ impl<'a> Header<'a> {
     pub fn need(&self, name: &str) -> Result<usize> {
         self.find(name).ok_or_else(|| {
             let found = self.names.iter().collect::<Vec<_>>().join(", ");
+            let has = if found.is_empty() { "it is empty".into() } else { format!("its first line reads: {found}") };
             Error::unusable(
-                format!("{} has no column {name:?}; its first line reads: {found}", self.table),
+                format!("{} has no column {name:?}; {has}", self.table),
                 "start it with the line path,label (and, if you like, group and split), or name its columns: \
                  --path, --target, --masks, --group, --split-column, --frame, --inputs",
             )
@@ -199,12 +200,20 @@ impl Places {
         let path = header.need(&columns.path)?;
         let (mut target, mut masks) = (vec![], vec![]);
         if task == Task::Segmentation {
-            for (_, raters) in columns.structures() {
+            let mut names = BTreeSet::new();
+            for (name, raters) in columns.structures() {
+                if !names.insert(name) {
+                    let remedy = "--masks NAME=COLUMN for each structure, and commas between the raters of one";
+                    return Err(Error::unusable(format!("two structures are called {name}"), remedy));
+                }
                 columns.check_raters(raters.len())?;
                 masks.push(raters.into_iter().map(|name| header.need(name)).collect::<Result<_>>()?);
             }
         } else if task != Task::Reconstruction || columns.target.iter().any(|name| header.find(name).is_some()) {
             target = all(&columns.target)?;
+        }
+        if let Some(told) = columns.inputs.iter().find(|input| !target.is_empty() && columns.target.contains(input)) {
+            return Err(Error::unusable(format!("{told} is the target and an input too"), "--inputs without it"));
         }
         Ok(Places {
             path,

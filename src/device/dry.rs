@@ -3,14 +3,11 @@
 //! Since each launch and each block of the program passes through [`Device`], a dry run of a training step knows its peak
 //! memory to the byte, for a machine that is not here and in the time that the host needs for bookkeeping.
 
-use super::{Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source, Work, cpu, cuda};
+use super::{Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source, Work, cpu, cuda, lock, times::Times};
 use crate::Result;
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
 };
 
 /// Whose choices a dry device makes where a program asks its device for them.
@@ -26,7 +23,7 @@ pub enum Like {
 pub struct Dry {
     like: Like,
     pool: Arc<Pool>,
-    launches: Mutex<BTreeMap<(&'static str, Work), u64>>,
+    launches: Mutex<Times>,
 }
 
 impl Dry {
@@ -82,15 +79,14 @@ impl Device for Dry {
     }
 
     fn launch(&self, kernel: &Kernel, _: DType, params: &[u8], ins: &[&Block], outs: &[&Block]) -> Result<()> {
-        let launch = (kernel.name, Work::of(kernel, params, ins, outs));
-        *self.launches.lock().unwrap_or_else(PoisonError::into_inner).entry(launch).or_default() += 1;
+        lock(&self.launches).add(kernel.name, Work::of(kernel, params, ins, outs), 0.0);
         Ok(())
     }
 
-    fn partial_rows(&self) -> usize {
+    fn moment_rows(&self) -> usize {
         match self.like {
-            Like::Cpu => cpu::PARTIAL_ROWS,
-            Like::Cuda => cuda::PARTIAL_ROWS,
+            Like::Cpu => cpu::MOMENT_ROWS,
+            Like::Cuda => cuda::MOMENT_ROWS,
         }
     }
 
@@ -115,7 +111,6 @@ impl Device for Dry {
 
     /// How often each kernel was launched, in no time.
     fn kernel_times(&self) -> Vec<KernelTime> {
-        let launches = std::mem::take(&mut *self.launches.lock().unwrap_or_else(PoisonError::into_inner));
-        launches.into_iter().map(|((name, work), launches)| KernelTime { name, work, launches, seconds: 0.0 }).collect()
+        lock(&self.launches).take()
     }
 }

@@ -9,14 +9,16 @@ pub mod dry;
 pub mod energy;
 mod pool;
 mod real;
+mod times;
 
 pub use pool::{Block, Pool, Source};
 pub use real::Real;
+pub use times::{KernelTime, Work};
 
 use crate::Result;
 use energy::Meter;
 use half::{bf16, f16};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Type of the elements of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +54,11 @@ impl DType {
             DType::BF16 | DType::F16 => DType::F32,
             other => other,
         }
+    }
+
+    /// Elements in 16 bytes, which one access of a CUDA kernel moves; `PACK` in `kernels/common.cuh`.
+    pub const fn pack(self) -> usize {
+        16 / self.size()
     }
 
     /// Whether it holds fractions.
@@ -163,14 +170,13 @@ impl Grid {
 
     /// One thread for each 16 bytes of `len` elements.
     pub fn packs(len: usize, dtype: DType) -> Grid {
-        Grid::threads(len.div_ceil(16 / dtype.size()))
+        Grid::threads(len.div_ceil(dtype.pack()))
     }
 
     /// One thread for each pack of channels of each pixel, for `lines` lines of `pixels` pixels: lines along x, the
     /// threads of one along y. `Place` in `kernels/place.cuh` must agree.
     pub fn lines(lines: usize, pixels: usize, c: usize, dtype: DType) -> Grid {
-        let pack = 16 / dtype.size();
-        let items = pixels * if c.is_multiple_of(pack) { c / pack } else { c };
+        let items = pixels * if c.is_multiple_of(dtype.pack()) { c / dtype.pack() } else { c };
         let blocks = items.div_ceil(Grid::THREADS);
         Grid::new([lines, blocks, 1], items.div_ceil(blocks).next_multiple_of(32))
     }
@@ -210,36 +216,6 @@ pub struct Memory {
     pub held: usize,
     /// What the device may obtain in all.
     pub limit: usize,
-}
-
-/// What the launches of one kernel took.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct KernelTime {
-    /// Name of the kernel.
-    pub name: &'static str,
-    /// Size of each of the launches.
-    pub work: Work,
-    /// How often it ran.
-    pub launches: u64,
-    /// Time in it, in all.
-    pub seconds: f64,
-}
-
-/// How much there is to do in a launch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Work {
-    /// Bytes of all tensors that it is given, each counted once.
-    pub bytes: u64,
-    /// As [`Kernel::macs`]; 0 for a kernel that sums no products.
-    pub macs: u64,
-}
-
-impl Work {
-    /// That of a launch with these parameters and tensors.
-    pub fn of(kernel: &Kernel, params: &[u8], ins: &[&Block], outs: &[&Block]) -> Work {
-        let bytes = ins.iter().chain(outs).map(|block| block.bytes() as u64).sum();
-        Work { bytes, macs: kernel.macs.map_or(0, |macs| macs(params)) }
-    }
 }
 
 /// Bytes on their way to the host: waits for them. An error is a failure of the device, also of an earlier launch.
@@ -284,9 +260,8 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// A failure of the device.
     fn launch(&self, kernel: &Kernel, dtype: DType, params: &[u8], ins: &[&Block], outs: &[&Block]) -> Result<()>;
-    /// Rows of pixels that one partial sum over an image covers, where a kernel leaves partial sums: the height of the
-    /// tile that the device's convolutions write.
-    fn partial_rows(&self) -> usize;
+    /// Pixels of an image whose moments are taken together: those that its convolutions write at a time.
+    fn moment_rows(&self) -> usize;
     /// Types that its kernels store images in, the best for training first.
     fn precisions(&self) -> &'static [DType];
     /// Whether long sums for few results are cut into parts, which a second kernel adds up in order, to occupy the machine.
@@ -327,6 +302,11 @@ pub trait Replay {
     /// # Errors
     /// A failure of the device.
     fn replay(&self) -> Result<()>;
+}
+
+/// Locks what a device shares between threads, also after a holder panicked: none leaves it half-way changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Declares a kernel by its CPU body, generic over the float `T`:

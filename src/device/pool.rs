@@ -1,10 +1,10 @@
 //! Memory that is asked for once and handed out again: after the first training step the machine is not asked any more.
 
-use super::Memory;
+use super::{Memory, lock};
 use crate::{Error, Result};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
 };
 
 /// Where a pool gets its memory from.
@@ -61,7 +61,7 @@ impl Drop for Block {
     fn drop(&mut self) {
         self.pool.source.returned(self.address, self.bytes);
         let class = self.pool.class(self.bytes);
-        let mut state = self.pool.state();
+        let mut state = lock(&self.pool.state);
         state.in_use -= class;
         state.free.entry(class).or_default().push(self.address);
     }
@@ -91,7 +91,7 @@ impl Pool {
     /// [`Error::OutOfMemory`] naming `at`, when the limit or the machine leaves no room.
     pub fn take(self: &Arc<Pool>, bytes: usize, at: &'static str) -> Result<Arc<Block>> {
         let class = self.class(bytes);
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let address = match state.free.get_mut(&class).and_then(Vec::pop) {
             Some(address) => address,
             None => {
@@ -113,7 +113,7 @@ impl Pool {
 
     /// Gives the blocks kept for reuse back to the source.
     pub fn trim(&self) {
-        self.release(&mut self.state());
+        self.release(&mut lock(&self.state));
     }
 
     /// Memory from the source; blocks kept for reuse are given up before the request is refused.
@@ -141,19 +141,14 @@ impl Pool {
 
     /// What is in use and held.
     pub fn memory(&self) -> Memory {
-        let state = self.state();
+        let state = lock(&self.state);
         Memory { in_use: state.in_use, peak: state.peak, held: state.held, limit: self.limit }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves the counters consistent: nothing inside the lock can panic half-way.
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        let mut state = std::mem::take(&mut *self.state());
+        let mut state = std::mem::take(&mut *lock(&self.state));
         self.release(&mut state);
     }
 }

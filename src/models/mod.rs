@@ -20,6 +20,7 @@ use crate::{
     device::{DType, Device},
     nn::{Builder, Init, Mode, Network, Params, Pass, Scores, layers::Linear},
     ops::elementwise::add,
+    task::Task,
     tensor::Tensor,
 };
 use head::Head;
@@ -95,6 +96,15 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// Whether network `name` has outputs for each pixel; `None` if there is no such network.
 pub fn is_dense(name: &str) -> Option<bool> {
     Some(!matches!(Plan::find(name)?, Plan::Classifier(_)))
+}
+
+/// What network `name` is tried on where nothing says for what it is.
+pub fn usual_task(name: &str) -> Task {
+    match is_dense(name) {
+        Some(true) if ends_in_sigmoid(name) => Task::Reconstruction,
+        Some(true) => Task::Segmentation,
+        _ => Task::MultiClass,
+    }
 }
 
 /// Whether the outputs of network `name` are intensities from 0 to 1.

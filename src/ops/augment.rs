@@ -192,7 +192,7 @@ impl Augment {
 
     /// Adds `share` of the intensities of a pixel of the output to `into`, before mixing.
     #[inline(always)]
-    fn add(&self, image: &[u8], change: &Change, (row, col): (usize, usize), share: f64, into: &mut [f64]) {
+    fn add(&self, image: &[u8], change: &Change, (row, col): (usize, usize), share: f64, into: &mut [f64; CHANNELS]) {
         let (h, w, k, oh, ow) = (self.h as usize, self.w as usize, self.k as usize, self.oh as usize, self.ow as usize);
         let cut = change.cutout.holds(row, col);
         let at = change.source([col as f64 - centre(ow), row as f64 - centre(oh)], (w, h));
@@ -207,7 +207,7 @@ impl Augment {
             *value = (v + noise * normals[channel]).clamp(0.0, 1.0);
         }
         for (channel, into) in into.iter_mut().enumerate() {
-            *into += share * if cut { f64::from(self.mean[channel]) } else { values[channel.min(k - 1)] };
+            *into += share * if cut { f64::from(self.mean[channel]) } else { values[if k == 1 { 0 } else { channel }] };
         }
     }
 }
@@ -233,7 +233,7 @@ kernel!(AUGMENT = "augment", |p: Augment, [images: u8, changes: u32] -> [y]| {
             let mut v = [0.0; CHANNELS];
             for (i, share) in [(image, share), (partner, 1.0 - share)] {
                 if share > 0.0 {
-                    p.add(&images[i * area..][..area], &changes[i], (row, col), share, &mut v[..c]);
+                    p.add(&images[i * area..][..area], &changes[i], (row, col), share, &mut v);
                 }
             }
             for (channel, y) in y.iter_mut().enumerate() {

@@ -93,7 +93,7 @@ kernel!(LINEAR_FWD = "linear_fwd", |p: Linear, [x, w, b] -> [y]| {
         // As [cols, n]: the product then takes the weights as they lie, and vectors run over the images.
         scratch::with(cols * n, |yt| {
             let w = (&w[first * i..], Shape::new(cols, i).t());
-            gemm((yt, Shape::new(cols, n).t()), (x, Shape::new(n, i)), w, false);
+            gemm((yt, Shape::new(cols, n).t()), (x, Shape::new(n, i)), w);
             for row in 0..n {
                 let sums = yt[row..].iter().step_by(n).zip(&b[first..]);
                 y.row_mut(row).iter_mut().zip(sums).for_each(|(y, (&sum, &b))| *y = sum + b);
@@ -107,7 +107,7 @@ kernel!(LINEAR_DGRAD = "linear_dgrad", |p: Linear, [gy, w] -> [gx]| {
         let cols = gx.cols();
         scratch::with(n * cols, |part| {
             let w = (&w[piece * COLUMNS..], Shape { rows: o, cols, row_stride: i, col_stride: 1 });
-            gemm((part, Shape::new(n, cols)), (gy, Shape::new(n, o)), w, false);
+            gemm((part, Shape::new(n, cols)), (gy, Shape::new(n, o)), w);
             part.chunks_exact(cols).enumerate().for_each(|(row, part)| gx.row_mut(row).copy_from_slice(part));
         });
     });
@@ -117,7 +117,7 @@ kernel!(LINEAR_WGRAD = "linear_wgrad", |p: Linear, [x, gy] -> [gw, gb]| {
     parallel::pieces(gw, ROWS * i, #[inline(always)] |piece, gw| {
         let rows = gw.len() / i;
         let gy_t = Shape { rows, cols: n, row_stride: 1, col_stride: o };
-        gemm((gw, Shape::new(rows, i)), (&gy[piece * ROWS..], gy_t), (x, Shape::new(n, i)), false);
+        gemm((gw, Shape::new(rows, i)), (&gy[piece * ROWS..], gy_t), (x, Shape::new(n, i)));
     });
     gb.fill(T::ZERO);
     for gy in gy.chunks_exact(o) {

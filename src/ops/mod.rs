@@ -7,6 +7,7 @@ pub mod activation;
 pub mod augment;
 pub mod bias;
 pub mod conv;
+pub mod conv_bn_act;
 pub mod dense_block;
 pub mod dense_loss;
 pub mod depthwise;
@@ -43,7 +44,7 @@ pub static ALL: &[&Spec] = &[
     &depthwise::DEPTHWISE,
     &linear::LINEAR,
     &norm::BATCH_NORM,
-    &norm::CONV_BN_ACT,
+    &conv_bn_act::CONV_BN_ACT,
     &dense_block::DENSE_BLOCK,
     &pool::MAX_POOL,
     &pool::AVG_POOL,

@@ -63,7 +63,7 @@ kernel!(STOCHASTIC_DEPTH = "stochastic_depth", |o: Omit, [x, step: u32] -> [y]| 
         }
     });
 }, grid |dtype| {
-    let (image, pack) = (o.image as usize, 16 / dtype.size());
+    let (image, pack) = (o.image as usize, dtype.pack());
     let accesses = if image.is_multiple_of(pack) { image / pack } else { image };
     Grid::new([o.len as usize / image, accesses.div_ceil(Grid::THREADS * DEPTH_ACCESSES), 1], Grid::THREADS)
 });

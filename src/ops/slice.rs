@@ -27,9 +27,8 @@ pub(crate) struct Copy {
 impl Copy {
     /// A thread for each pack of `width` channels, or for each if `starts` are not all at packs.
     fn grid(&self, width: i32, starts: &[i32], dtype: DType) -> Grid {
-        let pack = 16 / dtype.size();
-        let packed = starts.iter().all(|&channels| (channels as usize).is_multiple_of(pack));
-        Grid::threads(self.rows as usize * width as usize / if packed { pack } else { 1 })
+        let packed = starts.iter().all(|&channels| (channels as usize).is_multiple_of(dtype.pack()));
+        Grid::threads(self.rows as usize * width as usize / if packed { dtype.pack() } else { 1 })
     }
 }
 

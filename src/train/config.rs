@@ -166,6 +166,9 @@ impl Default for Config {
     }
 }
 
+/// Images that an epoch may show: which of them come when is drawn for the whole epoch.
+const MOST_TURNS: u64 = 100_000_000;
+
 impl Config {
     /// For the embedded sample, which is small: less of everything, so that it ends within a minute or so on two cores.
     pub fn for_sample() -> Self {
@@ -224,6 +227,13 @@ impl Config {
             ([1, 3].contains(&self.channels), "channels", self.channels.to_string(), "1 or 3"),
             (self.epochs >= 1, "epochs", self.epochs.to_string(), "at least 1"),
             (self.steps != Some(0), "steps", "0".into(), "at least 1"),
+            (
+                self.steps
+                    .is_none_or(|steps| steps / u64::from(self.epochs.max(1)) <= MOST_TURNS / self.batch.max(1) as u64),
+                "steps",
+                self.steps.unwrap_or_default().to_string(),
+                "fewer, or more --epochs to deal them to: an epoch shows at most 100 million images",
+            ),
             // Batch normalisation needs a spread.
             ((2..=65536).contains(&self.batch), "batch", self.batch.to_string(), "2 to 65536 images"),
             (positive(self.lr), "lr", self.lr.to_string(), "a number above 0, say 1e-3"),
@@ -242,7 +252,12 @@ impl Config {
                 self.validate_every.to_string(),
                 "a share of an epoch above 0, up to 1",
             ),
-            (self.clip_norm.is_none_or(positive), "clip_norm", format!("{:?}", self.clip_norm), "a number above 0"),
+            (
+                self.clip_norm.is_none_or(positive),
+                "clip_norm",
+                self.clip_norm.unwrap_or_default().to_string(),
+                "a number above 0",
+            ),
             (
                 (0.0..1.0).contains(&self.label_smoothing),
                 "label_smoothing",
@@ -258,7 +273,7 @@ impl Config {
             (
                 mean.iter().all(|x| x.is_finite()) && std.iter().all(|&x| positive(f64::from(x))),
                 "normalise",
-                format!("{:?}", self.normalise),
+                format!("means of {mean:?} and deviations of {std:?}"),
                 "finite means, and deviations above 0",
             ),
         ];

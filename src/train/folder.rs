@@ -31,12 +31,13 @@ const FILES: [&str; 10] = [
 ];
 
 impl RunFolder {
-    /// Makes the folder `path` for a new run. Nothing in it is touched before [`RunFolder::start`].
+    /// The folder `path` for a new run. It is made by [`RunFolder::start`]: a run that cannot begin leaves nothing behind.
     ///
     /// # Errors
     /// A folder that cannot be made, or that already holds a run, unless `force` allows to replace it.
     pub fn create(path: &Path, force: bool) -> Result<RunFolder> {
-        fs::create_dir_all(path).map_err(|e| Error::io("make the folder", path, e))?;
+        let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+        tempfile::tempfile_in(there).map_err(|e| Error::io("make the folder", path, e))?;
         match FILES.iter().find(|name| path.join(name).exists()) {
             Some(name) if !force => Err(Error::unusable(
                 format!("{} already holds a run (its {name} is there)", path.display()),
@@ -51,6 +52,7 @@ impl RunFolder {
     /// # Errors
     /// A file that cannot be removed or written.
     pub fn start(&self, config: &Config, assigned: &Dataset) -> Result<()> {
+        fs::create_dir_all(&self.0).map_err(|e| Error::io("make the folder", &self.0, e))?;
         for file in FILES.map(|name| self.file(name)).iter().filter(|file| file.exists()) {
             fs::remove_file(file).map_err(|e| Error::io("remove", file, e))?;
         }
@@ -75,7 +77,7 @@ impl RunFolder {
         if !folder.last().is_file() {
             return Err(Error::unusable(
                 format!("{} holds no last.safetensors to go on from", path.display()),
-                "the folder of a run that got as far as its first checkpoint; else start anew",
+                "the folder of a run that got as far as its first checkpoint; else start anew, with --force",
             ));
         }
         files::remove_temporaries(path);

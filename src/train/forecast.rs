@@ -9,7 +9,6 @@ use crate::{
         dry::{Dry, Like},
     },
     models::{self, Ends, Model},
-    task::Loss,
 };
 use std::{sync::Arc, time::Instant};
 
@@ -94,17 +93,11 @@ impl Trial<'_> {
         let weights = device.memory().in_use;
         let optimiser = Optimiser::new(&mut model, config)?;
         let with_optimiser = device.memory().in_use;
-        let ones = vec![1.0; classes];
         let dense = models::is_dense(&config.model) == Some(true);
-        let objective = if dense {
-            Objective::Sigmoid { loss: Loss::DiceBce, weights: ones.clone(), positive: ones }
-        } else {
-            Objective::CrossEntropy { class_weights: ones, label_smoothing: config.label_smoothing }
-        };
         let (n, size) = (config.batch, config.size);
         let masks = vec![0; if dense { n * size * size * classes } else { 0 }];
         let batch = Batch { masks, ..Batch::plain(size, vec![], vec![0; n]) };
-        let steps = Steps::new(objective, config.seed);
+        let steps = Steps::new(Objective::plain(&config.model, classes), config.seed);
         Ok(Trial { config, model, optimiser, steps, batch, precision, weights, with_optimiser })
     }
 

@@ -4,6 +4,7 @@ use super::Config;
 use crate::{
     Result,
     data::{Batch, Dataset, Split},
+    models,
     ops::{
         dense_loss::{bce_with_logits, dice, focal, huber, l1, mse},
         elementwise::add,
@@ -84,6 +85,15 @@ impl Objective {
             Task::Regression => Objective::Distance(loss),
             Task::Reconstruction => Objective::Reconstruction(loss),
         })
+    }
+
+    /// One without weights for network `model` by name: of masks if it draws, else of classes.
+    pub fn plain(model: &str, classes: usize) -> Objective {
+        let ones = vec![1.0; classes];
+        match models::is_dense(model) {
+            Some(true) => Objective::Sigmoid { loss: Loss::DiceBce, weights: ones.clone(), positive: ones },
+            _ => Objective::CrossEntropy { class_weights: ones, label_smoothing: 0.0 },
+        }
     }
 
     /// The loss of `outputs` against `targets` of their shape, one element.

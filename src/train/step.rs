@@ -219,7 +219,7 @@ impl Steps {
         if !loss.is_finite() {
             return Err(Error::unusable(
                 format!("the loss became {loss} at step {} (learning rate {lr:.3e}): training has diverged", step + 1),
-                format!("a smaller --lr, say {:.0e}, or a --warmup", lr / 10.0),
+                format!("a smaller --lr, say {:.0e}, or --clip-norm 1", lr / 10.0),
             ));
         }
         let right = outputs.map(|outputs| Ok(self.objective.right(&outputs()?, &labels))).transpose()?;

@@ -33,14 +33,9 @@ impl Shape {
     }
 }
 
-/// `c = a·b`, or `c += a·b` if `accumulate`, on the calling thread. Zero-sized products leave `c` as it is or zero.
+/// `c = a·b`, on the calling thread.
 #[track_caller]
-pub fn gemm<T: Real>(
-    (c, c_shape): (&mut [T], Shape),
-    (a, a_shape): (&[T], Shape),
-    (b, b_shape): (&[T], Shape),
-    accumulate: bool,
-) {
+pub fn gemm<T: Real>((c, c_shape): (&mut [T], Shape), (a, a_shape): (&[T], Shape), (b, b_shape): (&[T], Shape)) {
     let (m, n, k) = (c_shape.rows, c_shape.cols, a_shape.cols);
     assert!(a_shape.rows == m && b_shape.rows == k && b_shape.cols == n, "gemm: {a_shape:?} times {b_shape:?}");
     c_shape.check(c.len(), "c");
@@ -57,7 +52,7 @@ pub fn gemm<T: Real>(
             c.as_mut_ptr(),
             c_cs,
             c_rs,
-            accumulate,
+            false,
             a.as_ptr(),
             a_cs,
             a_rs,

@@ -8,20 +8,21 @@ pub mod parallel;
 pub mod scratch;
 pub mod tile;
 
-use super::{Args, Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source, Work, energy::Meter};
+use super::{
+    Args, Block, DType, Device, Kernel, KernelTime, Memory, Pool, Source, Work, energy::Meter, lock, times::Times,
+};
 use crate::Result;
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc},
-    collections::BTreeMap,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
 /// The host as a device.
 pub struct Cpu {
     pool: Arc<Pool>,
-    times: Mutex<BTreeMap<(&'static str, Work), KernelTime>>,
+    times: Mutex<Times>,
 }
 
 impl Cpu {
@@ -33,7 +34,7 @@ impl Cpu {
 }
 
 /// Output pixels whose moments are taken together, while they are hot in cache: two 7×7 maps, so that maps of 7·2ⁱ divide.
-pub const PARTIAL_ROWS: usize = 98;
+pub const MOMENT_ROWS: usize = 98;
 
 /// What the CPU computes in.
 pub(super) const PRECISIONS: &[DType] = &[DType::F32, DType::F64];
@@ -66,7 +67,9 @@ impl Source for Host {
 
 impl Device for Cpu {
     fn name(&self) -> String {
-        format!("cpu, {} threads, {}", rayon::current_num_threads(), parallel::instruction_set())
+        let threads = rayon::current_num_threads();
+        let s = if threads == 1 { "" } else { "s" };
+        format!("cpu, {threads} thread{s}, {}", parallel::instruction_set())
     }
 
     fn memory(&self) -> Memory {
@@ -105,25 +108,20 @@ impl Device for Cpu {
         let (ins, outs) = unsafe { (ins.iter().map(|b| slice(b)), outs.iter().map(|b| slice_mut(b))) };
         let start = Instant::now();
         (kernel.cpu)(&mut Args { dtype, params, ins: ins.collect(), outs: outs.collect() });
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        let none = KernelTime { name: kernel.name, work, launches: 0, seconds: 0.0 };
-        let time = times.entry((kernel.name, work)).or_insert(none);
-        time.launches += 1;
-        time.seconds += start.elapsed().as_secs_f64();
+        lock(&self.times).add(kernel.name, work, start.elapsed().as_secs_f64());
         Ok(())
     }
 
     fn kernel_times(&self) -> Vec<KernelTime> {
-        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *times).into_values().collect()
+        lock(&self.times).take()
     }
 
     fn meter(&self) -> Meter {
         Meter::of_packages(Path::new("/sys/class/powercap"))
     }
 
-    fn partial_rows(&self) -> usize {
-        PARTIAL_ROWS
+    fn moment_rows(&self) -> usize {
+        MOMENT_ROWS
     }
 
     fn precisions(&self) -> &'static [DType] {

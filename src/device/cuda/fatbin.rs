@@ -29,9 +29,9 @@ struct Table {
     fatbins: &'static [Fatbin],
 }
 
-/// The fatbin that holds a kernel.
-pub fn holding(kernel: &str) -> Option<&'static Fatbin> {
-    FATBINS.iter().find(|fatbin| fatbin.kernels.binary_search(&kernel).is_ok())
+/// Which of [`FATBINS`] holds a kernel.
+pub(super) fn holding(kernel: &str) -> Option<usize> {
+    FATBINS.iter().position(|fatbin| fatbin.kernels.binary_search(&kernel).is_ok())
 }
 
 /// Which of [`ARCHS`] a chip of a compute capability would run, or `None` if there is no code for it.
@@ -80,10 +80,10 @@ mod tests {
             assert_eq!(fatbin.image[..4], MAGIC, "{}", fatbin.name);
             assert!(!fatbin.kernels.is_empty(), "{}", fatbin.name);
             for kernel in fatbin.kernels {
-                assert_eq!(holding(kernel).expect("it is here").name, fatbin.name, "{kernel}");
+                assert_eq!(FATBINS[holding(kernel).expect("it is here")].name, fatbin.name, "{kernel}");
             }
         }
         assert_eq!(FATBINS.is_empty(), NVCC.is_none());
-        assert_eq!(holding("no_such_kernel").map(|fatbin| fatbin.name), None);
+        assert_eq!(holding("no_such_kernel"), None);
     }
 }

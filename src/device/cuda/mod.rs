@@ -10,7 +10,7 @@ mod memory;
 mod profile;
 
 use super::{
-    Block, DType, Device, Grid, Kernel, KernelTime, Launch, Memory, Pool, Reading, Replay, Work, energy::Meter,
+    Block, DType, Device, Grid, Kernel, KernelTime, Launch, Memory, Pool, Reading, Replay, Work, energy::Meter, lock,
 };
 use crate::{Error, Result};
 use cudarc::driver::{
@@ -23,15 +23,15 @@ use profile::Profile;
 use std::{
     collections::{HashMap, hash_map::Entry},
     ffi::c_void,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
 };
 
 /// What the simulator in `sim/` calls itself.
 const SIMULATOR: &str = "roentgen simulator";
 /// CUDA version that the kernels are compiled with; an older driver cannot load them.
 const DRIVER_VERSION: i32 = 13_000;
-/// Height of the tile of pixels that a convolution writes; `PARTIAL_ROWS` in `kernels/common.cuh` must agree.
-pub(crate) const PARTIAL_ROWS: usize = 128;
+/// Pixels of the tile that a convolution writes; `TILE_ROWS` in `kernels/product.cuh` must agree.
+pub(crate) const MOMENT_ROWS: usize = 128;
 /// What the kernels are compiled for, the best for training first.
 pub(super) const PRECISIONS: &[DType] = &[DType::BF16, DType::F16, DType::F32, DType::F64];
 /// Bytes of parameters that a kernel can receive by value (compute capability 7.0 and up).
@@ -83,11 +83,6 @@ impl Found {
 /// What kind of failure a driver call had, in words.
 fn failed(what: &str, e: DriverError) -> Error {
     Error::Device(format!("{what}: {e}"))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What the mutexes guard stays consistent when a holder panics: maps and lists that are only added to.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The context of GPU `index` and what is known of it.
@@ -221,9 +216,8 @@ impl Cuda {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let name = format!("{}_{}", kernel.name, dtype.suffix());
-                let file = FATBINS.iter().position(|fatbin| fatbin.kernels.contains(&&*name)).unwrap_or(0);
                 // The simulator has one module for all.
-                let module = self.modules.get(file).or(self.modules.first());
+                let module = self.modules.get(fatbin::holding(&name).unwrap_or(0)).or(self.modules.first());
                 let function = module.and_then(|module| module.load_function(&name).ok());
                 let function = function.ok_or_else(|| Error::Device(format!("there is no CUDA kernel {name}")))?;
                 entry.insert(Function { function, shared: 0 })
@@ -240,6 +234,14 @@ impl Cuda {
 
     fn bind(&self) -> Result<()> {
         self.stream.context().bind_to_thread().map_err(|e| failed("using the GPU from another thread", e))
+    }
+
+    /// That no step is being recorded, which could not do this with its own results.
+    fn not_recording(&self, what: &str) -> Result<()> {
+        if graph::recording(&self.stream) {
+            return Err(Error::Device(format!("a step that is being recorded cannot {what} its own results")));
+        }
+        Ok(())
     }
 }
 
@@ -301,9 +303,7 @@ impl Device for Cuda {
     fn download(&self, src: &Block, dst: &mut [u8]) -> Result<()> {
         assert_eq!(src.bytes(), dst.len(), "download: lengths differ");
         self.bind()?;
-        if graph::recording(&self.stream) {
-            return Err(Error::Device("a step that is being recorded cannot read its own results".into()));
-        }
+        self.not_recording("read")?;
         // SAFETY: both are that long, and `sync` waits before anyone reads `dst`.
         let copied = unsafe { result::memcpy_dtoh_async(dst, src.address() as u64, self.stream.cu_stream()) };
         copied.map_err(|e| failed("copying from the GPU", e))?;
@@ -312,9 +312,7 @@ impl Device for Cuda {
 
     fn read_later(&self, src: &Block) -> Result<Reading> {
         self.bind()?;
-        if graph::recording(&self.stream) {
-            return Err(Error::Device("a step that is being recorded cannot read its own results".into()));
-        }
+        self.not_recording("read")?;
         let (staging, checks, bytes) = (self.staging.clone(), self.checks.clone(), src.bytes());
         let buffer = lock(&staging).download(src)?;
         Ok(Box::new(move || {
@@ -359,8 +357,8 @@ impl Device for Cuda {
         Meter::new(energy::counter(self.stream.context()).into_iter().collect())
     }
 
-    fn partial_rows(&self) -> usize {
-        PARTIAL_ROWS
+    fn moment_rows(&self) -> usize {
+        MOMENT_ROWS
     }
 
     fn precisions(&self) -> &'static [DType] {
@@ -372,9 +370,7 @@ impl Device for Cuda {
     }
 
     fn sync(&self) -> Result<()> {
-        if graph::recording(&self.stream) {
-            return Err(Error::Device("a step that is being recorded cannot wait for its own results".into()));
-        }
+        self.not_recording("wait for")?;
         self.stream.synchronize().map_err(|e| failed("running on the GPU", e))?;
         self.checks.passed()
     }

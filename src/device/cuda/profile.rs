@@ -1,8 +1,7 @@
 //! Time of each launch, by events before and behind it.
 
-use crate::device::{KernelTime, Work};
+use crate::device::{KernelTime, Work, times::Times};
 use cudarc::driver::{CudaEvent, CudaStream, DriverError, sys::CUevent_flags};
-use std::collections::BTreeMap;
 
 /// The launches since profiling began.
 #[derive(Default)]
@@ -33,13 +32,12 @@ impl Profile {
 
     /// Sums by kernel and size. Launches that failed have no time.
     pub fn times(self) -> Vec<KernelTime> {
-        let mut times = BTreeMap::new();
+        let mut times = Times::default();
         for (name, work, start, end) in self.launches {
-            let Ok(milliseconds) = start.elapsed_ms(&end) else { continue };
-            let time = times.entry((name, work)).or_insert(KernelTime { name, work, launches: 0, seconds: 0.0 });
-            time.launches += 1;
-            time.seconds += f64::from(milliseconds) / 1e3;
+            if let Ok(milliseconds) = start.elapsed_ms(&end) {
+                times.add(name, work, f64::from(milliseconds) / 1e3);
+            }
         }
-        times.into_values().collect()
+        times.take()
     }
 }

@@ -94,12 +94,16 @@ struct Parts {
     parts: i64,
 }
 
+/// So many parts of an element are shared by so many threads; `kernels/conv.cu` must agree.
+const MANY_PARTS: i64 = 128;
+const PART_SHARERS: usize = 8;
+
 kernel!(COMBINE = "combine_parts", |p: Parts, [partials] -> [y]| {
     y.fill(T::ZERO);
     for part in partials.chunks_exact(p.len as usize) {
         y.iter_mut().zip(part).for_each(|(sum, &x)| *sum += x);
     }
-}, grid |_| Grid::threads(p.len as usize * if p.parts < 128 { 1 } else { 8 })); // as `PART_SHARERS` in kernels/conv.cu
+}, grid |_| Grid::threads(p.len as usize * if p.parts < MANY_PARTS { 1 } else { PART_SHARERS }));
 
 /// Launches `kernel` for `y`, a matrix product in tiles. Where the device combines parts and `parts` are more than one, the
 /// kernel leaves as many sums, which are added up in order: so few results of long sums fill a GPU too.
@@ -133,7 +137,7 @@ static DENSE: Kernels = Kernels {
     dgrad_add: Some(&DGRAD_ADD),
     wgrad: &WGRAD,
     wgrad_parts: Conv::wgrad_parts,
-    moment_rows: |_, _, device| device.partial_rows(),
+    moment_rows: |_, _, device| device.moment_rows(),
 };
 
 /// The moments of each channel of an image: mean and sum of squared deviations, by parts of its pixels.
@@ -157,7 +161,7 @@ pub(crate) fn conv2d_with_moments(x: &Tensor, w: &Tensor, window: Window, wanted
     let [k, r, s, c] = nhwc(w.shape(), "conv2d weight");
     let x_shape = nhwc(x.shape(), "conv2d");
     assert!((r, s) == window.kernel && c == x_shape[3], "conv2d: {:?}, weight {:?}, {window:?}", x.shape(), w.shape());
-    let chunk = tiles::chunk(x.dtype());
+    let chunk = x.dtype().pack();
     if tiles::on_tensor_cores(x.dtype()) && k.is_multiple_of(chunk) && !c.is_multiple_of(chunk) {
         // The few channels of an image: to gather them one by one takes longer than to multiply zeros in whole chunks.
         let c = c.next_multiple_of(chunk);

@@ -1,10 +1,13 @@
 //! Launch shapes of the CUDA bodies that multiply in tiles: convolutions and fully connected layers.
 
 use super::Conv;
-use crate::device::{DType, Grid};
+use crate::device::{DType, Grid, cuda::MOMENT_ROWS};
 
-/// Rows of a tile; as `TILE_ROWS` in `kernels/product.cuh`.
-const ROWS: usize = 128;
+/// Rows of a tile.
+const ROWS: usize = MOMENT_ROWS;
+/// Columns of a tile; as in `kernels/tile.cuh`.
+const NARROW: usize = 64;
+const WIDE: usize = 128;
 /// Stages of the ring in shared memory; as `STAGES` in `kernels/product.cuh`.
 const STAGES: usize = 3;
 /// Bytes of a row or column of the tile in a stage; as `CHUNKS_DEEP` chunks of 16 in `kernels/product.cuh`.
@@ -20,26 +23,21 @@ pub(super) fn on_tensor_cores(dtype: DType) -> bool {
     dtype.size() == 2
 }
 
-/// Elements of 16 bytes, which one access moves.
-pub(super) fn chunk(dtype: DType) -> usize {
-    16 / dtype.size()
-}
-
 /// Whether the pixels of all tensors are made of aligned chunks of 16 bytes; as `is_packed` in `kernels/tile.cuh`.
 fn packed(c: usize, k: usize, dtype: DType) -> bool {
-    c.is_multiple_of(chunk(dtype)) && k.is_multiple_of(chunk(dtype))
+    c.is_multiple_of(dtype.pack()) && k.is_multiple_of(dtype.pack())
 }
 
 /// Columns of a tile of a product that has `columns`; as `with_shape` in `kernels/tile.cuh`.
 fn width(columns: usize, packed: bool, dtype: DType) -> usize {
     let covered = |width: usize| columns.next_multiple_of(width);
-    if packed && on_tensor_cores(dtype) && covered(128) * 5 <= covered(64) * 6 { 128 } else { 64 }
+    if packed && on_tensor_cores(dtype) && covered(WIDE) * 5 <= covered(NARROW) * 6 { WIDE } else { NARROW }
 }
 
 /// Bytes that the ring or the staged result needs, whichever is more, for the widest tile of the type: so a kernel is always
 /// launched with the same.
 fn shared(dtype: DType) -> usize {
-    let widest = if on_tensor_cores(dtype) { 128 } else { 64 };
+    let widest = if on_tensor_cores(dtype) { WIDE } else { NARROW };
     let staged = ROWS * (widest * dtype.wide().size() + 16);
     staged.max(STAGES * (ROWS + widest) * STAGE_DEPTH)
 }

@@ -5,6 +5,7 @@ use crate::{
     device::{
         Real,
         cpu::{
+            MOMENT_ROWS,
             block::{Block, Cut, blocks},
             lanes::{lanes, load, store},
             parallel::pieces,
@@ -13,7 +14,7 @@ use crate::{
     },
     ops::conv::{
         Conv,
-        cpu::{Dims, MOMENT_BLOCK, moments::blocks_with_moments},
+        cpu::{Dims, moments::blocks_with_moments},
     },
 };
 use pulp::{Arch, Simd, WithSimd};
@@ -219,7 +220,7 @@ pub fn depthwise_dgrad<T: Real>(p: &Conv, gy: &[T], w: &[T], gx: &mut [T]) {
     let weights = &taps_first(w, d.c);
     let windows = Windows { source: gy, h: d.oh, w: d.ow, c: d.c, weights, s: d.s, rows: &rows, cols: &cols };
     // Whole rows, so that pixels of the same phase are found together.
-    let step = MOMENT_BLOCK.div_ceil(d.w) * d.w;
+    let step = MOMENT_ROWS.div_ceil(d.w) * d.w;
     pieces(gx, step * d.c, |i, out| Arch::new().dispatch(Sum { windows: &windows, first: i * step, out }));
 }
 

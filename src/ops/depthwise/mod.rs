@@ -13,18 +13,20 @@ use crate::{
     tensor::Tensor,
 };
 
-/// Threads of a CUDA block; `BLOCK` in `kernels/depthwise.cu` must agree.
+/// Threads of a CUDA block; `BLOCK` in `kernels/depthwise.cuh` must agree.
 const THREADS: usize = 128;
 /// Most columns of a tile, which a thread makes line by line.
 const COLS: usize = 4;
 /// Lines of a tile that a thread makes at least: the window reaches beyond them at both ends, and those lines are read twice.
 const LINES: usize = 8;
-/// Blocks that fill a large GPU for some rounds, so that the last one costs little. A constant, as results depend on it.
-const BLOCKS: usize = 20 * 132;
+/// Multiprocessors of a large GPU, an H100 or H200. A constant, as results depend on the numbers of blocks.
+const MULTIPROCESSORS: usize = 132;
+/// Blocks that fill it for some rounds, so that the last one costs little.
+const BLOCKS: usize = 20 * MULTIPROCESSORS;
 /// The same for the gradient of the weights, each block of which leaves a partial sum of them.
-const WGRAD_BLOCKS: usize = 8 * 132;
+const WGRAD_BLOCKS: usize = 8 * MULTIPROCESSORS;
 
-/// Channels of a thread, where c is a multiple of them; `CHANNELS` in `kernels/depthwise.cu` must agree.
+/// Channels of a thread, where c is a multiple of them; `CHANNELS` in `kernels/depthwise.cuh` must agree.
 fn channels(dtype: DType) -> usize {
     if dtype.size() < 4 { 2 } else { 1 }
 }
@@ -62,7 +64,7 @@ fn fwd_grid(p: &Conv, dtype: DType) -> Grid {
 /// A part of the moments is a band of lines on devices that take bands.
 fn moment_rows(p: &Conv, dtype: DType, device: &dyn Device) -> usize {
     let [n, oh, ow, _] = p.output();
-    if device.combines_parts() { (n * oh).div_ceil(fwd_bands(p, dtype)) * ow } else { device.partial_rows() }
+    if device.combines_parts() { (n * oh).div_ceil(fwd_bands(p, dtype)) * ow } else { device.moment_rows() }
 }
 
 fn dgrad_grid(p: &Conv, dtype: DType) -> Grid {

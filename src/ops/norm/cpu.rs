@@ -1,29 +1,10 @@
-//! Batch normalisation on the CPU: moments of many pixels, the sums over pixels of the backward pass, and the affine map that both
-//! passes follow.
+//! Batch normalisation on the CPU: the affine map of both passes, and the sums over pixels of the backward pass.
 
-use super::Norm;
 use crate::{
     device::{Real, cpu::block::Block},
     ops::activation::{Activation, Relu},
 };
-use std::{marker::PhantomData, ops::Range};
-
-/// Pixels of some parts, and the mean and sum of squared deviations of channel `i` over them.
-pub fn moments<T: Real>(p: &Norm, moments: &[T], i: usize, parts: Range<usize>) -> (f64, f64, f64) {
-    let (width, rows) = (p.width as usize, p.moment_rows as usize);
-    // Chan, Golub and LeVeque 1983: the moments of two parts give those of the whole without cancellation.
-    let (mut count, mut mu, mut m2) = (0.0, 0.0, 0.0);
-    for part in parts {
-        let moments = &moments[part * 2 * width..];
-        let part_count = rows.min(p.m as usize - part * rows) as f64;
-        let delta = moments[i].f64() - mu;
-        let sum = count + part_count;
-        mu += delta * part_count / sum;
-        m2 += moments[width + i].f64() + delta * delta * count * part_count / sum;
-        count = sum;
-    }
-    (count, mu, m2)
-}
+use std::marker::PhantomData;
 
 /// The affine map of one channel row: u = (y − mean)·scale + bias.
 #[derive(Clone, Copy)]

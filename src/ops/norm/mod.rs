@@ -1,26 +1,26 @@
-//! Batch normalisation (Ioffe and Szegedy 2015) with the activation and residual addition that follow it in one pass,
-//! and the convolution in front of it giving the statistics: the fused block that networks are written in.
+//! Batch normalisation (Ioffe and Szegedy 2015) with the activation and residual addition that follow it in one pass.
 //!
 //! Forward, per channel: u = (y − μ)·γ·r + β with r = 1/√(σ² + ε), then z = act(u), or relu(u + residual).
 //! Backward: gβ = Σ gᵤ, gγ = Σ gᵤ·ŷ with ŷ = (y − μ)·r, and gy = γ·r·(gᵤ − gβ/m − ŷ·gγ/m); with running statistics
 //! the two means fall away.
 
 mod cpu;
+mod statistics;
 
 use super::{
     Case, Spec,
     activation::{Act, Activation, Relu, with_activation},
-    conv::{self, Moments, conv2d_with_moments},
-    depthwise::depthwise_with_moments,
+    conv::Moments,
 };
 use crate::{
     device::{DType, Grid, cpu::parallel},
     kernel,
-    shape::{Window, int},
+    shape::int,
     tensor::{Tensor, launch},
 };
 use bytemuck::{Pod, Zeroable};
 use cpu::{ActTerms, AddReluTerms, Affine, add_up};
+pub(super) use statistics::channel_moments;
 use std::marker::PhantomData;
 
 /// Where the mean and variance come from.
@@ -77,19 +77,13 @@ impl Norm {
     /// All channels of y `[…, c]`, with nothing said yet of what is done to them.
     fn of(y: &Tensor) -> Norm {
         let c = *y.shape().last().expect("batch_norm: wants a channel axis");
-        Norm {
-            m: (y.len() / c) as i64,
-            c: int(c),
-            moment_rows: int(y.tape().device().partial_rows()),
-            width: int(c),
-            ..Norm::zeroed()
-        }
-        .of_channels(c)
+        let moment_rows = int(y.tape().device().moment_rows());
+        Norm { m: (y.len() / c) as i64, moment_rows, width: int(c), ..Norm::zeroed() }.of_channels(c)
     }
 
     /// The first `c` channels.
     fn of_channels(self, c: usize) -> Norm {
-        let rows = (self.m as usize * c.div_ceil(64) / BLOCKS).next_power_of_two();
+        let rows = (self.m as usize * c.div_ceil(BLOCK_CHANNELS) / BLOCKS).next_power_of_two();
         Norm { c: int(c), rows: int(rows.clamp(MIN_ROWS, MAX_ROWS)), ..self }
     }
 
@@ -98,69 +92,37 @@ impl Norm {
         self.rows as usize
     }
 
+    /// Blocks, of as many pixels.
+    fn blocks(&self) -> usize {
+        (self.m as usize).div_ceil(self.rows())
+    }
+
     /// Parts of the pixels that have their own moments.
     fn parts(&self) -> usize {
         (self.m as usize).div_ceil(self.moment_rows as usize)
     }
 }
 
-/// Blocks of 64 channels that fill a large GPU several times over, and the bounds of the pixels of one: enough that partial sums
-/// cost nothing, few enough for many threads.
+/// Channels of a block in half types.
+const BLOCK_CHANNELS: usize = Grid::SPAN / DType::BF16.size();
+/// Blocks that fill a large GPU several times over, and the bounds of the pixels of one: enough that partial sums cost
+/// nothing, few enough for many threads.
 const BLOCKS: usize = 4096;
 const MIN_ROWS: usize = 128;
 const MAX_ROWS: usize = 1024;
 /// Columns of partial results that a CUDA block combines, and the threads that share one; `kernels/norm.cu` must agree.
 const COMBINE_COLUMNS: usize = 8;
 const COMBINE_RANGES: usize = 64;
-/// Parts whose moments one thread makes those of one part; `kernels/norm.cu` must agree.
-const MERGED: usize = 32;
-/// Parts of which more are merged first: those that a block of the combining kernel reads in two rounds.
-const MERGE_BEYOND: usize = 1024;
 
 /// The grid of the kernels over an image.
 fn pixels(p: &Norm, dtype: DType) -> Grid {
-    Grid::channels((p.m as usize).div_ceil(p.rows()), p.c as usize, dtype)
+    Grid::channels(p.blocks(), p.c as usize, dtype)
 }
 
 /// The grid of the kernels that combine the rows of partial results.
 fn combine(columns: usize) -> Grid {
     Grid::new([columns.div_ceil(COMBINE_COLUMNS), 1, 1], COMBINE_COLUMNS * COMBINE_RANGES)
 }
-
-kernel!(MOMENTS = "channel_moments", |p: Norm, [y] -> [moments]| {
-    conv::cpu::channel_moments(p.c as usize, y, moments);
-}, grid |dtype| Grid::channels(p.parts(), p.c as usize, dtype));
-
-kernel!(MERGE_MOMENTS = "bn_merge_moments", |p: Norm, [moments] -> [merged]| {
-    let c = p.c as usize;
-    for (block, merged) in merged.chunks_exact_mut(2 * c).enumerate() {
-        for i in 0..c {
-            let (_, mu, m2) = cpu::moments(p, moments, i, block * MERGED..p.parts().min((block + 1) * MERGED));
-            (merged[i], merged[c + i]) = (T::of(mu), T::of(m2));
-        }
-    }
-}, grid |_| Grid::threads(p.parts().div_ceil(MERGED) * p.c as usize));
-
-kernel!(BATCH_STATS = "bn_batch_stats", |p: Norm, [moments] -> [stats, running_mean, running_var]| {
-    let c = p.c as usize;
-    let (mean, rstd) = stats.split_at_mut(c);
-    for i in 0..c {
-        let (count, mu, m2) = cpu::moments(p, moments, i, 0..p.parts());
-        mean[i] = T::of(mu);
-        rstd[i] = T::of(1.0 / (m2 / count + p.eps).sqrt());
-        let unbiased = m2 / (count - 1.0).max(1.0);
-        running_mean[i] = T::of(running_mean[i].f64() * (1.0 - p.momentum) + mu * p.momentum);
-        running_var[i] = T::of(running_var[i].f64() * (1.0 - p.momentum) + unbiased * p.momentum);
-    }
-}, grid |_| combine(p.c as usize));
-
-kernel!(RUNNING_STATS = "bn_running_stats", |p: Norm, [running_mean, running_var] -> [stats]| {
-    let (mean, rstd) = stats.split_at_mut(p.c as usize);
-    mean.copy_from_slice(running_mean);
-    for (rstd, var) in rstd.iter_mut().zip(running_var) {
-        *rstd = T::of(1.0 / (var.f64() + p.eps).sqrt());
-    }
-}, grid |_| Grid::threads(p.c as usize));
 
 kernel!(ACT_FWD = "bn_act_fwd", |p: Norm, [y, stats, weight, bias] -> [z]| {
     let (c, width) = (p.c as usize, p.width as usize);
@@ -250,54 +212,22 @@ pub fn batch_norm_add_relu(y: &Tensor, bn: &BatchNorm, residual: &Tensor) -> Ten
     normalise(y, None, bn, Act::Relu, Some(residual))
 }
 
-/// Convolution, batch normalisation, activation: x `[n, h, w, c]`, w `[k, r, s, c]`.
+/// Batch normalisation of y, whose `moments` may be known already, then the activation, or relu(that + residual).
 #[track_caller]
-pub fn conv_bn_act(x: &Tensor, w: &Tensor, window: Window, bn: &BatchNorm, act: Act) -> Tensor {
-    let (y, moments) = conv2d_with_moments(x, w, window, bn.statistics == Statistics::Batch);
-    normalise(&y, moments, bn, act, None)
-}
-
-/// Convolution, batch normalisation, addition of the residual, ReLU.
-#[track_caller]
-pub fn conv_bn_add_relu(x: &Tensor, w: &Tensor, window: Window, bn: &BatchNorm, residual: &Tensor) -> Tensor {
-    let (y, moments) = conv2d_with_moments(x, w, window, bn.statistics == Statistics::Batch);
-    normalise(&y, moments, bn, Act::Relu, Some(residual))
-}
-
-/// Depthwise convolution, batch normalisation, activation: x `[n, h, w, c]`, w `[c, r, s]`.
-#[track_caller]
-pub fn depthwise_bn_act(x: &Tensor, w: &Tensor, window: Window, bn: &BatchNorm, act: Act) -> Tensor {
-    let (y, moments) = depthwise_with_moments(x, w, window, bn.statistics == Statistics::Batch);
-    normalise(&y, moments, bn, act, None)
-}
-
-/// The moments of each channel of y `[…, c]`.
-pub(crate) fn channel_moments(y: &Tensor) -> Moments {
-    let p = Norm::of(y);
-    let parts = y.empty_wide(&[p.parts(), 2, p.c as usize], "batch_norm");
-    launch(&MOMENTS, &p, &[y], &[&parts]);
-    Moments { parts, rows: p.moment_rows as usize }
-}
-
-/// The moments of fewer and larger parts, of the channels that are normalised, if there are many.
-fn merged(parts: Tensor, p: Norm) -> (Tensor, Norm) {
-    if p.parts() <= MERGE_BEYOND {
-        return (parts, p);
-    }
-    let merged = parts.empty(&[p.parts().div_ceil(MERGED), 2, p.c as usize], "batch_norm");
-    launch(&MERGE_MOMENTS, &p, &[&parts], &[&merged]);
-    (merged, Norm { moment_rows: p.moment_rows * int(MERGED), width: p.c, ..p })
-}
-
-#[track_caller]
-fn normalise(y: &Tensor, moments: Option<Moments>, bn: &BatchNorm, act: Act, residual: Option<&Tensor>) -> Tensor {
+pub(super) fn normalise(
+    y: &Tensor,
+    moments: Option<Moments>,
+    bn: &BatchNorm,
+    act: Act,
+    residual: Option<&Tensor>,
+) -> Tensor {
     assert_eq!(y.shape().last(), bn.weight.shape().first(), "batch_norm: {y:?} over other channels");
     normalise_first(y, moments, bn, act, residual)
 }
 
 /// Normalises the first channels of y, as many as `bn` is over; `moments` are those of all.
 #[track_caller]
-pub(crate) fn normalise_first(
+pub(super) fn normalise_first(
     y: &Tensor,
     moments: Option<Moments>,
     bn: &BatchNorm,
@@ -309,22 +239,9 @@ pub(crate) fn normalise_first(
     for t in [&bn.weight, &bn.bias, &bn.running_mean, &bn.running_var] {
         assert_eq!(t.shape(), [c], "batch_norm: input {:?}", y.shape());
     }
-    let batch = bn.statistics == Statistics::Batch;
-    let p = Norm {
-        eps: bn.eps,
-        momentum: bn.momentum,
-        act: act as i32,
-        batch: i32::from(batch),
-        ..Norm::of(y).of_channels(c)
-    };
-    let stats = y.empty_wide(&[2, c], "batch_norm");
-    if batch {
-        let moments = moments.unwrap_or_else(|| channel_moments(y));
-        let (parts, p) = merged(moments.parts, Norm { moment_rows: int(moments.rows), ..p });
-        launch(&BATCH_STATS, &p, &[&parts], &[&stats, &bn.running_mean, &bn.running_var]);
-    } else {
-        launch(&RUNNING_STATS, &p, &[&bn.running_mean, &bn.running_var], &[&stats]);
-    }
+    let batch = i32::from(bn.statistics == Statistics::Batch);
+    let p = Norm { eps: bn.eps, momentum: bn.momentum, act: act as i32, batch, ..Norm::of(y).of_channels(c) };
+    let stats = statistics::of(y, moments, bn, p);
     let z = y.empty(&[outer, &[c]].concat(), "batch_norm");
     match residual {
         None => launch(&ACT_FWD, &p, &[y, &stats, &bn.weight, &bn.bias], &[&z]),
@@ -339,7 +256,7 @@ pub(crate) fn normalise_first(
     let (sy, sz) = (y.clone(), residual.map(|_| z.clone()));
     let (weight, bias) = (bn.weight.clone(), bn.bias.clone());
     z.record_adding("batch_norm", &inputs, move |gz, so_far| {
-        let partials = sy.empty_wide(&[(p.m as usize).div_ceil(p.rows()), 2, c], "batch_norm backward");
+        let partials = sy.empty_wide(&[p.blocks(), 2, c], "batch_norm backward");
         let (gu, p) = match sz {
             None => {
                 launch(&ACT_BWD_REDUCE, &p, &[&sy, &gz, &stats, &weight, &bias], &[&partials]);
@@ -423,41 +340,6 @@ pub static BATCH_NORM: Spec = Spec {
             case("56x56x64 relu", [8, 56, 56, 64], Act::Relu, Batch).real(0),
             residual("56x56x64 residual", [8, 56, 56, 64], Batch).real(0),
             case("28x28x72 hardswish", [8, 28, 28, 72], Act::HardSwish, Batch).real(0),
-        ]
-    },
-};
-
-/// Cases of [`conv_bn_act`], [`conv_bn_add_relu`] and [`depthwise_bn_act`].
-pub static CONV_BN_ACT: Spec = Spec {
-    name: "conv_bn_act",
-    cases: || {
-        let window = Window::square(3, 1, 1);
-        let norm = |t: &[Tensor]| case_norm(&t[2], &t[3], Statistics::Batch);
-        let case = |label, x: [usize; 4], k: usize| {
-            Case::new(label, &[&x, &[k, 3, 3, x[3]], &[k], &[k]], move |t| {
-                conv_bn_act(&t[0], &t[1], window, &norm(t), Act::HardSwish)
-            })
-            .wide(&[2, 3])
-        };
-        vec![
-            case("hardswish", [2, 4, 3, 2], 3),
-            Case::new("residual, relu", &[&[2, 4, 3, 2], &[3, 3, 3, 2], &[3], &[3], &[2, 4, 3, 3]], move |t| {
-                conv_bn_add_relu(&t[0], &t[1], window, &norm(t), &t[4])
-            })
-            .wide(&[2, 3]),
-            Case::new("depthwise, bands across images", &[&[5, 7, 2, 64], &[64, 3, 3], &[64], &[64]], move |t| {
-                depthwise_bn_act(&t[0], &t[1], window, &norm(t), Act::Identity)
-            })
-            .wide(&[2, 3]),
-            Case::new("depthwise, relu", &[&[2, 4, 3, 3], &[3, 3, 3], &[3], &[3]], move |t| {
-                depthwise_bn_act(&t[0], &t[1], window, &norm(t), Act::Relu)
-            })
-            .wide(&[2, 3]),
-            Case::new("1x1 8-72, many pixels", &[&[1, 12, 13, 8], &[72, 1, 1, 8], &[72], &[72]], move |t| {
-                conv_bn_act(&t[0], &t[1], Window::square(1, 1, 0), &norm(t), Act::Identity)
-            })
-            .wide(&[2, 3]),
-            case("56x56x64", [8, 56, 56, 64], 64).real(2 * 8 * 56 * 56 * 64 * 64 * 9),
         ]
     },
 };

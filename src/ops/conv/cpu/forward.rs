@@ -1,7 +1,7 @@
 //! y = x ∗ w as a multiplication of gathered pixels by packed weights, block by block.
 
 use super::{
-    Conv, Dims, MOMENT_BLOCK,
+    Conv, Dims,
     gather::{Origin, Source, Tap, pixels},
     moments::block_moments,
     pack,
@@ -9,6 +9,7 @@ use super::{
 use crate::device::{
     Real,
     cpu::{
+        MOMENT_ROWS,
         block::{Block, Cut, blocks},
         scratch, tile,
     },
@@ -76,14 +77,14 @@ pub fn conv2d_fwd<T: Real>(p: &Conv, x: &[T], w: &[T], y: &mut [T], moments: Opt
     let fill = |first: usize, cols: usize, panel: &mut [T]| {
         pack::transpose(&w[first * depth..], depth, cols, width, panel);
     };
-    let cols = block_cols::<T>((d.n * d.oh * d.ow).div_ceil(MOMENT_BLOCK), d.k);
-    let y = Cut { matrix: y, rows: MOMENT_BLOCK };
+    let cols = block_cols::<T>((d.n * d.oh * d.ow).div_ceil(MOMENT_ROWS), d.k);
+    let y = Cut { matrix: y, rows: MOMENT_ROWS };
     pack::panels((depth, d.k), fill, |packed| match moments {
         None => blocks([y], (d.k, cols), |i, j, [mut y]| {
-            d.forward_block(x, &packed[j * cols * depth..], i * MOMENT_BLOCK, &mut y);
+            d.forward_block(x, &packed[j * cols * depth..], i * MOMENT_ROWS, &mut y);
         }),
         Some(moments) => blocks([y, Cut { matrix: moments, rows: 2 }], (d.k, cols), |i, j, [mut y, mut moments]| {
-            d.forward_block(x, &packed[j * cols * depth..], i * MOMENT_BLOCK, &mut y);
+            d.forward_block(x, &packed[j * cols * depth..], i * MOMENT_ROWS, &mut y);
             block_moments((y.rows(), y.cols()), |i| y.row(i), &mut moments);
         }),
     });

@@ -1,7 +1,7 @@
 //! The two gradients of the convolution.
 
 use super::{
-    Conv, Dims, MOMENT_BLOCK,
+    Conv, Dims,
     forward::{PANEL_BYTES, PIECES_PER_THREAD, Product, block_cols},
     gather::{Origin, Source, Tap, pixels},
     pack::{self, copy_short, gather_panel},
@@ -9,6 +9,7 @@ use super::{
 use crate::device::{
     Real,
     cpu::{
+        MOMENT_ROWS,
         block::{Block, Cut, blocks},
         scratch, tile,
     },
@@ -98,7 +99,7 @@ fn dgrad_blocks<T: Real>(
             }
         }
     };
-    let rows = MOMENT_BLOCK * d.stride_h * d.stride_w;
+    let rows = MOMENT_ROWS * d.stride_h * d.stride_w;
     let cols = block_cols::<T>((d.n * d.h * d.w).div_ceil(rows), d.c);
     pack::panels((depth, d.c), fill, |packed| {
         blocks([Cut { matrix: gx, rows }], (d.c, cols), |i, j, [mut gx]| {

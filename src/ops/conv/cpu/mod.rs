@@ -9,7 +9,7 @@ mod pack;
 use super::Conv;
 pub use forward::conv2d_fwd;
 pub use gradients::{conv2d_dgrad, conv2d_dgrad_add, conv2d_wgrad};
-pub use moments::{MOMENT_BLOCK, channel_moments};
+pub use moments::channel_moments;
 
 /// The same shape in `usize`.
 #[derive(Clone, Copy)]

@@ -3,6 +3,7 @@
 use crate::device::{
     Real,
     cpu::{
+        MOMENT_ROWS,
         block::Block,
         lanes::{lanes, load, store},
         parallel::{pieces, pieces2},
@@ -11,14 +12,12 @@ use crate::device::{
 use pulp::{Arch, Simd, WithSimd};
 use std::array;
 
-pub use crate::device::cpu::PARTIAL_ROWS as MOMENT_BLOCK;
-
-/// Mean and sum of squared deviations of each channel of `x` `[m, c]`, in blocks of `MOMENT_BLOCK` pixels:
-/// `moments` is `[ceil(m / MOMENT_BLOCK), 2, c]`.
+/// Mean and sum of squared deviations of each channel of `x` `[m, c]`, in blocks of `MOMENT_ROWS` pixels:
+/// `moments` is `[ceil(m / MOMENT_ROWS), 2, c]`.
 pub fn channel_moments<T: Real>(c: usize, x: &[T], moments: &mut [T]) {
     pieces(moments, 2 * c, |block, out| {
-        let start = block * MOMENT_BLOCK * c;
-        let x = &x[start..(start + MOMENT_BLOCK * c).min(x.len())];
+        let start = block * MOMENT_ROWS * c;
+        let x = &x[start..(start + MOMENT_ROWS * c).min(x.len())];
         block_moments((x.len() / c, c), |i| &x[i * c..][..c], &mut Block::whole(out, c));
     });
 }
@@ -92,7 +91,7 @@ impl<'a, T: Real, F: Fn(usize) -> &'a [T]> Moments<'_, '_, T, F> {
     }
 }
 
-/// Writes y in pieces of `MOMENT_BLOCK` pixels of `k` channels through `body(first pixel, piece)`; takes the moments of
+/// Writes y in pieces of `MOMENT_ROWS` pixels of `k` channels through `body(first pixel, piece)`; takes the moments of
 /// each piece, if they are wanted, as soon as it is written.
 pub(crate) fn blocks_with_moments<T: Real>(
     k: usize,
@@ -100,11 +99,11 @@ pub(crate) fn blocks_with_moments<T: Real>(
     moments: Option<&mut [T]>,
     body: impl Fn(usize, &mut [T]) + Sync,
 ) {
-    let len = MOMENT_BLOCK * k;
+    let len = MOMENT_ROWS * k;
     match moments {
-        None => pieces(y, len, |i, y| body(i * MOMENT_BLOCK, y)),
+        None => pieces(y, len, |i, y| body(i * MOMENT_ROWS, y)),
         Some(moments) => pieces2((y, len), (moments, 2 * k), |i, y, moments| {
-            body(i * MOMENT_BLOCK, y);
+            body(i * MOMENT_ROWS, y);
             block_moments((y.len() / k, k), |i| &y[i * k..][..k], &mut Block::whole(moments, k));
         }),
     }
