@@ -21,8 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 TOLERANCE = 1e-4
 
 
-def scores(session, images):
-    return session.run(["logits"], {"images": images})[0]
+def scores(session, images, inputs):
+    given = {"inputs": inputs} if inputs.size else {}
+    return session.run(["logits"], {"images": images, **given})[0]
 
 
 def torch_scores(name, model, images):
@@ -43,17 +44,18 @@ def main():
     for path in sorted((ROOT / "target/onnx").glob("*.onnx")):
         facts = json.loads(path.with_suffix(".json").read_text())
         images = np.array(facts["images"], dtype=np.float32).reshape(facts["shape"]).transpose(0, 3, 1, 2).copy()
+        inputs = np.array(facts.get("inputs", []), dtype=np.float32).reshape(len(images), -1)
         model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        theirs = scores(session, images)
+        theirs = scores(session, images, inputs)
         # Ours are NHWC where every pixel has scores.
         n, classes, *pixels = theirs.shape
         ours = np.moveaxis(np.array(facts["logits"]).reshape(n, *pixels, classes), -1, 1)
         largest = np.abs(theirs).max()
         differences = {
             "batch 3": np.abs(ours - theirs).max() / largest,
-            "batch 1": np.abs(ours[1:2] - scores(session, images[1:2])).max() / largest,
+            "batch 1": np.abs(ours[1:2] - scores(session, images[1:2], inputs[1:2])).max() / largest,
         }
         if hasattr(torchvision.models, path.stem):
             differences["torchvision"] = np.abs(ours - torch_scores(path.stem, model, images)).max() / largest

@@ -28,6 +28,19 @@ pub fn write_atomic_with(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -
     })
 }
 
+/// Refuses a `path` that could not be written to, before the work whose result goes there.
+pub fn check_writable(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Err(Error::unusable(
+            format!("cannot write {}: it is a folder", path.display()),
+            "the name of a file in it",
+        ));
+    }
+    let temporary = temporary_beside(path)?;
+    let tried = File::create(&temporary).and_then(|_| fs::remove_file(&temporary));
+    tried.map_err(|e| Error::io("write", path, e))
+}
+
 fn write_synced(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     write(&mut file)?;

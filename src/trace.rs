@@ -49,6 +49,8 @@ pub struct Trace<'a> {
     pub params: &'a Params,
     /// The images.
     pub input: Operand,
+    /// The numbers beside them, if the network takes any.
+    pub given: Option<Operand>,
     /// The scores.
     pub output: Operand,
     /// What was launched in between, in order.
@@ -77,7 +79,14 @@ impl<'a> Trace<'a> {
     /// # Errors
     /// A failure of the device.
     pub fn new(model: &'a Model, n: usize, size: usize) -> Result<Trace<'a>> {
-        Trace::of(&model.params, [n, size, size, model.channels], |pass, images| model.forward(pass, images))
+        let mut given = None;
+        let trace = Trace::of(&model.params, [n, size, size, model.channels], |pass, images| {
+            let dtype = model.params.dtype().wide();
+            let inputs = (model.inputs > 0).then(|| pass.tape().empty(&[n, model.inputs], dtype, "inputs"));
+            given = inputs.as_ref().and_then(Operand::of);
+            model.scores(pass, images, inputs.as_ref()).main
+        })?;
+        Ok(Trace { given, ..trace })
     }
 
     /// Traces what `network` with these parameters makes of images of this shape.
@@ -100,7 +109,7 @@ impl<'a> Trace<'a> {
         let floats = params.iter().filter(|(_, entry)| entry.kind != Kind::Counter);
         let blocks = floats.flat_map(|(id, entry)| [Some(entry.block()), entry.shadow()].map(|block| (block, id)));
         let addresses = blocks.filter_map(|(block, id)| Some((block?.address(), id))).collect();
-        Ok(Trace { params, input: operand(&images), output: operand(&scores), launches, addresses })
+        Ok(Trace { params, input: operand(&images), given: None, output: operand(&scores), launches, addresses })
     }
 
     /// The parameter that `operand` is, if it is one.

@@ -47,8 +47,15 @@ fn a_run_is_trained_evaluated_predicted_and_inspected() {
     assert_eq!(fs::read_dir(&explained).unwrap().count(), 20);
     let picture = png::Decoder::new(BufReader::new(fs::File::open(explained.join("000.png")).unwrap()));
     assert_eq!(picture.read_info().unwrap().output_color_type().0, png::ColorType::Rgb);
-    let both = ["predict", text(&run), text(&data), "--explain", text(&explained)];
-    fail(&mut roentgen(both), 1, &["000.png of", "would replace that of another image"]);
+    // Folders below a given one are kept; of two given ones they may not be alike, nor may an image be replaced.
+    succeed(&mut roentgen(["predict", text(&run), text(&data), "--explain", text(&explained)]));
+    assert!(explained.join("left/000.png").is_file() && explained.join("right/019.png").is_file());
+    let (right, none) = (data.join("right"), dir.path().join("none"));
+    let both = ["predict", text(&run), text(&left), text(&right), "--explain", text(&none)];
+    fail(&mut roentgen(both), 1, &["left/000.png and", "right/000.png would both be written to"]);
+    assert!(!none.exists());
+    let onto = ["predict", text(&run), text(&data), "--explain", text(&data)];
+    fail(&mut roentgen(onto), 1, &["left/000.png is one of the images"]);
 
     let output = succeed(&mut roentgen(["inspect", text(&run)]));
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -58,6 +65,21 @@ fn a_run_is_trained_evaluated_predicted_and_inspected() {
             && listed.contains("left, right"),
         "{listed}"
     );
+
+    // What is there is not replaced unasked, and where nothing can be written nothing is computed.
+    let before = fs::read(&table).unwrap();
+    let (evaluate, predict) = (["evaluate", text(&run)], ["predict", text(&run), text(&image)]);
+    for command in [&evaluate[..], &predict] {
+        let to = |out| roentgen(command.iter().copied().chain(["--out", out]));
+        fail(&mut to(text(&table)), 1, &["out.csv is already there", "--force"]);
+        let output = to("/proc/nowhere/out.csv").output().unwrap();
+        assert!(!output.status.success() && stderr(&output).contains("/proc/nowhere/out.csv"));
+        assert!(!stderr(&output).contains("evaluating") && output.stdout.is_empty(), "{}", stderr(&output));
+    }
+    assert_eq!(fs::read(&table).unwrap(), before);
+    succeed(&mut roentgen(predict.into_iter().chain(["--out", text(&table), "--force"])));
+    assert_ne!(fs::read(&table).unwrap(), before);
+    fail(&mut roentgen(["predict", text(&data), text(&image)]), 1, &["data is no run: it holds no best.safetensors"]);
 
     // Classes are matched by name, and unknown ones refused.
     let other = dir.path().join("other");
@@ -70,6 +92,53 @@ fn a_run_is_trained_evaluated_predicted_and_inspected() {
     let args = quick("/nowhere", text(&run)).into_iter().chain(["--force"]);
     fail(&mut roentgen(args), 1, &["/nowhere"]);
     assert!(run.join("best.safetensors").exists());
+}
+
+#[test]
+fn data_that_grew_or_moved_keep_their_splits() {
+    let dir = tempfile::tempdir().unwrap();
+    let [data, run, moved, other, out] = ["data", "run", "moved", "other", "out.csv"].map(|name| dir.path().join(name));
+    make_images(&data, &["left", "right"], 16);
+    succeed(&mut roentgen(quick(text(&data), text(&run)).into_iter().chain(["--epochs", "1"])));
+    let evaluate = |more: &[&str]| {
+        let mut command = roentgen(["evaluate", text(&run), "--out", text(&out), "--force"]);
+        command.args(more);
+        command
+    };
+    let table = |more: &[&str]| {
+        let said = stderr(&succeed(&mut evaluate(more)));
+        (fs::read_to_string(&out).unwrap(), said)
+    };
+    let (own, _) = table(&[]);
+    // The same images by other names are told from new ones.
+    for class in ["left", "right"] {
+        fs::create_dir_all(other.join(class)).unwrap();
+        for i in 0..16 {
+            let [from, to] = ["", "copy "].map(|prefix| format!("{class}/{prefix}{i:03}.png"));
+            fs::copy(data.join(from), other.join(to)).unwrap();
+        }
+    }
+    let trained = fs::read_to_string(run.join("manifest.csv")).unwrap().matches(",train,").count();
+    assert!((1..32).contains(&trained));
+    let (_, said) = table(&["--data", text(&other)]);
+    assert!(said.contains(&format!("warning: {trained} of 32 images were trained on (say left/copy 0")), "{said}");
+    // New images are left out, of new classes too.
+    make_images(&data, &["left", "right", "third"], 17);
+    let (grown, said) = table(&[]);
+    assert_eq!(grown, own);
+    assert!(said.contains("images that the run does not list and were left out: 19, say left/016.png"), "{said}");
+    fs::remove_dir_all(data.join("third")).unwrap();
+    for class in ["left", "right"] {
+        fs::remove_file(data.join(class).join("016.png")).unwrap();
+    }
+    // Elsewhere they are still the run's own.
+    fs::rename(&data, &moved).unwrap();
+    let words = ["cannot open the dataset", "give --data, if it has moved"];
+    fail(&mut evaluate(&[]), 1, &words);
+    fail(&mut roentgen(["finetune", "--resume", text(&run)]), 1, &words);
+    let (there, said) = table(&["--data", text(&moved)]);
+    assert_eq!(there, own);
+    assert!(said.contains("the run's own data") && !said.contains("were trained on"), "{said}");
 }
 
 /// Class folders of DICOM, half of it without a suffix: one template with other pixels in each file.
@@ -147,8 +216,7 @@ fn images_of_one_channel_are_trained_on_from_folded_weights() {
         stderr(&succeed(&mut roentgen(args.iter().map(String::as_str))))
     };
     begin(&color, &["--epochs", "1"]);
-    let weights = color.join("best.safetensors");
-    let said = begin(&gray, &["--epochs", "1", "--channels", "1", "--weights", text(&weights), "--fold-stem"]);
+    let said = begin(&gray, &["--epochs", "1", "--channels", "1", "--weights", text(&color), "--fold-stem"]);
     assert!(said.contains("(folded from 3 to 1 channels)"), "{said}");
     let output = succeed(&mut roentgen(["inspect", text(&gray)]));
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();

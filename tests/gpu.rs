@@ -11,9 +11,12 @@ use roentgen::{
     device::{Block, DType, Device, Grid, Kernel, Launch, cpu::Cpu, cuda::fatbin::FATBINS},
     ops::{
         self, Case,
+        activation::Act,
+        norm::{BatchNorm, Statistics, batch_norm},
         optim::{self, Limits, Progress, Rule, Scalars, Update},
     },
     rng::{Purpose, Rng},
+    tape::Tape,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -86,6 +89,35 @@ fn kernels_equal_the_cpu_in_f64() {
     }
     assert!(wrong.is_empty(), "kernels differ from the CPU:\n{}", wrong.join("\n"));
     assert_eq!(gpu.memory().in_use, 0, "tensors outlive their tapes");
+}
+
+#[test]
+fn running_statistics_move_as_on_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    const CHANNELS: usize = 5;
+    let moved = |device: &Arc<dyn Device>, dtype: DType| {
+        let tape = Tape::new(device, false);
+        let values = |stream, plus: f64| noise(stream, CHANNELS).iter().map(|x| x + plus).collect::<Vec<_>>();
+        let of_channels = |stream, plus| tape.floats(&[CHANNELS], dtype, &values(stream, plus));
+        let bn = BatchNorm {
+            weight: of_channels(0, 0.0),
+            bias: of_channels(1, 0.0),
+            running_mean: of_channels(2, 0.0),
+            running_var: of_channels(3, 3.0),
+            eps: 1e-3,
+            momentum: 0.1,
+            statistics: Statistics::Batch,
+        };
+        let y = tape.floats(&[2, 9, 8, CHANNELS], dtype, &noise(4, 2 * 9 * 8 * CHANNELS));
+        batch_norm(&y, &bn, Act::Identity);
+        [bn.running_mean.to_vec().unwrap(), bn.running_var.to_vec().unwrap()]
+    };
+    let expected = moved(&Cpu::new(1 << 20), DType::F64);
+    for dtype in [DType::F64, DType::F32] {
+        for (got, expected) in moved(&gpu, dtype).iter().zip(&expected) {
+            assert!(distance(got, expected) <= tolerance(dtype), "{dtype:?}: {got:?} for {expected:?}");
+        }
+    }
 }
 
 /// Values after a few steps of `rule`, those of one tensor rounded to `shadowed` beside them, and the progress.

@@ -13,7 +13,7 @@ use roentgen::{
         cpu::Cpu,
         dry::{Dry, Like},
     },
-    models::{self, Model},
+    models::{self, Ends, Model},
     nn::{
         Builder, Id, Init, Kind, Mode, Params, Pass,
         layers::{BatchNorm, Linear, Style},
@@ -90,6 +90,17 @@ fn every_backbone_is_exported_whole() {
             assert_eq!(stored.dims, entry.file_shape.iter().map(|&x| x as i64).collect::<Vec<_>>(), "{}", entry.name);
         }
     }
+}
+
+#[test]
+fn numbers_beside_images_are_a_second_input() {
+    let ends = Ends { channels: 3, inputs: 2, classes: 5 };
+    let model = Model::between("mobilenet_v3_small", ends, &Dry::new(Like::Cpu), DType::F32, 0).unwrap();
+    let graph = proto::Model::decode(&*onnx::encode(&model, 64, &[]).unwrap()).unwrap().graph.unwrap();
+    check_form(&graph);
+    let inputs: Vec<_> = graph.input.iter().map(|input| (&*input.name, extents(input))).collect();
+    assert_eq!(inputs, [("images", vec![0, 3, 64, 64]), ("inputs", vec![0, 2])]);
+    assert!(graph.node.iter().any(|node| node.input[0] == "inputs" && node.input[1] == "inputs.weight"));
 }
 
 /// A network of every operation that has a translation.
@@ -256,8 +267,9 @@ fn a_run_is_exported_with_its_classes() {
     let roentgen::weights::Values::F32(values) = &weights.tensors["features.0.0.weight"].values else { panic!() };
     assert_eq!(bytemuck::pod_collect_to_vec::<u8, f32>(stored), *values);
 
-    fail(&mut roentgen(["weights", "export", "resnet81", &out]), 1, &["resnet81", "resnet18"]);
-    fail(&mut roentgen(["weights", "export", &run, &out, "--size", "16"]), 1, &["16 px", "32"]);
+    fail(&mut roentgen(["weights", "export", &run, &out]), 1, &["already there", "--force"]);
+    fail(&mut roentgen(["weights", "export", "resnet81", &out, "--force"]), 1, &["resnet81", "resnet18"]);
+    fail(&mut roentgen(["weights", "export", &run, &out, "--force", "--size", "16"]), 1, &["16 px", "32"]);
     let nowhere = text(&dir.path().join("missing/net.onnx"));
     fail(&mut roentgen(["weights", "export", &run, &nowhere]), 1, &["missing"]);
 }
@@ -280,14 +292,20 @@ fn write_networks_and_scores() {
         json!({ "shape": IMAGES, "images": images(IMAGES), "logits": scores, "sha256": sha256 }),
     );
     let unets = ["unet_resnet18", "unet_resnet18_bilinear", "unet_vgg16", "unet_reconstruction"];
-    for (name, classes) in models::names().map(|name| (name, 1000)).chain(unets.map(|name| (name, 2))) {
-        let model = Model::new(name, classes, &Cpu::new(16 << 30), DType::F32, 1).unwrap();
+    let backbones = models::names().map(|name| (name, 1000, 0));
+    for (name, classes, inputs) in backbones.chain(unets.map(|name| (name, 2, 0))).chain([("resnet18", 2, 3)]) {
+        let ends = Ends { channels: 3, inputs, classes };
+        let model = Model::between(name, ends, &Cpu::new(16 << 30), DType::F32, 1).unwrap();
         fill(&model.params);
         let size = model.least_size.next_multiple_of(32) + 32;
         let shape = [3, size, size, 3];
         let pass = model.pass(Mode::Eval);
-        let scores = model.forward(&pass, &pass.images(shape, &images(shape))).to_vec().unwrap();
+        let beside = images([shape[0], inputs, 1, 1]);
+        let values: Vec<f64> = beside.iter().copied().map(f64::from).collect();
+        let given = (inputs > 0).then(|| pass.tape().floats(&[shape[0], inputs], DType::F32, &values));
+        let scores = model.scores(&pass, &pass.images(shape, &images(shape)), given.as_ref()).main.to_vec().unwrap();
         let file = onnx::encode(&model, size, &[]).unwrap();
-        write(name, &file, json!({ "shape": shape, "images": images(shape), "logits": scores }));
+        let name = if inputs > 0 { format!("{name}_with_numbers") } else { name.into() };
+        write(&name, &file, json!({ "shape": shape, "images": images(shape), "inputs": beside, "logits": scores }));
     }
 }

@@ -95,8 +95,16 @@ fn masks_have_the_geometry_of_their_sources() {
         fs::copy(&picture, folder.join("picture.png")).unwrap();
     }
     let twice = dir.path().join("twice");
-    let args = ["predict", text(&run), text(&twice), "--masks", text(&masks)];
-    fail(&mut roentgen(args), 1, &["picture.png", "would replace that of another"]);
+    let into = dir.path().join("into");
+    let args = ["predict", text(&run), "--masks", text(&into)];
+    fail(
+        &mut roentgen(args.into_iter().chain([text(&a), text(&b)])),
+        1,
+        &["a/picture.png and", "would both be written"],
+    );
+    assert!(!into.exists(), "nothing was begun");
+    succeed(&mut roentgen(args.into_iter().chain([text(&twice)])));
+    assert!(into.join("a/picture.png").is_file() && into.join("b/picture.png").is_file());
     // Without a folder for masks there is still a row for each slice.
     assert_eq!(stdout(["predict", text(&run), text(&volume)]).lines().count(), 10);
 }

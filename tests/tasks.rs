@@ -3,9 +3,11 @@
 mod common;
 
 use common::{fail, roentgen, stderr, succeed, write_png};
+use prost::Message;
 use roentgen::{
     rng::{Purpose, Rng},
     train::Checkpoint,
+    weights::onnx::proto,
 };
 use std::{fmt::Write, fs, path::Path, process::Command};
 
@@ -61,7 +63,7 @@ fn train(folder: &Path, name: &str, flags: &str) -> (String, String) {
     let report = fs::read_to_string(run.join("report.html")).unwrap();
     // Evaluating once more gives the same rows.
     let again = folder.join("again.csv");
-    succeed(&mut roentgen(["evaluate", &run_text, "--out", text(&again)]));
+    succeed(&mut roentgen(["evaluate", &run_text, "--out", text(&again), "--force"]));
     let test: String = predictions.lines().filter(|l| !l.contains(",validation,")).map(|l| format!("{l}\n")).collect();
     assert_eq!(fs::read_to_string(&again).unwrap(), test);
     (predictions.lines().next().unwrap().into(), report)
@@ -138,10 +140,36 @@ fn a_regression_with_a_number_beside_the_image() {
     let image = folder.join("images/00.png");
     let explain = ["--inputs", "1", "--explain", text(folder)];
     fail(&mut predict(&run, &explain, &image), 1, &["no classes to explain in the task regression"]);
-    fail(&mut predict(&run, &[], &image), 1, &["1 numbers beside an image, not 0", "left"]);
+    fail(&mut predict(&run, &[], &image), 1, &["1 numbers beside an image, not 0", "--inputs with left (1 or 0"]);
+    fail(&mut predict(&run, &["--inputs", "nan"], &image), 2, &["no number"]);
     let [zero, one] = ["0", "1"].map(|left| stdout(&mut predict(&run, &["--inputs", left], &image)));
     assert!(zero.starts_with("path,predicted_side,predicted_noise\n"), "{zero}");
     assert_ne!(zero, one, "the number beside the image changes nothing");
+    // A table says the number of each image, and need not have labels.
+    let list = folder.join("list.csv");
+    fs::write(&list, "left,file\nno,images/00.png\nyes,images/01.png\n").unwrap();
+    let listed = stdout(&mut predict(&run, &[], &list));
+    let row = |table: &str, i| table.lines().nth(i).unwrap().split_once(',').map(|(_, cells)| cells.to_string());
+    assert!(listed.lines().nth(2).unwrap().starts_with("images/01.png,"), "{listed}");
+    let second = stdout(&mut predict(&run, &["--inputs", "1"], &folder.join("images/01.png")));
+    assert_eq!([row(&listed, 1), row(&listed, 2)], [row(&zero, 1), row(&second, 1)]);
+    fail(&mut predict(&run, &["--inputs", "1"], &list), 1, &["leave --inputs out"]);
+    // An exported network takes the number too, and says how all numbers are scaled.
+    let out = folder.join("net.onnx");
+    succeed(&mut roentgen(["weights", "export", text(&run), text(&out)]));
+    let file = proto::Model::decode(&*fs::read(&out).unwrap()).unwrap();
+    let note = |key: &str| file.metadata_props.iter().find(|entry| entry.key == key).unwrap().value.clone();
+    assert_eq!(note("inputs"), r#"["left"]"#);
+    for (key, values) in [
+        ("target_mean", &state.targets.mean),
+        ("target_std", &state.targets.std),
+        ("input_mean", &state.inputs.mean),
+        ("input_std", &state.inputs.std),
+    ] {
+        assert_eq!(note(key), serde_json::to_string(values).unwrap());
+    }
+    let inputs: Vec<String> = file.graph.unwrap().input.into_iter().map(|input| input.name).collect();
+    assert_eq!(inputs, ["images", "inputs"]);
     // Interrupted or not, a regression goes on.
     let resumed = succeed(&mut roentgen(["finetune", "--resume", text(&run)]));
     assert!(stderr(&resumed).contains("going on after epoch 2"));
@@ -172,6 +200,11 @@ fn a_segmenting_network() {
     assert!(said.starts_with("path,predicted_square\n"), "{said}");
     let mask = roentgen::data::decode(&fs::read(masks.join("large.png")).unwrap(), "mask").unwrap();
     assert_eq!((mask.width, mask.height), (50, 50));
+    // The table counts the pixels of that size.
+    let roentgen::data::Pixels::U8(pixels) = mask.pixels else { panic!("8 bit") };
+    let marked = pixels.iter().filter(|&&pixel| pixel == 255).count();
+    assert_eq!(said.lines().nth(1).unwrap().rsplit(',').next(), Some(&*marked.to_string()));
+    assert!(marked > 0, "nothing is marked, so nothing is tested");
     // Two structures; pairs in folders; a backbone that draws nothing.
     let (columns, _) = train(folder, "two", &format!("{unet} --masks a=m0 --masks b=m1 --epochs 1"));
     assert!(columns.contains("dice_a") && columns.ends_with("predicted_b"), "{columns}");

@@ -2,12 +2,12 @@
 
 use super::{
     machine::Machine,
-    output::{print, say},
+    output::{check_free, print, say},
 };
 use crate::{
     Error, Result,
-    data::Split,
-    train::{Checkpoint, Head, Prepared, checkpoint, step, write_predictions},
+    data::{Split, manifest},
+    train::{Checkpoint, Head, Prepared, step, write_predictions},
 };
 use std::{
     path::{Path, PathBuf},
@@ -21,7 +21,7 @@ pub struct Args {
     /// Folder of a run (its best checkpoint), or a checkpoint
     #[arg(value_name = "RUN")]
     run: PathBuf,
-    /// Other labelled data than the run's own: a folder or CSV as for finetune
+    /// Other labelled data than the run's own, or where these are now: a folder or CSV as for finetune
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Split to evaluate [default: test, or validation if there is none; all of other data without splits]
@@ -33,6 +33,9 @@ pub struct Args {
     /// Where the predictions go
     #[arg(long, value_name = "FILE", default_value = "predictions.csv")]
     out: PathBuf,
+    /// Replace the predictions of --out if they are there
+    #[arg(long)]
+    force: bool,
     /// Threads that load images; changes no result
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(..=256))]
     workers: u16,
@@ -47,24 +50,37 @@ fn split(name: &str) -> std::result::Result<Split, String> {
 /// Prints the metrics of a checkpoint on labelled images, and writes its predictions.
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut checkpoint = Checkpoint::open(&args.run)?;
+    check_free(&args.out, args.force)?;
     checkpoint.state.config.skip_bad |= args.skip_bad;
     let state = &checkpoint.state;
     let device = args.machine.device()?;
     let model = checkpoint.model(&device)?;
-    let manifest = checkpoint::file_of(&args.run).with_file_name("manifest.csv");
-    let manifest = manifest.is_file().then_some(manifest);
-    let prepared = match &args.data {
-        Some(data) if !same(data, state.config.data.as_deref()) => Prepared::other(state, data)?,
-        _ => Prepared::again(state, manifest.as_deref())?,
+    let manifest = checkpoint.path().with_file_name("manifest.csv");
+    let recorded = manifest.is_file().then_some(&*manifest);
+    let other = args.data.as_deref().filter(|data| !same(data, state.config.data.as_deref()));
+    let (prepared, own) = match (other, recorded) {
+        (None, _) => (Prepared::again(state, recorded)?, true),
+        (Some(data), Some(recorded)) if let Some(moved) = Prepared::moved(state, data, recorded) => {
+            say(format!("{} holds the run's own data: its splits are used", data.display()));
+            (moved, true)
+        }
+        (Some(data), _) => (Prepared::other(state, data)?, false),
     };
     prepared.tell(&mut |line| say(line));
     let split = chosen(&prepared, args.split)?;
     let loader = prepared.loader(split, state, usize::from(args.workers)).expect("the split has images");
+    if let (Some(manifest), false) = (recorded, own) {
+        let trained_on = manifest::listed_in(manifest, Split::Train, loader.records())?;
+        if let Some(first) = trained_on.first() {
+            let (n, all) = (trained_on.len(), loader.records().len());
+            say(format!("warning: {n} of {all} images were trained on (say {}): scores will be too good", first.name));
+        }
+    }
     say(format!("evaluating {} on {} {split} images", checkpoint.path().display(), loader.records().len()));
     let predictions = step::evaluate(&model, &loader, &Head::of(state), &AtomicBool::new(false))?;
     let predictions = predictions.expect("nothing interrupts it");
-    write_predictions(&args.out, &[(split, loader.records(), &predictions)])?;
     print(format!("{}\n", predictions.measures(Some(state.config.seed))))?;
+    write_predictions(&args.out, &[(split, loader.records(), &predictions)])?;
     say(format!("predictions: {}", args.out.display()));
     Ok(ExitCode::SUCCESS)
 }

@@ -2,14 +2,14 @@
 
 use super::{
     inspect::network,
-    output::{print, say},
+    output::{check_free, print, say},
 };
 use crate::{
     Error, Result,
     device::{DType, Device, cpu::Cpu},
     files::write_atomic,
     models::{self, Model},
-    train::{Checkpoint, Config},
+    train::{Checkpoint, Config, RunState},
     weights::onnx,
 };
 use serde_json::json;
@@ -33,10 +33,14 @@ pub struct Args {
     /// Classes of the head of a backbone
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     classes: u32,
+    /// Replace OUT.onnx if it is there
+    #[arg(long)]
+    force: bool,
 }
 
 /// Writes the file.
 pub fn run(args: &Args) -> Result<()> {
+    check_free(&args.out, args.force)?;
     let cpu = Cpu::new(usize::MAX);
     let known = network(&args.what, 1).is_ok();
     let (model, size, notes) = if known { initial(args, &cpu)? } else { trained(args, &cpu)? };
@@ -70,14 +74,25 @@ fn trained(args: &Args, device: &Arc<dyn Device>) -> Result<Exported> {
         return Err(Error::unusable(problem, format!("a path, or one of: {}", names.join(", "))));
     }
     let checkpoint = Checkpoint::open(path)?;
-    let (config, classes) = (&checkpoint.state.config, &checkpoint.state.classes);
+    let RunState { config, classes, targets, inputs, .. } = &checkpoint.state;
     let size = args.size.unwrap_or(config.size);
-    let notes = vec![
+    let mut notes = vec![
         ("model", config.model.clone()),
         ("size", size.to_string()),
         ("classes", json!(classes).to_string()),
         ("mean", json!(config.normalise.mean).to_string()),
         ("std", json!(config.normalise.std).to_string()),
     ];
+    if !targets.is_none() {
+        notes
+            .extend([("target_mean", json!(targets.mean).to_string()), ("target_std", json!(targets.std).to_string())]);
+    }
+    if !inputs.is_none() {
+        notes.extend([
+            ("inputs", json!(config.columns.inputs).to_string()),
+            ("input_mean", json!(inputs.mean).to_string()),
+            ("input_std", json!(inputs.std).to_string()),
+        ]);
+    }
     Ok((checkpoint.model(device)?, size, notes))
 }

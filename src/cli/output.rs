@@ -1,6 +1,6 @@
 //! Text to the user. A reader that has gone away, as `head` does, is no reason to panic.
 
-use crate::{Error, Result};
+use crate::{Error, Result, files::check_writable};
 use std::{
     fmt::Display,
     io::{self, Write},
@@ -10,6 +10,18 @@ use std::{
 /// A line on stderr: what goes on. If nobody can read it, nothing is lost.
 pub fn say(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Refuses `path` as the place of a file to write, before the work for it begins: where there is one already, unless `force`
+/// allows to replace it, and where none can be written.
+///
+/// # Errors
+/// Such a place.
+pub fn check_free(path: &Path, force: bool) -> Result<()> {
+    if path.exists() && !force {
+        return Err(Error::unusable(format!("{} is already there", path.display()), "another name, or --force"));
+    }
+    check_writable(path)
 }
 
 /// Text on stdout: what was asked for.

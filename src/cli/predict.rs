@@ -5,11 +5,11 @@ mod names;
 
 use super::{
     machine::Machine,
-    output::{print, say},
+    output::{check_free, print, say},
 };
 use crate::{
     Error, Result,
-    data::{Dataset, Record, Source, Split, Truth, is_image_file},
+    data::{Dataset, Record, Source, Split, Truth, is_image_file, number},
     files::write_atomic,
     metrics::Predictions,
     models::Model,
@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(value_name = "CHECKPOINT")]
     checkpoint: PathBuf,
     /// Images (FILE#N for frame N of a volume, else its middle one, and for masks all of them), or folders of images
-    /// at any depth
+    /// at any depth, or CSVs with the columns of the run: path and, if it was given numbers beside an image, those
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// Leave unreadable images out instead of stopping
@@ -41,6 +41,9 @@ pub struct Args {
     /// Where the table goes [default: stdout]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Replace the table of --out if it is there
+    #[arg(long)]
+    force: bool,
     /// Folder for the masks that a segmenting network predicts: for a volume one of its shape and place, for other
     /// images PNGs of their size, 255 where marked
     #[arg(long, value_name = "DIR")]
@@ -52,8 +55,9 @@ pub struct Args {
     /// the longer side of the whole images [default: as in training]
     #[arg(long, value_name = "PX", value_parser = clap::value_parser!(u16).range(1..=4096))]
     size: Option<u16>,
-    /// Numbers that the network is given beside every image, in the order of its training
-    #[arg(long, value_name = "NUMBER,...", value_delimiter = ',')]
+    /// Numbers that the network is given beside every image that no CSV lists, in the order of its training: 1 or 0 for
+    /// yes or no
+    #[arg(long, value_name = "NUMBER,...", value_delimiter = ',', allow_negative_numbers = true, value_parser = finite)]
     inputs: Vec<f32>,
     /// Threads that load images; changes no result
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(..=256))]
@@ -62,50 +66,38 @@ pub struct Args {
     machine: Machine,
 }
 
+fn finite(text: &str) -> std::result::Result<f32, String> {
+    number(text).ok_or_else(|| "no number".into())
+}
+
 /// Prints a CSV with what is predicted, a line an image.
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut checkpoint = Checkpoint::open(&args.checkpoint)?;
     check(&args, &checkpoint.state)?;
+    if let Some(out) = &args.out {
+        check_free(out, args.force)?;
+    }
     if let Some(size) = args.size {
         checkpoint.state.config.size = size.into();
     }
     let state = &checkpoint.state;
-    let mut records = vec![];
-    let unknown = match state.config.task {
-        Task::MultiClass | Task::Binary | Task::Reconstruction => Truth::Class(0),
-        Task::MultiLabel | Task::Regression => Truth::Numbers(vec![0.0; state.classes.len()]),
-        Task::Segmentation => Truth::Masks(vec![]),
-    };
-    let blank = Record {
-        name: String::new(),
-        truth: unknown,
-        inputs: args.inputs.clone(),
-        group: None,
-        split: Some(Split::Test),
-        source: Source::Embedded(&[]),
-        fingerprint: None,
-    };
-    for path in &args.files {
-        list(path, true, &blank, &mut records)?;
-    }
-    if records.is_empty() {
-        return Err(Error::unusable(
-            format!("{} holds no images (DICOM, NIfTI, MetaImage, PNG, JPEG)", args.files[0].display()),
-            "name images, or a folder that holds some",
-        ));
-    }
+    let records = records(&args, state)?;
+    let roots: Vec<PathBuf> = args.files.iter().filter_map(|path| root(path)).collect();
+    let masks = args.masks.as_deref().map(|folder| Names::new(folder, &roots, &records, masks::suffix)).transpose()?;
+    let explained =
+        args.explain.as_deref().map(|folder| Names::new(folder, &roots, &records, |_| "png")).transpose()?;
     let device = args.machine.device()?;
     let model = checkpoint.model(&device)?;
     let head = Head::of(state);
-    let (predictions, names) = (head.no_predictions(), vec![]);
+    let (predictions, names, marked) = (head.no_predictions(), vec![], vec![]);
     let (skip_bad, workers) = (args.skip_bad, usize::from(args.workers));
-    let mut network = Network { model, state, head, skip_bad, workers, predictions, names };
+    let mut network = Network { model, state, head, skip_bad, workers, predictions, names, marked };
     match state.config.task {
-        Task::Segmentation => masks::predict(&mut network, records, args.masks.as_deref())?,
+        Task::Segmentation => masks::predict(&mut network, records, masks)?,
         _ => {
             network.predict(records.clone(), &mut |_, _| Ok(()))?;
-            if let Some(folder) = &args.explain {
-                explain_to(&network, records, folder)?;
+            if let Some(names) = explained {
+                explain_to(&network, records, names)?;
             }
         }
     }
@@ -114,8 +106,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let header = std::iter::once("path".to_string()).chain(network.predictions.columns(false));
     table.write_record(header).expect(in_memory);
     for (i, name) in network.names.iter().enumerate() {
-        let row = std::iter::once(name.clone()).chain(network.predictions.cells(i, false));
-        table.write_record(row).expect(in_memory);
+        table.write_record(std::iter::once(name.clone()).chain(network.cells(i))).expect(in_memory);
     }
     let table = table.into_inner().expect(in_memory);
     match &args.out {
@@ -135,12 +126,14 @@ struct Network<'a> {
     predictions: Predictions,
     /// The images of the predictions.
     names: Vec<String>,
+    /// Of a segmenting network the pixels that it marked in each image, at the image's own size, structure by structure.
+    marked: Vec<usize>,
 }
 
 impl Network<'_> {
     /// Adds what the network says of `records`; `each` is given the outputs for one of them.
     fn predict(&mut self, records: Vec<Record>, each: &mut dyn FnMut(&Record, &[f64]) -> Result<()>) -> Result<()> {
-        let Network { model, state, head, skip_bad, workers, predictions, names } = self;
+        let Network { model, state, head, skip_bad, workers, predictions, names, .. } = self;
         let mut dataset = files(records, state);
         let skipped = dataset.verify(state.config.intensity, *skip_bad)?;
         skipped.iter().for_each(|skipped| say(format!("left out: {}", skipped.reason.lines().next().unwrap_or(""))));
@@ -153,13 +146,23 @@ impl Network<'_> {
         names.extend(loader.records().iter().map(|record| record.name.clone()));
         Ok(())
     }
+
+    /// What the table says of image `i`, beside its name.
+    fn cells(&self, i: usize) -> Vec<String> {
+        match self.state.config.task {
+            Task::Segmentation => {
+                let k = self.state.classes.len();
+                self.marked[i * k..][..k].iter().map(usize::to_string).collect()
+            }
+            _ => self.predictions.cells(i, false),
+        }
+    }
 }
 
 /// Writes a PNG for each of `records` that `network` has predicted, under the Grad-CAM of its prediction.
-fn explain_to(network: &Network, mut records: Vec<Record>, folder: &Path) -> Result<()> {
+fn explain_to(network: &Network, mut records: Vec<Record>, mut names: Names) -> Result<()> {
     let predicted: HashSet<&String> = network.names.iter().collect();
     records.retain(|record| predicted.contains(&record.name));
-    let mut names = Names::new(folder)?;
     let dataset = files(records, network.state);
     explain::explain(&network.model, network.state, dataset, explain::predicted, |record, case| {
         write_atomic(&names.of(record, None, "png")?, &case.picture.png())
@@ -175,11 +178,18 @@ fn files(records: Vec<Record>, state: &RunState) -> Dataset {
 /// Refuses flags that do not fit the network.
 fn check(args: &Args, state: &RunState) -> Result<()> {
     let wanted = &state.config.columns.inputs;
-    if args.inputs.len() != wanted.len() {
-        return Err(Error::unusable(
-            format!("the network takes {} numbers beside an image, not {}", wanted.len(), args.inputs.len()),
-            if wanted.is_empty() { "leave --inputs out".into() } else { format!("--inputs with {}", wanted.join(",")) },
-        ));
+    let (names, path) = (wanted.join(","), &state.config.columns.path);
+    let listed = args.files.iter().all(|path| is_table(path));
+    if listed && !wanted.is_empty() && !args.inputs.is_empty() {
+        return Err(Error::unusable(format!("the CSV itself has to say {names}"), "leave --inputs out"));
+    }
+    if args.inputs.len() != if listed { 0 } else { wanted.len() } {
+        let remedy = match wanted.is_empty() {
+            true => "leave --inputs out".into(),
+            false => format!("--inputs with {names} (1 or 0 for yes or no), or a CSV with the columns {path},{names}"),
+        };
+        let problem = format!("the network takes {} numbers beside an image, not {}", wanted.len(), args.inputs.len());
+        return Err(Error::unusable(problem, remedy));
     }
     if args.masks.is_some() && state.config.task != Task::Segmentation {
         return Err(Error::unusable("the network predicts no masks".to_string(), "leave --masks out"));
@@ -192,6 +202,51 @@ fn check(args: &Args, state: &RunState) -> Result<()> {
         return Err(Error::unusable(problem, "leave --size out"));
     }
     Ok(())
+}
+
+/// Whether `path` is a table that lists images.
+fn is_table(path: &Path) -> bool {
+    path.extension().is_some_and(|suffix| suffix.eq_ignore_ascii_case("csv")) && path.is_file()
+}
+
+/// The folder below which images at `path` keep their path in what is written for them.
+fn root(path: &Path) -> Option<PathBuf> {
+    if is_table(path) { path.parent().map(Path::to_path_buf) } else { path.is_dir().then(|| path.into()) }
+}
+
+/// The images that were named, of which nothing is known.
+fn records(args: &Args, state: &RunState) -> Result<Vec<Record>> {
+    let unknown = match state.config.task {
+        Task::MultiClass | Task::Binary | Task::Reconstruction => Truth::Class(0),
+        Task::MultiLabel | Task::Regression => Truth::Numbers(vec![0.0; state.classes.len()]),
+        Task::Segmentation => Truth::Masks(vec![]),
+    };
+    let blank = Record {
+        name: String::new(),
+        truth: unknown,
+        inputs: args.inputs.clone(),
+        group: None,
+        split: Some(Split::Test),
+        source: Source::Embedded(&[]),
+        fingerprint: None,
+    };
+    let mut records = vec![];
+    for path in &args.files {
+        if is_table(path) {
+            let listed = Dataset::unlabelled(path, &state.config.columns)?.into_iter();
+            let image = |Record { name, source, inputs, .. }| Record { name, source, inputs, ..blank.clone() };
+            records.extend(listed.map(image));
+        } else {
+            list(path, true, &blank, &mut records)?;
+        }
+    }
+    if records.is_empty() {
+        return Err(Error::unusable(
+            format!("{} holds no images (DICOM, NIfTI, MetaImage, PNG, JPEG)", args.files[0].display()),
+            "name images, or a folder that holds some",
+        ));
+    }
+    Ok(records)
 }
 
 /// Adds the image at `path`, or all below it in order. A file counts as an image if it was `named`, else by

@@ -3,7 +3,7 @@
 use super::{
     export,
     inspect::{Row, list},
-    output::{print, say},
+    output::{check_free, print, say},
 };
 use crate::{
     Error, Result,
@@ -42,7 +42,7 @@ enum Command {
 
 #[derive(clap::Args)]
 struct Inspect {
-    /// Safetensors, .pth (zip or legacy), or either in gzip or tar
+    /// Safetensors, .pth (zip or legacy), or either in gzip or tar; or the folder of a run
     file: PathBuf,
     /// Tell what of this backbone the file would fill, and by which names
     #[arg(long, value_name = "NAME")]
@@ -51,7 +51,7 @@ struct Inspect {
 
 #[derive(clap::Args)]
 struct Convert {
-    /// Safetensors, .pth (zip or legacy), or either in gzip or tar
+    /// Safetensors, .pth (zip or legacy), or either in gzip or tar; or the folder of a run
     file: PathBuf,
     /// Safetensors file to write
     out: PathBuf,
@@ -71,7 +71,7 @@ struct Convert {
 
 #[derive(clap::Args)]
 struct Diff {
-    /// One file
+    /// One file, or the folder of a run
     a: PathBuf,
     /// The other
     b: PathBuf,
@@ -142,9 +142,7 @@ fn fill(name: &str, archive: &Archive, transfer: Transfer) -> Result<(Tensors, w
 }
 
 fn convert(args: &Convert) -> Result<()> {
-    if args.out.exists() && !args.force {
-        return Err(Error::unusable(format!("{} is already there", args.out.display()), "another name, or --force"));
-    }
+    check_free(&args.out, args.force)?;
     let archive = Archive::read(&args.file)?;
     let tensors = match &args.model {
         Some(name) => {

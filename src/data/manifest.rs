@@ -1,8 +1,11 @@
 //! The split on record: a CSV `path,label,group,split,sha256` that a later run can take over.
 
-use super::source::{Dataset, Split};
+use super::source::{Dataset, Record, Split};
 use crate::{Error, Result, files::write_atomic};
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 const COLUMNS: [&str; 5] = ["path", "label", "group", "split", "sha256"];
 
@@ -56,6 +59,33 @@ pub fn apply(dataset: &mut Dataset, path: &Path) -> Result<()> {
     }
     dataset.records.iter_mut().zip(splits).for_each(|(record, split)| record.split = Some(split));
     Ok(())
+}
+
+/// Takes out of `dataset` what the manifest at `path` does not list; gives the names.
+///
+/// # Errors
+/// A manifest that cannot be read.
+pub fn leave_out_unlisted(dataset: &mut Dataset, path: &Path) -> Result<Vec<String>> {
+    let rows = read(path)?;
+    let unlisted = |record: &&Record| !rows.contains_key(&record.name);
+    let names = dataset.records.iter().filter(unlisted).map(|record| record.name.clone()).collect();
+    dataset.records.retain(|record| !unlisted(&record));
+    Ok(names)
+}
+
+/// Those of `records` (after [`Dataset::verify`]) that the manifest at `path` has in `split`, under whatever name.
+///
+/// # Errors
+/// A manifest that cannot be read.
+pub fn listed_in<'a>(path: &Path, split: Split, records: &'a [Record]) -> Result<Vec<&'a Record>> {
+    // All frames of a file share its digest.
+    let frame = |name: &str| name.rfind('#').map_or(String::new(), |at| name[at..].to_string());
+    let rows = read(path)?.into_iter().filter(|(_, row)| row.split == split);
+    let images: HashSet<(String, String)> = rows.map(|(name, row)| (row.sha256, frame(&name))).collect();
+    let listed = |record: &&Record| {
+        record.fingerprint.is_some_and(|print| images.contains(&(hex(&print.file), frame(&record.name))))
+    };
+    Ok(records.iter().filter(listed).collect())
 }
 
 struct Row {

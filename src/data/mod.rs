@@ -52,6 +52,7 @@ pub use source::{Dataset, Fingerprint, Raters, Record, Skipped, Source, Split, T
 pub use split::Fractions;
 pub use survey::{Spread, Survey};
 pub use table::Columns;
+pub(crate) use table::number;
 
 use crate::Result;
 

@@ -362,6 +362,17 @@ impl Dataset {
         Dataset::from_listing(listing, columns)
     }
 
+    /// The images that the CSV at `path` lists, whatever is true of them: of `columns` only path, frame and inputs count.
+    ///
+    /// # Errors
+    /// As [`Dataset::open_for`] of a CSV.
+    pub fn unlabelled(path: &Path, columns: &Columns) -> Result<Vec<Record>> {
+        let Columns { path: image, frame, inputs, .. } = columns.clone();
+        let columns = Columns { path: image, frame, inputs, target: vec![], ..Columns::default() };
+        let listing = table::list_file(Task::Reconstruction, path, &columns)?;
+        Ok(Dataset::from_listing(listing, &columns)?.records)
+    }
+
     /// A dataset inside the program: `csv` as in [`Dataset::open_for`], with paths that name entries of `files`.
     pub fn embedded(
         csv: &str,

@@ -301,7 +301,7 @@ fn line_at(text: &str, start: usize) -> usize {
 type Refusal = (String, &'static str);
 
 /// The number that a cell means: as it is, or 1 and 0 for `true` and `false`, `yes` and `no`, `m`(ale) and `f`(emale).
-pub(super) fn number(text: &str) -> Option<f32> {
+pub(crate) fn number(text: &str) -> Option<f32> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "m" | "male" => Some(1.0),
         "false" | "no" | "f" | "female" => Some(0.0),

@@ -6,7 +6,7 @@ use crate::{
     data::Split,
     device::Device,
     report::EpochRecord,
-    train::{Checkpoint, Config, Observer, Prepared, RunFolder, Session, StepProgress, Verified},
+    train::{Checkpoint, Config, Observer, Prepared, RunFolder, Session, StepProgress, Verified, checkpoint},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -201,6 +201,7 @@ impl Trainer {
         if let Some(digest) = self.digests.get(path) {
             return Ok(digest.clone());
         }
+        let path = &checkpoint::file_of(path);
         let bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
         let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         self.digests.insert(path.into(), digest.clone());

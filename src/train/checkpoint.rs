@@ -68,7 +68,7 @@ impl Checkpoint {
     /// # Errors
     /// A file that cannot be read, is damaged, or is no checkpoint of this program.
     pub fn open(path: &Path) -> Result<Checkpoint> {
-        let archive = Archive::read(&file_of(path))?;
+        let archive = Archive::read(path)?;
         let shown = archive.path.display();
         let Some(text) = &archive.state else {
             return Err(Error::unusable(
@@ -154,5 +154,5 @@ impl Checkpoint {
 
 /// The checkpoint file that `path` means: itself, or the best one in it.
 pub fn file_of(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join("best.safetensors") } else { path.into() }
+    if path.is_dir() { path.join(weights::BEST) } else { path.into() }
 }

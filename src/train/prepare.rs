@@ -71,18 +71,10 @@ impl Verified {
 }
 
 impl Prepared {
-    /// Opens and reads the data of `config`. The splits are those of the manifest `recorded`, if there is one, else drawn.
+    /// `data` for `config`, read already. The splits are those of the manifest `recorded`, if there is one, else drawn.
     ///
     /// # Errors
-    /// Data that cannot be used, or that are not those of the manifest.
-    pub fn new(config: &Config, recorded: Option<&Path>) -> Result<Prepared> {
-        Prepared::of(Verified::read(config)?, config, recorded)
-    }
-
-    /// The same of data that have been read already.
-    ///
-    /// # Errors
-    /// As [`Prepared::new`].
+    /// Data that cannot be split, or that are not those of the manifest.
     pub fn of(data: Verified, config: &Config, recorded: Option<&Path>) -> Result<Prepared> {
         let Verified { mut dataset, skipped } = data;
         match recorded {
@@ -104,12 +96,37 @@ impl Prepared {
         Ok(Prepared { assigned, skipped, warnings, ..Prepared::plain(dataset) }.warned())
     }
 
-    /// The data that `state` was trained on, once more: with the splits of the manifest `recorded`, if there is one.
+    /// The data that `state` was trained on, once more: with the splits of the manifest `recorded`, if there is one, and
+    /// without images that it does not list.
     ///
     /// # Errors
     /// Data that cannot be used; data that have changed since.
     pub fn again(state: &RunState, recorded: Option<&Path>) -> Result<Prepared> {
-        Prepared::new(&state.config, recorded)?.unchanged(state)
+        let config = &state.config;
+        let mut dataset = Verified::list(config)?;
+        let mut unlisted = vec![];
+        if let Some(manifest) = recorded {
+            unlisted = manifest::leave_out_unlisted(&mut dataset, manifest)?;
+            renumber(&mut dataset, state)?;
+        }
+        let skipped = dataset.verify(config.intensity, config.skip_bad)?;
+        let mut prepared = Prepared::of(Verified { dataset, skipped }, config, recorded)?.unchanged(state)?;
+        if let Some(example) = unlisted.first() {
+            let left_out =
+                format!("images that the run does not list and were left out: {}, say {example}", unlisted.len());
+            prepared.warnings.push(left_out);
+        }
+        Ok(prepared)
+    }
+
+    /// The same where they are now, at `path`; `None` if what is there is not, image by image, what `recorded` lists.
+    pub fn moved(state: &RunState, path: &Path, recorded: &Path) -> Option<Prepared> {
+        let config = Config { data: Some(path.into()), ..state.config.clone() };
+        let mut dataset = Verified::list(&config).ok()?;
+        // Names and labels tell most sets apart before any image is read.
+        manifest::apply(&mut dataset.clone(), recorded).ok()?;
+        let skipped = dataset.verify(config.intensity, config.skip_bad).ok()?;
+        Prepared::of(Verified { dataset, skipped }, &config, Some(recorded)).ok()?.unchanged(state).ok()
     }
 
     /// The same, if they are the data that `state` was trained on.
@@ -134,30 +151,8 @@ impl Prepared {
         let config = &state.config;
         let mut dataset = open(config, path)?;
         let skipped = dataset.verify(config.intensity, config.skip_bad)?;
-        let known = |name: &String| {
-            state.classes.iter().position(|known| known == name).ok_or_else(|| {
-                let (origin, noun) = (&dataset.origin, config.task.noun());
-                Error::unusable(
-                    format!("{origin} has {name:?} among its {noun}, which the network was not trained on"),
-                    format!("name its {noun} as the network does: {}", state.classes.join(", ")),
-                )
-            })
-        };
-        let places: Vec<usize> = dataset.classes.iter().map(known).collect::<Result<_>>()?;
-        for record in &mut dataset.records {
-            match &mut record.truth {
-                Truth::Class(class) => *class = places[*class as usize] as u32,
-                Truth::Numbers(numbers) => {
-                    // A label that these data do not know applies to none of them.
-                    let mut placed = vec![0.0; state.classes.len()];
-                    places.iter().zip(numbers.iter()).for_each(|(&place, &number)| placed[place] = number);
-                    *numbers = placed;
-                }
-                Truth::Masks(_) => {}
-            }
-            record.split = record.split.or(Some(Split::Test));
-        }
-        dataset.classes = state.classes.clone();
+        renumber(&mut dataset, state)?;
+        dataset.records.iter_mut().for_each(|record| record.split = record.split.or(Some(Split::Test)));
         Ok(Prepared { skipped, ..Prepared::plain(dataset) }.warned())
     }
 
@@ -279,11 +274,51 @@ impl Prepared {
     }
 }
 
+/// Gives the classes of `dataset` the numbers that they have for the network of `state`.
+///
+/// # Errors
+/// A class with images that the network does not know.
+fn renumber(dataset: &mut Dataset, state: &RunState) -> Result<()> {
+    let place = |(name, images): (&String, usize)| {
+        let place = state.classes.iter().position(|known| known == name);
+        if place.is_some() || images == 0 {
+            return Ok(place);
+        }
+        let (origin, noun) = (&dataset.origin, state.config.task.noun());
+        Err(Error::unusable(
+            format!("{origin} has {name:?} among its {noun}, which the network was not trained on"),
+            format!("name its {noun} as the network does: {}", state.classes.join(", ")),
+        ))
+    };
+    let places: Vec<Option<usize>> =
+        dataset.classes.iter().zip(dataset.class_counts(None)).map(place).collect::<Result<_>>()?;
+    for record in &mut dataset.records {
+        match &mut record.truth {
+            Truth::Class(class) => *class = places[*class as usize].expect("it has an image") as u32,
+            Truth::Numbers(numbers) => {
+                // A label that these data do not know applies to none of them.
+                let mut placed = vec![0.0; state.classes.len()];
+                let known = places.iter().zip(numbers.iter()).filter_map(|(place, &number)| Some(((*place)?, number)));
+                known.for_each(|(place, number)| placed[place] = number);
+                *numbers = placed;
+            }
+            Truth::Masks(_) => {}
+        }
+    }
+    dataset.classes = state.classes.clone();
+    Ok(())
+}
+
 /// Lists the data at `path` as `config` says what they are.
 ///
 /// # Errors
 /// Data that cannot be used.
 pub fn open(config: &Config, path: &Path) -> Result<Dataset> {
+    path.metadata().map_err(|e| {
+        let remedy =
+            "a folder of class folders, or a CSV with the columns path,label; for a run, give --data, if it has moved";
+        Error::unusable(format!("cannot open the dataset {}: {e}", path.display()), remedy)
+    })?;
     match config.layout {
         Some(layout) if config.columns.only.is_empty() => layout.open(path),
         Some(_) => Err(Error::unusable("a published layout is used whole", "leave --where out")),

@@ -14,6 +14,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The checkpoint of a run's best epoch, in its folder.
+pub const BEST: &str = "best.safetensors";
+
 /// A format that weights are read from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -180,12 +183,21 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Looks into the file at `path`.
+    /// Looks into the file at `path`, or into the best checkpoint of a run whose folder that is.
     ///
     /// # Errors
-    /// A file that cannot be read, is truncated or damaged, is of another kind, or asks for more than weights need.
+    /// A folder that is none of a run; a file that cannot be read, is truncated or damaged, is of another kind, or asks for
+    /// more than weights need.
     pub fn open(path: &Path) -> Result<Listing> {
-        Listing::look(Source::open(path)?, path)
+        if !path.is_dir() {
+            return Listing::look(Source::open(path)?, path);
+        }
+        let best = path.join(BEST);
+        if !best.is_file() {
+            let problem = format!("{} is no run: it holds no {BEST}", path.display());
+            return Err(Error::unusable(problem, "a file of weights, or the folder of a run, say runs/resnet18-1"));
+        }
+        Listing::look(Source::open(&best)?, &best)
     }
 
     /// Looks into the bytes of a file that is called `path`.

@@ -16,7 +16,7 @@ mod zip;
 
 pub use archive::Archive;
 pub use diff::{Diff, Difference, diff};
-pub use listing::{Format, Listing, Place};
+pub use listing::{BEST, Format, Listing, Place};
 pub(crate) use matching::OPTIMISER;
 pub use matching::{Transfer, fold, head, load, load_matching, meant_for, stem, tensors};
 pub use report::{Matched, Skipped};

@@ -2,7 +2,7 @@
 
 use crate::{listed, png_bytes, small_folder, write};
 use roentgen::data::{Dataset, Fractions, Intensity, Split, manifest, split};
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, path::Path};
 
 fn splits_of(dataset: &Dataset) -> Vec<Option<Split>> {
     dataset.records.iter().map(|r| r.split).collect()
@@ -198,6 +198,27 @@ fn a_manifest_brings_the_split_back() {
     refuses("cat/0.png is \"dog\" there and \"cat\" here");
     write(path.clone(), "nonsense\n");
     refuses("its first line is not path,label,group,split,sha256");
+}
+
+#[test]
+fn images_are_found_in_a_manifest_by_their_bytes_and_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let frames = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/scans/rle_frames.dcm");
+    let open = |name: &str| {
+        fs::copy(&frames, folder.path().join(name)).unwrap();
+        let table = format!("path,label,split\n{name}#0,a,train\n{name}#1,b,test\n");
+        fs::write(folder.path().join("table.csv"), table).unwrap();
+        let mut dataset = Dataset::open(&folder.path().join("table.csv")).unwrap();
+        dataset.verify(Intensity::Auto, false).unwrap();
+        dataset
+    };
+    let path = folder.path().join("manifest.csv");
+    manifest::write(&open("of the run"), &path).unwrap();
+    let mut copy = open("copy");
+    let found = manifest::listed_in(&path, Split::Train, &copy.records).unwrap();
+    assert_eq!(found.iter().map(|record| &*record.name).collect::<Vec<_>>(), ["copy#0"]);
+    assert_eq!(manifest::leave_out_unlisted(&mut copy, &path).unwrap(), ["copy#0", "copy#1"]);
+    assert!(copy.records.is_empty());
 }
 
 #[test]

@@ -151,7 +151,15 @@ fn training_starts_from_foreign_weights_and_says_how() {
     ] {
         assert!(stderr(&output).contains(part), "no {part:?} in {}", stderr(&output));
     }
-    let trained = Archive::read(&out.join("best.safetensors")).unwrap().tensors;
+    // The folder of a run stands for its best checkpoint, any other for nothing.
+    let best = out.join("best.safetensors");
+    let same = said(&succeed(&mut roentgen(["weights", "diff", text(&out), text(&best)])));
+    assert!(same.contains("0 differ"), "{same}");
+    for command in [["inspect", text(&data)].as_slice(), &["convert", text(&data), text(&dir.path().join("c"))]] {
+        let words = ["data is no run: it holds no best.safetensors"];
+        fail(&mut roentgen(["weights"].iter().chain(command).copied()), 1, &words);
+    }
+    let trained = Archive::read(&best).unwrap().tensors;
     assert_eq!(trained["features.0.0.weight"], tensors["features.0.0.weight"]);
     assert_ne!(trained[head], tensors[head]);
     succeed(&mut train(&["--copy-head"]));

@@ -8,18 +8,16 @@ use crate::{
     report::Picture,
     train::Head,
 };
-use std::path::Path;
 
 /// Images that are predicted together, where they are files of their own.
 const TOGETHER: usize = 64;
 
-/// Predicts the masks of `records`, of a file with several frames all of them, and writes them to `folder`, if there
-/// is one.
+/// Predicts the masks of `records`, of a file with several frames all of them, and writes them to the folder of `names`,
+/// if there is one.
 ///
 /// # Errors
 /// What cannot be read or written; two images whose masks would have one name.
-pub fn predict(network: &mut Network, records: Vec<Record>, folder: Option<&Path>) -> Result<()> {
-    let mut names = folder.map(Names::new).transpose()?;
+pub fn predict(network: &mut Network, records: Vec<Record>, mut names: Option<Names>) -> Result<()> {
     let mut single: Vec<Record> = vec![];
     for record in records {
         match frames(&record) {
@@ -38,6 +36,17 @@ pub fn predict(network: &mut Network, records: Vec<Record>, folder: Option<&Path
         }
     }
     pictures(network, single, &mut names)
+}
+
+/// What the file of an image's mask ends in, as far as its own name tells.
+pub fn suffix(record: &Record) -> &'static str {
+    let Source::File(path) = &record.source else { return "png" };
+    let name = path.to_string_lossy().to_lowercase();
+    match name.strip_suffix(".gz").unwrap_or(&name).rsplit_once('.') {
+        Some((_, "nii")) => "nii.gz",
+        Some((_, "mha" | "mhd")) => "mha",
+        _ => "png",
+    }
 }
 
 /// The frames of a file.
@@ -85,10 +94,12 @@ fn whole_volume(
     };
     let area = width * height;
     let mut masks = vec![vec![0; if names.is_some() { area * slices.len() } else { 0 }]; k];
+    let mut marked = vec![];
     network.predict(slices, &mut |slice, outputs| {
         let at = places.iter().position(|name| *name == slice.name).expect("it is a slice of the volume");
+        let mask = unfit_mask(&Head::mask(outputs), (width, height), k, size);
+        marked.extend(counts(&mask, k));
         if names.is_some() {
-            let mask = unfit_mask(&Head::mask(outputs), (width, height), k, size);
             for (c, drawn) in masks.iter_mut().enumerate() {
                 let marked = mask.iter().skip(c).step_by(k);
                 drawn[at * area..(at + 1) * area].iter_mut().zip(marked).for_each(|(to, &marked)| *to = marked);
@@ -96,6 +107,7 @@ fn whole_volume(
         }
         Ok(())
     })?;
+    network.marked.extend(marked);
     let Some(names) = names else { return Ok(()) };
     for (c, mask) in masks.iter().enumerate() {
         let (file, suffix) = volume::mask_like(bytes, mask).ok_or_else(|| {
@@ -110,17 +122,26 @@ fn whole_volume(
 fn pictures(network: &mut Network, records: Vec<Record>, names: &mut Option<Names>) -> Result<()> {
     let structures = network.state.classes.clone();
     let (k, size) = (structures.len(), network.state.config.size);
+    let mut marked = vec![];
     network.predict(records, &mut |record, outputs| {
-        let Some(names) = names else { return Ok(()) };
         let (width, height) = record.extent()?;
         let mask = unfit_mask(&Head::mask(outputs), (width, height), k, size);
+        marked.extend(counts(&mask, k));
+        let Some(names) = names else { return Ok(()) };
         for c in 0..k {
             let pixels = mask.iter().skip(c).step_by(k).map(|&marked| marked * 255).collect();
             let picture = Picture { width: width as u32, height: height as u32, pixels };
             write_atomic(&names.of(record, part(&structures, c), "png")?, &picture.png())?;
         }
         Ok(())
-    })
+    })?;
+    network.marked.extend(marked);
+    Ok(())
+}
+
+/// Pixels of a mask `[height, width, k]` that are marked, structure by structure.
+fn counts(mask: &[u8], k: usize) -> impl Iterator<Item = usize> {
+    (0..k).map(move |c| mask.iter().skip(c).step_by(k).filter(|&&marked| marked != 0).count())
 }
 
 /// What tells the file of structure `c` from those of others.

@@ -2,38 +2,86 @@
 
 use crate::{Error, Result, data::Record};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 /// The names in a folder.
 pub struct Names<'a> {
     folder: &'a Path,
+    /// Folders below which images keep their path.
+    roots: &'a [PathBuf],
+    /// The images themselves.
+    sources: HashSet<PathBuf>,
     taken: HashSet<PathBuf>,
 }
 
 impl<'a> Names<'a> {
-    /// Those in `folder`, which is made.
+    /// Those in `folder`, which is made, for `records`, whose files will end in `suffix`. Below `folder` an image has the
+    /// path that it has below the first of `roots` that holds it.
     ///
     /// # Errors
-    /// A folder that cannot be made.
-    pub fn new(folder: &'a Path) -> Result<Names<'a>> {
+    /// A folder that cannot be made; two images that would have one name; a file that would replace one of the images.
+    pub fn new(
+        folder: &'a Path,
+        roots: &'a [PathBuf],
+        records: &[Record],
+        suffix: impl Fn(&Record) -> &'static str,
+    ) -> Result<Names<'a>> {
+        let sources = records.iter().filter_map(|record| record.source.file()?.canonicalize().ok()).collect();
+        let names = Names { folder, roots, sources, taken: HashSet::new() };
+        let mut first: HashMap<PathBuf, &str> = HashMap::new();
+        for record in records {
+            let path = names.path(record, None, suffix(record));
+            names.spare_sources(&path)?;
+            if let Some(other) = first.insert(path.clone(), &record.name) {
+                return Err(twice(&path, other, &record.name));
+            }
+        }
         fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
-        Ok(Names { folder, taken: HashSet::new() })
+        Ok(names)
     }
 
-    /// The file for an image, called like it; with `part` where it has several.
+    /// The file for an image, called like it; with `part` where it has several. Its folder is made.
     ///
     /// # Errors
-    /// Another image that has the name.
+    /// Another image that has the name; a file that would replace one of the images; a folder that cannot be made.
     pub fn of(&mut self, record: &Record, part: Option<&str>, suffix: &str) -> Result<PathBuf> {
-        let part = part.map_or(String::new(), |part| format!("-{part}"));
-        let path = self.folder.join(format!("{}{part}.{suffix}", record.stem()));
-        if self.taken.insert(path.clone()) {
-            return Ok(path);
+        let path = self.path(record, part, suffix);
+        self.spare_sources(&path)?;
+        if !self.taken.insert(path.clone()) {
+            return Err(twice(&path, "another image", &record.name));
         }
-        let problem = format!("{} of {} would replace that of another image", path.display(), record.name);
-        Err(Error::unusable(problem, "a call for each folder of images, with an output folder of its own"))
+        let folder = path.parent().expect("it is in a folder");
+        fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, e))?;
+        Ok(path)
     }
+
+    fn path(&self, record: &Record, part: Option<&str>, suffix: &str) -> PathBuf {
+        let part = part.map_or(String::new(), |part| format!("-{part}"));
+        let file = record.source.file().unwrap_or(Path::new(""));
+        let below = self.roots.iter().find_map(|root| file.strip_prefix(root).ok()?.parent());
+        // A table may name images beside its folder.
+        let below = below.unwrap_or(Path::new("")).components().filter(|part| matches!(part, Component::Normal(_)));
+        self.folder.join(below.collect::<PathBuf>()).join(format!("{}{part}.{suffix}", record.stem()))
+    }
+
+    fn spare_sources(&self, path: &Path) -> Result<()> {
+        match path.canonicalize() {
+            Ok(there) if self.sources.contains(&there) => {
+                let problem = format!("{} is one of the images and would be replaced", path.display());
+                Err(Error::unusable(problem, "another output folder"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn twice(path: &Path, a: &str, b: &str) -> Error {
+    let problem = format!("{a} and {b} would both be written to {}", path.display());
+    Error::unusable(
+        problem,
+        "the folder above them, whose folders are kept; or a call for each, with an output folder of its own",
+    )
 }

@@ -190,10 +190,11 @@ impl<'a> Graph<'a> {
             let names = node.input.iter_mut().chain(&mut node.output);
             names.filter(|name| **name == result).for_each(|name| *name = output.into());
         }
-        let input = self.values[&trace.input.address()].name.clone();
+        let inputs = [Some(&trace.input), trace.given.as_ref()];
+        let input = |operand: &Operand| described(&self.values[&operand.address()].name, operand);
         Ok(proto::Graph {
             name: name.into(),
-            input: vec![described(&input, &trace.input)],
+            input: inputs.into_iter().flatten().map(input).collect(),
             output: vec![described(output, &trace.output)],
             node: self.nodes,
             initializer: self.initializers,

@@ -36,6 +36,8 @@ const OPSET: i64 = 18;
 const IR_VERSION: i64 = 8;
 /// Name of the input, `[N, 3, size, size]`.
 pub const INPUT: &str = "images";
+/// Name of the second input of a network that takes numbers beside images, `[N, numbers]`, scaled as in its training.
+pub const GIVEN: &str = "inputs";
 /// Name of the output: scores `[N, classes]`, before any softmax.
 pub const OUTPUT: &str = "logits";
 /// Images of the traced pass: not 1, so that a tensor that mixes images cannot pass for one that does not.
@@ -47,7 +49,7 @@ const TRACED: usize = 2;
 /// Images that are too small, a kernel that has no translation, or a failure of the device.
 pub fn encode(model: &Model, size: usize, notes: &[(&str, String)]) -> Result<Vec<u8>> {
     model.check_size(size)?;
-    let ends = Ends { channels: model.channels, inputs: 0, classes: model.classes };
+    let ends = Ends { channels: model.channels, inputs: model.inputs, classes: model.classes };
     let dry = Model::between(&model.name, ends, &Dry::new(Like::Cpu), DType::F32, 0)?;
     Ok(translate(&Trace::new(&dry, TRACED, size)?, &model.params, &model.name, notes)?.encode_to_vec())
 }
@@ -58,6 +60,9 @@ pub fn encode(model: &Model, size: usize, notes: &[(&str, String)]) -> Result<Ve
 /// A kernel that has no translation, or a failure of the device.
 pub fn translate(trace: &Trace, params: &Params, name: &str, notes: &[(&str, String)]) -> Result<proto::Model> {
     let mut graph = Graph::new(trace, params, INPUT);
+    if let Some(given) = &trace.given {
+        graph.define(given, GIVEN.into());
+    }
     for launched in &trace.launches {
         if let Some(name) = append(&mut graph, launched)? {
             graph.define(&launched.outs[0], name);
