@@ -14,7 +14,7 @@ use flate2::{
 use std::{
     fs,
     io::{self, Read},
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 
 /// Longest header.
@@ -72,7 +72,10 @@ fn numbers<T: std::str::FromStr>(text: &str) -> Vec<T> {
 
 /// The bytes of the file at `path` if it is a MetaImage, with the data of the file that it names behind its header.
 /// Other files come as they are.
-pub fn with_data(path: &Path, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+///
+/// # Errors
+/// The path of the data, and why they cannot be read.
+pub fn with_data(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, (PathBuf, io::Error)> {
     if !is_metaimage(&bytes) {
         return Ok(bytes);
     }
@@ -85,8 +88,8 @@ pub fn with_data(path: &Path, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     if !inside || name.starts_with("LIST") || name.contains('%') {
         return Ok(bytes);
     }
-    let named = |e: io::Error| io::Error::new(e.kind(), format!("its data file {name}: {e}"));
-    let data = fs::read(path.with_file_name(name)).map_err(named)?;
+    let beside = path.with_file_name(name);
+    let data = fs::read(&beside).map_err(|e| (beside, e))?;
     let mut whole = bytes[..header].to_vec();
     // A header whose last line is not ended.
     if whole.last() != Some(&b'\n') {

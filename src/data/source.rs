@@ -97,8 +97,9 @@ impl Source {
                 if path.metadata().is_ok_and(|facts| !facts.is_file()) {
                     return Err(Error::unusable(format!("{} is no file", path.display()), "the path of an image"));
                 }
-                let bytes = fs::read(path).and_then(|bytes| metaimage::with_data(path, bytes));
-                bytes.map(Cow::Owned).map_err(|e| Error::io("read", path, e))
+                let bytes = fs::read(path).map_err(|e| Error::io("read", path, e))?;
+                let bytes = metaimage::with_data(path, bytes).map_err(|(data, e)| Error::io("read", &data, e))?;
+                Ok(Cow::Owned(bytes))
             }
             Source::Embedded(bytes) => Ok(Cow::Borrowed(bytes)),
             Source::Memory(bytes) => Ok(Cow::Owned(bytes.to_vec())),

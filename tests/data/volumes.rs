@@ -53,3 +53,12 @@ fn damaged_volumes_are_left_alone() {
         assert!(volume::unpacked(bytes.clone()) == bytes, "{name}");
     }
 }
+
+#[test]
+fn a_header_without_its_data_file_names_that_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = folder.path().join("ct.mhd");
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/scans/meta_beside.mhd"), &header).unwrap();
+    let said = Source::File(header).read().unwrap_err().to_string();
+    assert!(said.contains("meta_beside.raw: No such file"), "{said}");
+}

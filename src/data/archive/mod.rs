@@ -237,7 +237,9 @@ impl Worker<'_> {
             Error::Unusable { problem, .. } => problem,
             other => other.to_string(),
         };
-        let bytes = match fs::read(path).and_then(|bytes| metaimage::with_data(path, bytes)) {
+        // Nor of the file with the data of a MetaImage.
+        let with_data = |bytes| metaimage::with_data(path, bytes).map_err(|(_, e)| e);
+        let bytes = match fs::read(path).and_then(with_data) {
             Ok(bytes) => bytes,
             Err(e) => {
                 // Without a stamp it is tried again next time.
