@@ -14,6 +14,7 @@ use roentgen::{
         activation::Act,
         norm::{BatchNorm, Statistics, batch_norm},
         optim::{self, Limits, Progress, Rule, Scalars, Update},
+        pool::MAX_POOL,
     },
     rng::{Purpose, Rng},
     tape::Tape,
@@ -91,6 +92,24 @@ fn kernels_equal_the_cpu_in_f64() {
     assert_eq!(gpu.memory().in_use, 0, "tensors outlive their tapes");
 }
 
+/// What is no number is the largest of its window, and gets its gradient.
+#[test]
+fn max_pool_finds_what_is_no_number_as_on_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let cpu = Cpu::new(1 << 30);
+    for case in (MAX_POOL.cases)().iter().filter(|case| !case.real) {
+        let mut x = noise(0, case.shapes[0].iter().product());
+        x.iter_mut().skip(3).step_by(11).for_each(|x| *x = f64::NAN);
+        let gy = |len| noise(99, len);
+        let of = |device| results(device, case, DType::F64, &[x.clone()], &gy).unwrap();
+        let text = |values: &[f64]| values.iter().map(|x| format!("{x:.9}")).collect::<Vec<_>>();
+        for ((_, got), (_, expected)) in of(&gpu).iter().zip(&of(&cpu)) {
+            assert_eq!(text(got), text(expected), "{}", case.label);
+        }
+        assert!(of(&cpu)[0].1.iter().any(|y| y.is_nan()), "{}", case.label);
+    }
+}
+
 #[test]
 fn running_statistics_move_as_on_the_cpu() {
     let Some(gpu) = gpu() else { return };
@@ -123,13 +142,13 @@ fn running_statistics_move_as_on_the_cpu() {
 /// Values after a few steps of `rule`, those of one tensor rounded to `shadowed` beside them, and the progress.
 fn optimised(
     device: &Arc<dyn Device>,
-    rule: Rule,
+    (rule, growth): (Rule, Option<u32>),
     dtype: DType,
     shadowed: Option<DType>,
 ) -> (Vec<Vec<f64>>, Vec<f64>, Progress) {
     // More than one chunk, exactly one, less, and a single element.
     const LENGTHS: [usize; 4] = [40_000, 1 << 14, 100, 1];
-    let limits = Limits { clip: Some(30.0), growth: Some(2) };
+    let limits = Limits { clip: Some(30.0), growth };
     let block = |values: &[f64], dtype: DType| {
         let block = device.alloc(values.len() * dtype.size(), "test").unwrap();
         device.upload(&dtype.encode(values), &block).unwrap();
@@ -177,12 +196,12 @@ fn optimised(
 fn optimisers_equal_the_cpu() {
     let Some(gpu) = gpu() else { return };
     let cpu = Cpu::new(1 << 30);
-    for rule in [Rule::SGD, Rule::ADAM, Rule::ADAMW] {
+    for (rule, growth) in [(Rule::SGD, None), (Rule::ADAM, Some(2)), (Rule::ADAMW, Some(2))] {
         let (single, double) = (DType::F32, DType::F64);
         let cases = [(double, None), (single, None), (single, Some(DType::BF16)), (single, Some(DType::F16))];
         for (dtype, shadowed) in cases {
-            let (expected, _, progress) = optimised(&cpu, rule, dtype, None);
-            let (got, shadow, gpu_progress) = optimised(&gpu, rule, dtype, shadowed);
+            let (expected, _, progress) = optimised(&cpu, (rule, growth), dtype, None);
+            let (got, shadow, gpu_progress) = optimised(&gpu, (rule, growth), dtype, shadowed);
             for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
                 let error = distance(got, expected);
                 assert!(error <= tolerance(dtype), "{rule:?} {dtype:?}: tensor {i} differs by {error:.1e}");

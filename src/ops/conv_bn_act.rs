@@ -53,6 +53,12 @@ pub static CONV_BN_ACT: Spec = Spec {
                 depthwise_bn_act(&t[0], &t[1], window, &norm(t), Act::Identity)
             })
             .wide(&[2, 3]),
+            Case::new(
+                "depthwise, channels of several blocks",
+                &[&[1, 3, 2, 72], &[72, 3, 3], &[72], &[72]],
+                move |t| depthwise_bn_act(&t[0], &t[1], window, &norm(t), Act::Identity),
+            )
+            .wide(&[2, 3]),
             Case::new("depthwise, relu", &[&[2, 4, 3, 3], &[3, 3, 3], &[3], &[3]], move |t| {
                 depthwise_bn_act(&t[0], &t[1], window, &norm(t), Act::Relu)
             })

@@ -159,7 +159,7 @@ fn what_is_wrong_with_a_set_is_told() {
     assert!(annotated("1.2.3,1,2,900,4").contains("lies outside of"), "{}", annotated("1.2.3,1,2,900,4"));
     assert!(annotated("1.2.3,1,2,x,4").contains("\"x\" is no number"), "{}", annotated("1.2.3,1,2,x,4"));
     let folder = copied("zraw");
-    assert!(refused(&folder).contains("1.2.3.mhd"), "{}", refused(&folder));
+    assert!(refused(&folder).contains("1.2.3.zraw"), "{}", refused(&folder));
     let folder = copied("");
     fs::copy(folder.path().join("subset1/4.5.6.mha"), folder.path().join("subset0/4.5.6.mha")).unwrap();
     assert!(refused(&folder).contains("4.5.6 is there twice"), "{}", refused(&folder));
