@@ -248,7 +248,7 @@ impl Table {
         };
         let fatbins: String = self.fatbins.iter().map(entry).collect();
         format!(
-            "const TABLE: Table = Table {{ nvcc: {:?}, archs: &{:?}, hash: {:?}, fatbins: &[\n{fatbins}] }};\n",
+            "static TABLE: Table = Table {{ nvcc: {:?}, archs: &{:?}, hash: {:?}, fatbins: &[\n{fatbins}] }};\n",
             self.nvcc, self.archs, self.hash
         )
     }

@@ -13,14 +13,16 @@ pub struct Fatbin {
     pub kernels: &'static [&'static str],
 }
 
+// Statics: of a constant each unit of code generation may have a copy.
+
 /// All kernels, by file; empty if the program was built without nvcc.
-pub const FATBINS: &[Fatbin] = TABLE.fatbins;
+pub static FATBINS: &[Fatbin] = TABLE.fatbins;
 /// What every fatbin has code for, in nvcc's names: `sm_80`, `sm_90a`, `compute_80` (PTX, compiled by the driver).
-pub const ARCHS: &[&str] = TABLE.archs;
+pub static ARCHS: &[&str] = TABLE.archs;
 /// Version of the nvcc that compiled them, or `None` if there was none.
-pub const NVCC: Option<&str> = TABLE.nvcc;
+pub static NVCC: Option<&str> = TABLE.nvcc;
 /// Hash of the sources in `kernels/`, in hexadecimal: two programs with the same one have the same kernels.
-pub const KERNELS_HASH: &str = TABLE.hash;
+pub static KERNELS_HASH: &str = TABLE.hash;
 
 struct Table {
     nvcc: Option<&'static str>,
