@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Dice of whole nodules, their slices taken together, from the predictions of a run on scripts/lidc_patches.py's patches.
 
     python scripts/dice_by_nodule.py RUN/predictions.csv

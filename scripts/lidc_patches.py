@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Cuts the middle out of LIDC-IDRI nodule patches, and leaves out slices that hardly anybody marked.
 
     python scripts/lidc_patches.py LIDC OUT [--side 64] [--raters 2]
