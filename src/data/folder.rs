@@ -178,10 +178,11 @@ fn is_run(folder: &Path) -> bool {
     ["config.toml", "manifest.csv"].iter().all(|name| folder.join(name).is_file())
 }
 
-/// Whether a folder is that of a run, or holds nothing else, as `runs` does.
+/// Whether a folder is that of a run, or holds nothing else, as `runs` does. Of a folder of images it looks at one.
 fn holds_runs(folder: &Path) -> bool {
-    let entries = visible_entries(folder).unwrap_or_default();
-    is_run(folder) || !entries.is_empty() && entries.iter().all(|path| is_run(path))
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut entries = entries.filter(|path| is_visible(path)).peekable();
+    is_run(folder) || entries.peek().is_some() && entries.all(|path| is_run(&path))
 }
 
 /// The name of a file without the suffix of an image; what else follows a dot, as in the names of DICOM files, stays.
@@ -192,13 +193,17 @@ pub(super) fn stem(path: &Path) -> String {
     name[..name.len() - suffix].to_string()
 }
 
+fn is_visible(path: &Path) -> bool {
+    !base_name(path).starts_with('.')
+}
+
 /// What is in a folder and does not begin with a dot, sorted.
 pub(super) fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::io("list", folder, e);
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if !base_name(&path).starts_with('.') {
+        if is_visible(&path) {
             paths.push(path);
         }
     }
