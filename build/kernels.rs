@@ -156,7 +156,8 @@ struct Fatbin {
 fn compile(nvcc: &Nvcc, archs: &[String], folder: &Path, sources: &Sources, out: &Path) -> Vec<Fatbin> {
     let mut files: Vec<_> =
         sources.files.iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "cu")).collect();
-    files.sort_by_key(|(_, text)| text.len());
+    // Those that include most take longest: they go first.
+    files.sort_by_key(|(path, _)| sources.with_headers(path).len());
     let queue = Mutex::new(files);
     let logs = Mutex::new(vec![]);
     let work = || {

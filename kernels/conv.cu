@@ -1,61 +1,18 @@
 // 2-D convolution, x [n, h, w, c], w [k, r, s, c], y [n, oh, ow, k]:
 //   y[n, oy, ox, k] = sum over r, s, c of x[n, oy*stride + r - pad, ox*stride + s - pad, c] w[k, r, s, c]
-// As a matrix product whose operands are gathered (conv.cuh) a tile at a time (tile.cuh):
+// As a matrix product whose operands are gathered (conv.cuh) a tile at a time (tile.cuh), as are those of its gradients
+// (conv_dgrad.cu, conv_wgrad.cu):
 //           rows              columns  depth
 //   fwd     pixels of y       k        (r, s, c)
-//   dgrad   pixels of x       c        (r, s, k), those taps that reach the pixels; dgrad_add adds it to gx
-//   wgrad   (r, s, c)         k        pixels of y, cut into parts that `combine_parts` adds up
+//   dgrad   pixels of x       c        (r, s, k), those taps that reach the pixels
+//   wgrad   (r, s, c)         k        pixels of y
 // Bound by multiplications for 3x3 and up from about 64 channels on, by bytes for thin 1x1. bf16 and f16 go to the tensor cores.
-// Launch: 256 threads for each tile of 128 rows and 64 or 128 columns, dgrad for each phase of the stride, wgrad for each part
-// (src/ops/conv/tiles.rs).
-#include "channels.cuh"
+// Launch: 256 threads for each tile of 128 rows and 64 or 128 columns (src/ops/conv/tiles.rs).
 #include "conv.cuh"
 
 #define CONV2D(T, dtype)                                                                                               \
     TILED(T) conv2d_fwd_##dtype(const Conv p, const T* x, const T* w, T* y) { conv_fwd<T>(p, x, w, y, nullptr); }          \
     TILED(T) conv2d_moments_fwd_##dtype(const Conv p, const T* x, const T* w, T* y, Wide<T>* moments) {                   \
         conv_fwd<T>(p, x, w, y, moments);                                                                              \
-    }                                                                                                                  \
-    TILED(T) conv2d_dgrad_##dtype(const Conv p, const T* gy, const T* w, T* gx) { conv_dgrad<T, false>(p, gy, w, gx); }   \
-    TILED(T) conv2d_dgrad_add_##dtype(const Conv p, const T* gy, const T* w, T* gx) { conv_dgrad<T, true>(p, gy, w, gx); } \
-    TILED(T) conv2d_wgrad_##dtype(const Conv p, const T* x, const T* gy, Wide<T>* gw) { conv_wgrad<T>(p, x, gy, gw); }
+    }
 FOR_FLOATS(CONV2D)
-
-// As `Parts` in src/ops/conv/mod.rs.
-struct Parts {
-    long long len, parts;
-};
-
-// Parts that a thread loads before it adds up the first of them.
-constexpr int PART_BATCH = 16;
-// So many parts are shared by so many threads; must agree with `COMBINE` in src/ops/conv/mod.rs.
-constexpr int MANY_PARTS = 128, PART_SHARERS = 8;
-
-// y = the sum of `parts` arrays of `len`, always in the same order. Bound by bytes, and by latency where the arrays are short:
-// of SHARERS threads that share an element, each adds up every SHARERS-th part.
-template <int SHARERS, class T> __device__ __forceinline__ void combine_parts(const Parts& p, const Wide<T>* partials, T* y) {
-    constexpr int ELEMENTS = THREADS / SHARERS;
-    const int sharer = threadIdx.x / ELEMENTS;
-    const long long i = (long long)blockIdx.x * ELEMENTS + threadIdx.x % ELEMENTS;
-    Wide<T> sum = 0;
-    auto add = [&](int, auto part) { sum += part.v[0]; };
-    if (i < p.len) {
-        for_batches<1, PART_BATCH>(sharer, SHARERS, int(p.parts), add, Column<const Wide<T>>{partials + i, int(p.len)});
-    }
-    if constexpr (SHARERS > 1) {
-        __shared__ Wide<T> sums[THREADS];
-        sums[threadIdx.x] = sum;
-        __syncthreads();
-        if (sharer > 0) return;
-        for (int j = 1; j < SHARERS; j++) sum += sums[j * ELEMENTS + threadIdx.x];
-    }
-    if (i < p.len) y[i] = narrow<T>(sum);
-}
-
-#define COMBINE_PARTS(T, dtype)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                                    \
-        combine_parts_##dtype(const Parts p, const Wide<T>* partials, T* y) {                                                \
-        if (p.parts < MANY_PARTS) return combine_parts<1>(p, partials, y);                                                   \
-        combine_parts<PART_SHARERS>(p, partials, y);                                                                         \
-    }
-FOR_FLOATS(COMBINE_PARTS)

@@ -6,7 +6,7 @@
 // line under way meanwhile. In bf16 that is 25 instructions an element for 3x3, 31 with moments, and 55 for 5x5; while it moves
 // the 4 bytes of one at 2.5 TB/s, an H200 has time for 47. The pixels of a batch are fewer than 2^31.
 // Launch: BLOCK threads for each span of channels and each band of lines (src/ops/depthwise/mod.rs); forward and dgrad keep the
-// block's taps in dynamic shared memory. A band leaves one part of the moments, and one of gw for `combine_parts` (conv.cu).
+// block's taps in dynamic shared memory. A band leaves one part of the moments, and one of gw for `combine_parts` (conv_wgrad.cu).
 #include "depthwise.cuh"
 
 // Makes the lines of a run, and calls emit(line, sums) with each. `source` is the image at the thread's pack of channels, `taps`

@@ -1,6 +1,6 @@
 // Fully connected layer, x [n, i], w [o, i], b [o]: y = x wT + b; gx = gy w; gw = gyT x, and gb is the sum of gy's rows.
 // A tile at a time (tile.cuh). A head's few rows leave most of a tile empty: bound by the bytes of w, which few tiles of long
-// sums would not read fast enough, so that y and gx are cut into parts of their sums that `combine_parts` (conv.cu) adds up.
+// sums would not read fast enough, so that y and gx are cut into parts of their sums that `combine_parts` (conv_wgrad.cu) adds up.
 // Launch: 256 threads for each tile of 128 rows and 64 or 128 columns and for each part (src/ops/conv/tiles.rs). Single and double
 // precision, which tensor cores do not multiply, have small tiles of 32x32 unless the large ones are many (small.cuh).
 #include "channels.cuh"

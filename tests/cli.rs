@@ -39,6 +39,12 @@ fn a_run_is_trained_evaluated_predicted_and_inspected() {
     assert_eq!(line, format!("{},{}", text(&image), scores.collect::<Vec<_>>().join(",")));
     let output = succeed(&mut roentgen(["predict", text(&run), text(&data)]));
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 41);
+    // Both show the network mirror images too if asked to.
+    succeed(&mut roentgen(["evaluate", text(&run), "--mirrors", "--out", text(&table), "--force"]));
+    let output = succeed(&mut roentgen(["predict", text(&run), text(&image), "--mirrors"]));
+    let mirrored = String::from_utf8_lossy(&output.stdout).lines().nth(1).unwrap().to_string();
+    let scores = mirrored.split(',').skip(1).collect::<Vec<_>>().join(",");
+    assert!(fs::read_to_string(&table).unwrap().lines().nth(1).unwrap().ends_with(&scores), "{scores}");
 
     // Where it sees what it predicts: a picture for each image, in colour.
     let (left, explained) = (data.join("left"), dir.path().join("explained"));

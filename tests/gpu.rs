@@ -222,7 +222,7 @@ fn optimisers_equal_the_cpu() {
     assert_eq!(gpu.memory().in_use, 0);
 }
 
-/// As `Parts` in `kernels/conv.cu`: `parts` arrays of `len` elements.
+/// As `Parts` in `kernels/conv_wgrad.cu`: `parts` arrays of `len` elements.
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Parts {

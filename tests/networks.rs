@@ -1,12 +1,15 @@
 //! Every network learns: one batch to a loss near zero. U-Nets take images of any size, all of them any number of channels.
 
 use roentgen::{
-    data::Batch,
+    data::{Augment, Batch},
     device::{DType, cpu::Cpu},
     models::{self, Ends, Model},
     nn::Mode,
     rng::{Purpose, Rng},
-    train::{Config, Objective, Optimiser, Optimizer, step::Steps},
+    train::{
+        Config, Mirrors, Objective, Optimiser, Optimizer,
+        step::{self, Steps},
+    },
 };
 
 const CLASSES: usize = 3;
@@ -91,5 +94,40 @@ fn networks_take_images_of_one_channel() {
         let pass = model.pass(Mode::Eval);
         let scores = model.forward(&pass, &pass.images([1, side, side, 1], &vec![0.5; side * side]));
         assert!(scores.to_vec().unwrap().iter().all(|score| score.is_finite()), "{name}");
+    }
+}
+
+#[test]
+fn outputs_for_mirror_images_are_mirrored_back() {
+    assert!(Mirrors::drawn_by(&Augment::none()).is_err());
+    let augment = Augment { flip: 0.5, flip_vertical: 0.5, ..Augment::none() };
+    let mirrors = Mirrors::drawn_by(&augment).unwrap();
+    let size = 64;
+    let Batch { pixels, labels, .. } = batch(size);
+    // Where pixel `i` of one output an image, or of one a pixel, comes from.
+    let mirrored = |i: usize, [across, down]: [bool; 2], size: usize| {
+        let (image, row, col) = (i / (size * size), i / size % size, i % size);
+        let (row, col) = (if down { size - 1 - row } else { row }, if across { size - 1 - col } else { col });
+        (image * size + row) * size + col
+    };
+    for (name, side) in [("resnet18", 1), ("unet_mobilenet_v3_small", size)] {
+        let model = Model::new(name, 1, &Cpu::new(4 << 30), DType::F32, 1).unwrap();
+        let look = |flip| {
+            let pixels = (0..pixels.len()).map(|i| pixels[mirrored(i, flip, size)]).collect();
+            let seen = step::look(&model, None, &Batch::plain(size, pixels, labels.clone())).unwrap();
+            let outputs = seen.outputs.to_vec().unwrap();
+            (0..outputs.len()).map(move |i| outputs[mirrored(i, flip, side)]).collect::<Vec<_>>()
+        };
+        let looks = [[false, false], [true, false], [false, true], [true, true]].map(look);
+        let apart = looks[0].iter().zip(&looks[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(apart > 1e-3, "{name} says the same of mirror images: the test shows nothing");
+        let plain = Batch::plain(size, pixels.clone(), labels.clone());
+        let seen = step::look(&model, None, &plain).unwrap();
+        let mean = mirrors.mean(&model, &plain, &seen).unwrap();
+        assert_eq!(mean.len(), looks[0].len(), "{name}");
+        for (i, mean) in mean.iter().enumerate() {
+            let by_hand = looks.iter().map(|look| look[i]).sum::<f64>() / 4.0;
+            assert!((mean - by_hand).abs() < 1e-2 * apart, "{name}, {i}: {mean}, not {by_hand}");
+        }
     }
 }

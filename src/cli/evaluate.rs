@@ -7,7 +7,7 @@ use super::{
 use crate::{
     Error, Result,
     data::{Split, manifest},
-    train::{Checkpoint, Head, Prepared, step, write_predictions},
+    train::{Checkpoint, Head, Mirrors, Prepared, step, write_predictions},
 };
 use std::{
     path::{Path, PathBuf},
@@ -27,6 +27,9 @@ pub struct Args {
     /// Split to evaluate [default: test, or validation if there is none; all of other data without splits]
     #[arg(long, value_name = "NAME", value_parser = split)]
     split: Option<Split>,
+    /// Predict the mean of what the network says of an image and of its mirror images, of those that training drew
+    #[arg(long)]
+    mirrors: bool,
     /// Leave unreadable images out instead of refusing the data
     #[arg(long)]
     skip_bad: bool,
@@ -55,6 +58,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let state = &checkpoint.state;
     let device = args.machine.device()?;
     let model = checkpoint.model(&device)?;
+    let mirrors = if args.mirrors { Mirrors::drawn_by(&state.config.augment)? } else { Mirrors::NONE };
     let manifest = checkpoint.path().with_file_name("manifest.csv");
     let recorded = manifest.is_file().then_some(&*manifest);
     let other = args.data.as_deref().filter(|data| !same(data, state.config.data.as_deref()));
@@ -77,7 +81,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
     }
     say(format!("evaluating {} on {} {split} images", checkpoint.path().display(), loader.records().len()));
-    let predictions = step::evaluate(&model, &loader, &Head::of(state), &AtomicBool::new(false))?;
+    let predictions = step::evaluate(&model, &loader, &Head::of(state), &mirrors, &AtomicBool::new(false))?;
     let predictions = predictions.expect("nothing interrupts it");
     print(format!("{}\n", predictions.measures(Some(state.config.seed))))?;
     write_predictions(&args.out, &[(split, loader.records(), &predictions)])?;

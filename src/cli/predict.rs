@@ -14,7 +14,7 @@ use crate::{
     metrics::Predictions,
     models::Model,
     task::Task,
-    train::{Checkpoint, Head, Prepared, RunState, explain, step},
+    train::{Checkpoint, Head, Mirrors, Prepared, RunState, explain, step},
 };
 use names::Names;
 use std::{
@@ -55,6 +55,9 @@ pub struct Args {
     /// the longer side of the whole images [default: as in training]
     #[arg(long, value_name = "PX", value_parser = clap::value_parser!(u16).range(1..=4096))]
     size: Option<u16>,
+    /// Predict the mean of what the network says of an image and of its mirror images, of those that training drew
+    #[arg(long)]
+    mirrors: bool,
     /// Numbers that the network is given beside every image that no CSV lists, in the order of its training: 1 or 0 for
     /// yes or no
     #[arg(long, value_name = "NUMBER,...", value_delimiter = ',', allow_negative_numbers = true, value_parser = finite)]
@@ -89,9 +92,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let device = args.machine.device()?;
     let model = checkpoint.model(&device)?;
     let head = Head::of(state);
+    let mirrors = if args.mirrors { Mirrors::drawn_by(&state.config.augment)? } else { Mirrors::NONE };
     let (predictions, names, marked) = (head.no_predictions(), vec![], vec![]);
     let (skip_bad, workers) = (args.skip_bad, usize::from(args.workers));
-    let mut network = Network { model, state, head, skip_bad, workers, predictions, names, marked };
+    let mut network = Network { model, state, head, mirrors, skip_bad, workers, predictions, names, marked };
     match state.config.task {
         Task::Segmentation => masks::predict(&mut network, records, masks)?,
         _ => {
@@ -121,6 +125,7 @@ struct Network<'a> {
     model: Model,
     state: &'a RunState,
     head: Head,
+    mirrors: Mirrors,
     skip_bad: bool,
     workers: usize,
     predictions: Predictions,
@@ -133,13 +138,14 @@ struct Network<'a> {
 impl Network<'_> {
     /// Adds what the network says of `records`; `each` is given the outputs for one of them.
     fn predict(&mut self, records: Vec<Record>, each: &mut dyn FnMut(&Record, &[f64]) -> Result<()>) -> Result<()> {
-        let Network { model, state, head, skip_bad, workers, predictions, names, .. } = self;
+        let Network { model, state, head, mirrors, skip_bad, workers, predictions, names, .. } = self;
         let mut dataset = files(records, state);
         let skipped = dataset.verify(state.config.intensity, *skip_bad)?;
         skipped.iter().for_each(|skipped| say(format!("left out: {}", skipped.reason.lines().next().unwrap_or(""))));
         let Some(loader) = Prepared::plain(dataset).loader(Split::Test, state, *workers) else { return Ok(()) };
         step::each_batch(model, &loader, None, &AtomicBool::new(false), &mut |batch, seen| {
-            let outputs = head.add(predictions, seen, batch, loader.records())?;
+            let outputs = mirrors.mean(model, batch, seen)?;
+            head.add(predictions, &outputs, seen, batch, loader.records())?;
             let images = outputs.chunks_exact(outputs.len() / batch.len());
             images.zip(&batch.indices).try_for_each(|(image, &i)| each(&loader.records()[i as usize], image))
         })?;

@@ -35,7 +35,7 @@ mod table;
 mod verify;
 pub mod volume;
 
-pub use augment::Augment;
+pub use augment::{Augment, Geometry};
 pub use batch::Batch;
 pub use cache::DiskCache;
 pub use decode::{Gray, Pixels};

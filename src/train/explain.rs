@@ -41,7 +41,7 @@ pub fn explain(
     let head = Head::of(state);
     let (mut predictions, mut done) = (head.no_predictions(), 0);
     step::each_batch(model, &loader, None, &AtomicBool::new(false), &mut |batch, seen| {
-        head.add(&mut predictions, seen, batch, loader.records())?;
+        head.add(&mut predictions, &seen.outputs.to_vec()?, seen, batch, loader.records())?;
         let mut direction = vec![0.0; batch.len() * model.classes];
         for (i, outputs) in direction.chunks_exact_mut(model.classes).enumerate() {
             match (task, class(&predictions, done + i)) {

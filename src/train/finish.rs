@@ -1,6 +1,6 @@
 //! After the last epoch: the kept weights on held-out images, the predictions, the report.
 
-use super::{Checkpoint, Head, Session, explain::picture, step};
+use super::{Checkpoint, Head, Mirrors, Session, explain::picture, step};
 use crate::{
     Error, Result,
     data::{Loader, Record, Split},
@@ -45,7 +45,7 @@ impl Session {
         let mut scored = vec![];
         for split in [Split::Test, Split::Validation] {
             let Some(loader) = self.prepared.loader(split, &self.state, self.workers) else { continue };
-            let Some(predictions) = step::evaluate(&self.model, &loader, &head, interrupt)? else {
+            let Some(predictions) = step::evaluate(&self.model, &loader, &head, &Mirrors::NONE, interrupt)? else {
                 return Ok(None);
             };
             scored.push(Scored { split, loader, predictions });

@@ -58,19 +58,18 @@ impl Head {
         }
     }
 
-    /// Adds what a network made of the images of `batch`, which are among `records`, to `predictions`. Gives its outputs.
+    /// Adds the `outputs` of a network for the images of `batch`, which are among `records`, to `predictions`.
     ///
     /// # Errors
     /// A failure of the device.
     pub fn add(
         &self,
         predictions: &mut Predictions,
+        outputs: &[f64],
         seen: &Seen,
         batch: &Batch,
         records: &[Record],
-    ) -> Result<Vec<f64>> {
-        let seen_outputs = seen.outputs.to_vec()?;
-        let outputs = &seen_outputs[..];
+    ) -> Result<()> {
         let truths = batch.indices.iter().map(|&i| &records[i as usize].truth);
         match predictions {
             Predictions::Classes(scores) => {
@@ -117,7 +116,7 @@ impl Head {
                 }
             }
         }
-        Ok(seen_outputs)
+        Ok(())
     }
 
     /// The mask that the outputs of one image are, of 0 and 1.

@@ -21,8 +21,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+/// Training goes on for at least so many times as long as saving took before it is saved again.
+const BETWEEN_SAVES: u32 = 20;
 
 /// A run in memory.
 pub struct Session {
@@ -42,6 +45,7 @@ pub struct Session {
     training: Loader,
     validation: Option<Loader>,
     meter: Meter,
+    saved: Option<Saved>,
     pub(super) workers: usize,
 }
 
@@ -162,6 +166,7 @@ impl Session {
             training,
             validation,
             meter,
+            saved: None,
             workers,
         })
     }
@@ -260,7 +265,7 @@ impl Session {
         }))
     }
 
-    /// Records a look at the validation split within an epoch, and saves.
+    /// Records a look at the validation split within an epoch, and saves if it is time.
     fn note_interim(&mut self, validation: Validation, observer: &mut dyn Observer) -> Result<()> {
         let at = (self.state.step_in_epoch, self.epoch_end());
         let mut record = EpochRecord { epoch: self.state.epoch + 1, ..EpochRecord::default() };
@@ -275,7 +280,7 @@ impl Session {
         if better {
             self.save_best()?;
         }
-        self.save_last()?;
+        self.save_if_due()?;
         observer.interim(at, &record, better);
         Ok(())
     }
@@ -291,7 +296,7 @@ impl Session {
         Ok(better)
     }
 
-    /// Records the epoch, moves on to the next, and saves.
+    /// Records the epoch, moves on to the next, and saves if it is time or the last.
     fn close_epoch(&mut self, validation: Option<Validation>, observer: &mut dyn Observer) -> Result<()> {
         let state = &mut self.state;
         let partial = std::mem::take(&mut state.partial);
@@ -320,7 +325,7 @@ impl Session {
         if better {
             self.save_best()?;
         }
-        self.save_last()?;
+        if self.state.over() { self.save_last() } else { self.save_if_due() }?;
         observer.epoch(&self.history[self.history.len() - 1], better);
         Ok(())
     }
@@ -331,8 +336,19 @@ impl Session {
         checkpoint::save(&self.folder.best(), &self.model, None, &state)
     }
 
-    fn save_last(&self) -> Result<()> {
-        checkpoint::save(&self.folder.last(), &self.model, Some(&self.optimiser), &self.state)
+    fn save_last(&mut self) -> Result<()> {
+        let start = Instant::now();
+        checkpoint::save(&self.folder.last(), &self.model, Some(&self.optimiser), &self.state)?;
+        self.saved = Some(Saved { at: Instant::now(), took: start.elapsed() });
+        Ok(())
+    }
+
+    /// Saves unless it was done a moment ago: where epochs are shorter than saving, a run would do little else.
+    fn save_if_due(&mut self) -> Result<()> {
+        match &self.saved {
+            Some(saved) if saved.at.elapsed() < BETWEEN_SAVES * saved.took => Ok(()),
+            _ => self.save_last(),
+        }
     }
 
     /// Rate of every step of the run.
@@ -344,6 +360,12 @@ impl Session {
     pub fn steps(&self) -> usize {
         self.training.batches()
     }
+}
+
+/// When the run was last saved to go on from, and how long that took.
+struct Saved {
+    at: Instant,
+    took: Duration,
 }
 
 /// What the validation split said after an epoch.

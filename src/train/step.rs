@@ -3,6 +3,7 @@
 use super::{
     feed::{Fed, Inputs},
     head::Head,
+    mirrors::Mirrors,
     objective::Objective,
     optimiser::Optimiser,
 };
@@ -281,14 +282,20 @@ pub fn each_batch(
     Ok(true)
 }
 
-/// What `model` says about every record of `loader`, in its order; `None` if `interrupt` was raised on the way.
+/// What `model` says about every record of `loader`, in its order, with `mirrors`; `None` if `interrupt` was raised on the way.
 ///
 /// # Errors
 /// An image that cannot be read, or a failure of the device.
-pub fn evaluate(model: &Model, loader: &Loader, head: &Head, interrupt: &AtomicBool) -> Result<Option<Predictions>> {
+pub fn evaluate(
+    model: &Model,
+    loader: &Loader,
+    head: &Head,
+    mirrors: &Mirrors,
+    interrupt: &AtomicBool,
+) -> Result<Option<Predictions>> {
     let mut predictions = head.no_predictions();
     let finished = each_batch(model, loader, None, interrupt, &mut |batch, seen| {
-        head.add(&mut predictions, seen, batch, loader.records()).map(drop)
+        head.add(&mut predictions, &mirrors.mean(model, batch, seen)?, seen, batch, loader.records())
     })?;
     Ok(finished.then_some(predictions))
 }
@@ -308,7 +315,7 @@ pub fn validate(
     let finished = each_batch(model, loader, Some(objective), interrupt, &mut |batch, seen| {
         let targets = seen.fed.targets.as_ref().expect("an objective compares outputs with something");
         sum += objective.loss(&seen.outputs, targets).to_vec()?[0] * batch.len() as f64;
-        head.add(&mut predictions, seen, batch, loader.records()).map(drop)
+        head.add(&mut predictions, &seen.outputs.to_vec()?, seen, batch, loader.records())
     })?;
     Ok(finished.then(|| (predictions, sum / loader.records().len() as f64)))
 }

@@ -268,7 +268,7 @@ impl Worker<'_> {
         for frame in 0..scan.facts().frames {
             match guarded(|| scan.frame(frame)?.render(self.options.intensity, NAME)) {
                 Ok(gray) => {
-                    let png = png(&self.shaped(gray));
+                    let png = png(self.shaped(gray));
                     let image = Image { frame, length: png.len() as u64 };
                     self.put(&entry.path(&image), &png, temporary)?;
                     entry.images.push(image);
@@ -335,10 +335,13 @@ fn cannot_write(store: &Path, e: io::Error) -> Error {
 }
 
 /// A gray PNG, fast rather than small: Paeth differences, which suit the noise of scans best, packed by `fdeflate`.
-fn png(gray: &Gray) -> Vec<u8> {
-    let (depth, bytes) = match &gray.pixels {
-        Pixels::U8(values) => (png::BitDepth::Eight, values.clone()),
-        Pixels::U16(values) => (png::BitDepth::Sixteen, values.iter().flat_map(|v| v.to_be_bytes()).collect()),
+fn png(mut gray: Gray) -> Vec<u8> {
+    let (depth, bytes): (_, &[u8]) = match &mut gray.pixels {
+        Pixels::U8(values) => (png::BitDepth::Eight, values),
+        Pixels::U16(values) => {
+            values.iter_mut().for_each(|v| *v = v.to_be());
+            (png::BitDepth::Sixteen, bytemuck::cast_slice(values))
+        }
     };
     let mut file = Vec::with_capacity(bytes.len() / 2);
     let mut encoder = png::Encoder::new(&mut file, gray.width as u32, gray.height as u32);
@@ -346,7 +349,7 @@ fn png(gray: &Gray) -> Vec<u8> {
     encoder.set_depth(depth);
     encoder.set_compression(png::Compression::Fast);
     encoder.set_filter(png::Filter::Paeth);
-    let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&bytes));
+    let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(bytes));
     written.expect("an image of at least one pixel, written to memory");
     file
 }

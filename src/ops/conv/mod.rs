@@ -94,7 +94,7 @@ struct Parts {
     parts: i64,
 }
 
-/// So many parts of an element are shared by so many threads; `kernels/conv.cu` must agree.
+/// So many parts of an element are shared by so many threads; `kernels/conv_wgrad.cu` must agree.
 const MANY_PARTS: i64 = 128;
 const PART_SHARERS: usize = 8;
 
