@@ -16,6 +16,12 @@ pub struct Bits<'a> {
     beyond: u32,
 }
 
+/// The number that `bits`, `size` of them, are by EXTEND of T.81 F.2.2.1: with a leading zero it is negative.
+#[inline]
+pub fn extended(bits: i32, size: u32) -> i32 {
+    if size > 0 && bits >> (size - 1) == 0 { bits - (1 << size) + 1 } else { bits }
+}
+
 impl<'a> Bits<'a> {
     /// `after_ff`: 8 where a zero byte follows each 0xff (T.81), 7 where a zero bit does (T.87).
     pub fn new(data: &'a [u8], after_ff: u32) -> Self {
@@ -95,11 +101,10 @@ impl<'a> Bits<'a> {
         bits
     }
 
-    /// The number of `size` bits that T.81 F.2.2.1 calls EXTEND: with a leading zero it is negative.
+    /// The number that the next `size` bits are, at most 24.
     #[inline]
     pub fn signed(&mut self, size: u32) -> i32 {
-        let bits = self.read(size) as i32;
-        if size > 0 && bits >> (size - 1) == 0 { bits - (1 << size) + 1 } else { bits }
+        extended(self.read(size) as i32, size)
     }
 
     /// The number of zeros before the next one, which is passed over too; at most `limit`.

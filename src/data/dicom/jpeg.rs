@@ -1,7 +1,10 @@
 //! The JPEG processes that common decoders leave out (ITU-T T.81): lossless (annex H), 2 to 16 bit, and extended
 //! sequential with 12 bit, one component. What they hold in eight bits goes to the decoder of plain JPEG files.
 
-use super::{bits::Bits, dataset::Parsed};
+use super::{
+    bits::{Bits, extended},
+    dataset::Parsed,
+};
 use crate::data::scan::Color;
 
 /// What the frame header says.
@@ -129,10 +132,15 @@ pub fn decode(data: &[u8], header: &Header) -> Parsed<Vec<u16>> {
 
 /// Codes of up to this many bits are looked up at once.
 const FAST: u32 = 9;
+/// Codes and the numbers behind them, up to this many bits together, are looked up at once.
+const FAST_NUMBER: u32 = 12;
 
 struct Huffman {
     /// By the next [`FAST`] bits: length of the code and its value; length 0 for longer codes.
     fast: Box<[(u8, u8)]>,
+    /// By the next [`FAST_NUMBER`] bits: length of a code with the number behind it, of as many bits as the code says, and
+    /// that number; length 0 for longer ones.
+    fast_numbers: Box<[(u8, i16)]>,
     /// First code of each length, left-aligned to 16 bits, and one past the last.
     limits: [u32; 17],
     /// What to add to a code of each length to get its place in `values`.
@@ -144,6 +152,7 @@ impl Huffman {
     fn new(counts: &[u8; 16], values: &[u8]) -> Parsed<Huffman> {
         let mut table = Huffman {
             fast: vec![(0, 0); 1 << FAST].into(),
+            fast_numbers: vec![(0, 0); 1 << FAST_NUMBER].into(),
             limits: [0; 17],
             offsets: [0; 17],
             values: values.to_vec(),
@@ -166,7 +175,30 @@ impl Huffman {
             table.limits[length] = code << (16 - length);
             code <<= 1;
         }
+        for (bits, number) in table.fast_numbers.iter_mut().enumerate() {
+            let (length, size) = table.fast[bits >> (FAST_NUMBER - FAST)];
+            let left = FAST_NUMBER.checked_sub(u32::from(length) + u32::from(size));
+            if let (1.., Some(left)) = (length, left) {
+                let bits = (bits >> left) as i32 & ((1 << size) - 1);
+                *number = (length + size, extended(bits, size.into()) as i16);
+            }
+        }
         Ok(table)
+    }
+
+    /// A number behind the code that tells its size.
+    #[inline]
+    fn number(&self, bits: &mut Bits) -> Parsed<i32> {
+        let (length, number) = self.fast_numbers[bits.peek(FAST_NUMBER) as usize];
+        if length > 0 {
+            bits.skip(u32::from(length));
+            return Ok(number.into());
+        }
+        match self.read(bits)? {
+            size @ 0..16 => Ok(bits.signed(size)),
+            16 => Ok(32768),
+            _ => Err(BAD_CODE.into()),
+        }
     }
 
     #[inline]
@@ -303,12 +335,7 @@ impl Lossless<'_> {
                         (false, 0) => at(i - stride),
                         _ => predict(at(i - count), at(i - stride), at(i - stride - count)),
                     };
-                    let difference = match table.read(bits)? {
-                        size @ 0..16 => bits.signed(size),
-                        16 => 32768,
-                        _ => return Err(BAD_CODE.into()),
-                    };
-                    self.samples[i] = (prediction + difference) as u16;
+                    self.samples[i] = (prediction + table.number(bits)?) as u16;
                 }
             }
             bits.check()?;
