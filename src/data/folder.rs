@@ -9,7 +9,7 @@ use crate::{Error, Result, task::Task};
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -47,12 +47,20 @@ pub fn list(task: Task, root: &Path, columns: &Columns) -> Result<Listing> {
             "a CSV that names the images and has such columns",
         ));
     }
-    let splits: Option<Vec<Split>> = folders.iter().map(|f| Split::parse(&base_name(f))).collect();
-    let parts = match splits {
-        Some(splits) if splits.contains(&Split::Train) => folders
+    let splits: Vec<Option<Split>> = folders.iter().map(|f| Split::parse(&base_name(f))).collect();
+    let trains = splits.contains(&Some(Split::Train));
+    let judges = splits.iter().flatten().any(|split| *split != Split::Train);
+    let other = splits.iter().position(Option::is_none);
+    let parts = match other {
+        Some(other) if trains && judges => {
+            let (root, other) = (root.display(), base_name(&folders[other]));
+            let problem = format!("{root} holds folders of splits, and beside them {other}, which is none");
+            return Err(Error::unusable(problem, format!("move {other} away, or name one of them as --data")));
+        }
+        None if trains => folders
             .iter()
             .zip(splits)
-            .map(|(folder, split)| Ok((found.subfolders(folder)?, Some(split))))
+            .map(|(folder, split)| Ok((found.subfolders(folder)?, split)))
             .collect::<Result<Vec<_>>>()?,
         _ => vec![(folders, None)],
     };
@@ -194,10 +202,11 @@ pub(super) fn stem(path: &Path) -> String {
 }
 
 fn is_visible(path: &Path) -> bool {
-    !base_name(path).starts_with('.')
+    let name = base_name(path);
+    !name.starts_with('.') && name != "__MACOSX"
 }
 
-/// What is in a folder and does not begin with a dot, sorted.
+/// What is in a folder and does not begin with a dot, sorted; not what a Mac adds to its archives.
 pub(super) fn visible_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::io("list", folder, e);
     let mut paths = Vec::new();
@@ -217,21 +226,35 @@ const SUFFIXES: [&str; 9] = [".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".nii", 
 /// Whether a file is an image by its suffix in any case, or by its first bytes: DICOM files often have no suffix.
 pub fn is_image_file(path: &Path) -> bool {
     let name = base_name(path).to_ascii_lowercase();
-    SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) || starts_as_image(path).unwrap_or(false)
+    // So few bytes of a packed volume do not say what it is, and it has a suffix.
+    SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) || start_of(path, 348).is_ok_and(|start| is_image(&start))
 }
 
-fn starts_as_image(path: &Path) -> std::io::Result<bool> {
+/// The first `bytes` of a file, or all of a shorter one.
+///
+/// # Errors
+/// What is no file, or cannot be read.
+pub(super) fn start_of(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     // Opening a pipe would wait for its other end.
     if !path.metadata()?.is_file() {
-        return Ok(false);
+        return Err(io::Error::other("it is neither a file nor a folder"));
     }
     let mut start = Vec::new();
-    File::open(path)?.take(348).read_to_end(&mut start)?;
-    let packed = start.starts_with(&[0x1f, 0x8b]);
-    Ok(decode::is_picture(&start)
-        || dicom::is_dicom(&start)
-        || metaimage::is_metaimage(&start)
-        || !packed && nifti::is_nifti(&start))
+    File::open(path)?.take(bytes).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+/// Whether a file that starts so is an image, whole or not.
+pub(super) fn is_image(start: &[u8]) -> bool {
+    match start.starts_with(nifti::GZIP) {
+        true => nifti::packs_nifti(start),
+        false => {
+            decode::is_picture(start)
+                || dicom::is_dicom(start)
+                || metaimage::is_metaimage(start)
+                || nifti::is_nifti(start)
+        }
+    }
 }
 
 fn base_name(path: &Path) -> String {

@@ -2,7 +2,7 @@
 
 use super::{
     Intensity,
-    folder::{relative_name, stem},
+    folder::{relative_name, stem, visible_entries},
     luna,
     source::{Dataset, Listed, ListedTruth, Listing, Source, Split},
     table::{self, Columns, Header, number},
@@ -74,13 +74,11 @@ impl Layout {
     }
 }
 
-/// All files below `root` with this suffix in any case, in order; links to folders are not followed.
+/// All visible files below `root` with this suffix in any case, in order; links to folders are not followed.
 pub(super) fn files(root: &Path, suffix: &str) -> Result<Vec<PathBuf>> {
     let (mut pending, mut found) = (vec![root.to_path_buf()], vec![]);
     while let Some(folder) = pending.pop() {
-        let failed = |e| Error::io("list", &folder, e);
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
+        for path in visible_entries(&folder)? {
             if path.is_dir() && !path.is_symlink() {
                 pending.push(path);
             } else if path.extension().is_some_and(|s| s.eq_ignore_ascii_case(suffix)) {
@@ -112,6 +110,13 @@ pub(super) fn rows<const N: usize>(path: &Path, columns: [&[&str]; N]) -> Result
     reader.records().map(row).collect()
 }
 
+/// Whether a table has a column of one of these names.
+fn has_column(path: &Path, names: &[&str]) -> bool {
+    let text = fs::read(path).unwrap_or_default();
+    let found = table::reader(&text).headers().cloned().unwrap_or_default();
+    names.iter().any(|name| Header::new(&found, "").find(name).is_some())
+}
+
 /// The official headers of the three parts, and those of the study.
 const BONE_AGE_COLUMNS: [&[&str]; 3] = [
     &["id", "Image ID", "Case ID"],
@@ -127,7 +132,10 @@ fn bone_age(root: &Path) -> Result<Vec<Listed>> {
         images.insert((split_of(&relative_name(root, &path)), stem(&path)), path);
     }
     let mut listed = vec![];
-    for table in files(root, "csv")? {
+    // The public test table of Kaggle has no ages.
+    let (tables, others): (Vec<_>, Vec<_>) =
+        files(root, "csv")?.into_iter().partition(|table| has_column(table, BONE_AGE_COLUMNS[1]));
+    for table in if tables.is_empty() { others } else { tables } {
         let split = split_of(&relative_name(root, &table));
         for [id, age, male] in rows(&table, BONE_AGE_COLUMNS)? {
             let refuse = |problem: &str| {

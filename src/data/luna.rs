@@ -5,6 +5,7 @@
 //! crop.
 
 use super::{
+    decode::REPLACE,
     folder::{relative_name, stem, visible_entries},
     layouts::{files, rows},
     scan::Scan,
@@ -86,7 +87,14 @@ pub fn list(root: &Path, empty: bool) -> Result<Vec<Listed>> {
     for some in volumes.chunks(AT_ONCE) {
         let read = |(series, path): &(String, PathBuf)| {
             let nodules = nodules.get(series).map_or(&[][..], Vec::as_slice);
-            let crops = Volume::open(path)?.crops(series, nodules, masks.get(series), empty)?;
+            let crops = Volume::open(path).and_then(|of| of.crops(series, nodules, masks.get(series), empty));
+            // A volume is read to find its crops, before anything could be left out.
+            let crops = crops.map_err(|e| match e {
+                Error::Unusable { problem, remedy } if remedy == REPLACE => {
+                    Error::unusable(problem, "replace or remove the volume")
+                }
+                other => other,
+            })?;
             let record = |crop: Crop| crop.listed(&relative_name(root, path), series);
             Ok(crops.into_iter().map(record).collect::<Vec<_>>())
         };

@@ -99,6 +99,13 @@ pub fn with_data(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, (PathBuf, io::E
     Ok(whole)
 }
 
+/// Whether the pixels of the file are packed.
+pub fn is_packed(bytes: &[u8]) -> bool {
+    let fields = is_metaimage(bytes).then(|| split(bytes).ok()).flatten();
+    let packed = fields.and_then(|(fields, _)| Some(field(&fields, &["CompressedData"])?.eq_ignore_ascii_case("true")));
+    packed.unwrap_or(false)
+}
+
 /// The file with its pixels plain, if they are packed and have at most `limit` bytes.
 pub fn unpacked(bytes: &[u8], limit: u64) -> Option<Vec<u8>> {
     let (fields, rest) = is_metaimage(bytes).then(|| split(bytes).ok()).flatten()?;

@@ -11,7 +11,7 @@ use super::{
 use flate2::read::MultiGzDecoder;
 use std::io::Read;
 
-const GZIP: &[u8] = &[0x1f, 0x8b];
+pub(super) const GZIP: &[u8] = &[0x1f, 0x8b];
 /// Bytes of the longer of the two headers.
 const HEADER: usize = 540;
 
@@ -37,6 +37,12 @@ fn version(header: &[u8]) -> Option<(u8, bool)> {
 
 fn has_magic(header: &[u8], at: usize) -> bool {
     matches!(header.get(at..at + 3), Some(b"n+1" | b"n+2" | b"ni1" | b"ni2"))
+}
+
+/// Whether a packed file that starts with `start` holds a NIfTI header.
+pub fn packs_nifti(start: &[u8]) -> bool {
+    let header = volume::inflate_all(MultiGzDecoder::new(start).take(HEADER as u64), HEADER as u64);
+    header.is_some_and(|header| version(&header).is_some())
 }
 
 /// The plain file that is packed in `bytes`, if one of at most `limit` bytes is.

@@ -14,6 +14,7 @@ use crate::{Error, Result, task::Task};
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
+    collections::HashMap,
     fmt, fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -424,11 +425,22 @@ impl Dataset {
             ListedTruth::Numbers(numbers) => Truth::Numbers(numbers),
             ListedTruth::Masks(masks) => Truth::Masks(masks),
         };
+        // Frames of one file show one body.
+        let mut listed_frames: HashMap<PathBuf, usize> = HashMap::new();
+        for l in &listed {
+            if let Source::Frame(path, _) = &l.source {
+                *listed_frames.entry(path.clone()).or_default() += 1;
+            }
+        }
+        let file = |source: &Source| match source {
+            Source::Frame(path, _) if listed_frames[path] > 1 => Some(path.display().to_string()),
+            _ => None,
+        };
         let record = |l: Listed| Record {
             name: l.name,
             truth: truth(l.truth),
             inputs: l.inputs,
-            group: l.group,
+            group: l.group.or_else(|| file(&l.source)),
             split: l.split,
             source: l.source,
             fingerprint: None,

@@ -187,6 +187,8 @@ struct Places {
     group: Option<usize>,
     split: Option<usize>,
     frame: Option<usize>,
+    /// Whether a comma in a number is its decimal point: between cells there are other signs.
+    decimal_comma: bool,
 }
 
 impl Places {
@@ -227,6 +229,7 @@ impl Places {
                 Some("") => None,
                 Some(name) => Some(header.need(name)?),
             },
+            decimal_comma: false,
         })
     }
 }
@@ -234,11 +237,14 @@ impl Places {
 /// A reader of a table whose cells are separated by the most frequent of commas, semicolons and tabs in its first line:
 /// spreadsheets write semicolons where numbers have a decimal comma.
 pub(super) fn reader(text: &[u8]) -> csv::Reader<&[u8]> {
+    csv::ReaderBuilder::new().delimiter(delimiter(text)).trim(csv::Trim::All).from_reader(text)
+}
+
+fn delimiter(text: &[u8]) -> u8 {
     let header = text.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let count = |mark: &u8| header.iter().filter(|&byte| byte == mark).count();
     // Of equals the last: the comma.
-    let delimiter = [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',');
-    csv::ReaderBuilder::new().delimiter(delimiter).trim(csv::Trim::All).from_reader(text)
+    [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',')
 }
 
 /// Parses `text`; `find` gives the source of a path, if there is one. `table` is how errors call the file.
@@ -256,7 +262,7 @@ fn list(
     let malformed = |e: csv::Error| Error::unusable(format!("{table} is no valid CSV: {e}"), "mend that line");
     let names = reader.headers().map_err(malformed)?.clone();
     let header = Header::new(&names, table);
-    let places = Places::find(&header, task, columns)?;
+    let places = Places { decimal_comma: delimiter(text.as_bytes()) != b',', ..Places::find(&header, task, columns)? };
     let conditions = columns.only.iter().map(|text| Condition::parse(text, &header));
     let mut conditions = conditions.collect::<Result<Vec<_>>>()?;
     let mut first_at = HashMap::new();
@@ -323,13 +329,14 @@ fn read_row(
     let file = |name: &str| {
         find(name).ok_or_else(|| (format!("there is no file {name:?}"), "give paths relative to the folder of the CSV"))
     };
-    let numbers = |places: &[usize], names: &[String]| {
+    let numbers = |at: &[usize], names: &[String]| {
         let read = |(&c, column): (&usize, &String)| {
-            number(&row[c]).ok_or_else(|| {
+            let text = if places.decimal_comma { row[c].replacen(',', ".", 1) } else { row[c].into() };
+            number(&text).ok_or_else(|| {
                 (format!("the {column} of {name:?} is no number: {:?}", &row[c]), "fill it in, or remove the line")
             })
         };
-        places.iter().zip(names).map(read).collect::<std::result::Result<Vec<f32>, Refusal>>()
+        at.iter().zip(names).map(read).collect::<std::result::Result<Vec<f32>, Refusal>>()
     };
     let truth = match task {
         Task::Reconstruction => ListedTruth::Class(filled(places.target.first().copied()).unwrap_or(UNLABELLED).into()),

@@ -105,11 +105,16 @@ impl Element {
 const MAX_UNPACKED: u64 = 1 << 31;
 
 /// The bytes of a file with its packed pixels unpacked, so that reading every slice unpacks them once. Other files,
-/// and those that cannot be unpacked, come as they are.
+/// and those that are too large unpacked, come as they are.
 pub fn unpacked(bytes: Vec<u8>) -> Vec<u8> {
     super::nifti::unpacked(&bytes, MAX_UNPACKED)
         .or_else(|| super::metaimage::unpacked(&bytes, MAX_UNPACKED))
         .unwrap_or(bytes)
+}
+
+/// Whether the pixels of the volume `bytes` are packed.
+pub fn is_packed(bytes: &[u8]) -> bool {
+    super::nifti::is_nifti(bytes) && bytes.starts_with(super::nifti::GZIP) || super::metaimage::is_packed(bytes)
 }
 
 /// Whether `bytes` are a volume whose masks are volumes: NIfTI or MetaImage.
@@ -138,10 +143,11 @@ pub fn frame_alone(bytes: &[u8], index: usize) -> Option<Vec<u8>> {
     super::metaimage::is_metaimage(bytes).then(|| super::metaimage::with_frame(bytes, index)).flatten()
 }
 
-/// All that `reader` unpacks, if it is whole and at most `limit` bytes.
+/// All that `reader` unpacks, of damaged data what comes before the damage, if it is at most `limit` bytes.
 pub fn inflate_all(reader: impl Read, limit: u64) -> Option<Vec<u8>> {
     let mut bytes = vec![];
-    reader.take(limit + 1).read_to_end(&mut bytes).ok()?;
+    // What is missing is told of where a frame lacks it.
+    let _ = reader.take(limit + 1).read_to_end(&mut bytes);
     (bytes.len() as u64 <= limit).then_some(bytes)
 }
 

@@ -14,7 +14,7 @@ mod key;
 
 use super::{
     decode::{Gray, Pixels},
-    folder::visible_entries,
+    folder::{is_image, start_of, visible_entries},
     intensity::Intensity,
     metaimage,
     resize::{fit, fit_plain},
@@ -118,8 +118,9 @@ pub fn convert(
                 loop {
                     let next = files.lock().expect("no holder of the lock panics").recv();
                     let Some(file) = next.ok().filter(|_| !stopped()) else { return };
-                    let made = workers.convert(&file, &temporary);
-                    if done.send(made.map(|entry| Some((file.path, entry)))).is_err() {
+                    let made = workers.convert(&file, &temporary, stopped);
+                    let made = made.transpose().map(|made| made.map(|entry| Some((file.path, entry))));
+                    if made.is_none_or(|made| done.send(made).is_err()) {
                         return;
                     }
                 }
@@ -225,11 +226,11 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Puts the images of a file into the store, each through a file called `temporary`.
+    /// Puts the images of a file into the store, each through a file called `temporary`; `None` if it was stopped on the way.
     ///
     /// # Errors
     /// A store that cannot be written to. What is wrong with the file is part of its entry.
-    fn convert(&self, file: &Found, temporary: &Path) -> Result<Entry> {
+    fn convert(&self, file: &Found, temporary: &Path, stopped: impl Fn() -> bool) -> Result<Option<Entry>> {
         let Found { path, source, stamp } = file;
         let mut entry = Entry { source: source.clone(), stamp: stamp.clone(), ..Entry::default() };
         // The errors of readers begin with a name, which must not be that of the file.
@@ -239,12 +240,14 @@ impl Worker<'_> {
         };
         // Nor of the file with the data of a MetaImage.
         let with_data = |bytes| metaimage::with_data(path, bytes).map_err(|(_, e)| e);
-        let bytes = match fs::read(path).and_then(with_data) {
+        // Of what is no image, however large, the start is enough to tell.
+        let read = |start: Vec<u8>| if is_image(&start) { fs::read(path).and_then(with_data) } else { Ok(start) };
+        let bytes = match start_of(path, START).and_then(read) {
             Ok(bytes) => bytes,
             Err(e) => {
                 // Without a stamp it is tried again next time.
                 let rejected = Some(format!("it cannot be read: {e}"));
-                return Ok(Entry { stamp: String::new(), rejected, ..entry });
+                return Ok(Some(Entry { stamp: String::new(), rejected, ..entry }));
             }
         };
         entry.content = self.key.hash("content", &bytes);
@@ -261,11 +264,20 @@ impl Worker<'_> {
             }
             Err(e) => {
                 entry.rejected = Some(reason(e));
-                return Ok(entry);
+                return Ok(Some(entry));
             }
         };
+        let frames = scan.facts().frames;
+        if frames > 1 && volume::is_packed(&bytes) {
+            // Each frame would unpack all before it.
+            entry.rejected = Some("it is too large to be unpacked in memory: unpack it before".into());
+            return Ok(Some(entry));
+        }
         let mut bad = 0;
-        for frame in 0..scan.facts().frames {
+        for frame in 0..frames {
+            if stopped() {
+                return Ok(None);
+            }
             match guarded(|| scan.frame(frame)?.render(self.options.intensity, NAME)) {
                 Ok(gray) => {
                     let png = png(self.shaped(gray));
@@ -274,15 +286,20 @@ impl Worker<'_> {
                     entry.images.push(image);
                 }
                 Err(e) => {
-                    bad += 1;
                     entry.rejected.get_or_insert(reason(e));
+                    // Frames of a volume follow each other, and where one ends early none is behind it.
+                    if volume::is_volume(&bytes) {
+                        bad = frames - frame;
+                        break;
+                    }
+                    bad += 1;
                 }
             }
         }
         if bad > 1 {
             entry.rejected.as_mut().expect("the reason of the first").push_str(&format!("; {} more frames", bad - 1));
         }
-        Ok(entry)
+        Ok(Some(entry))
     }
 
     /// The image as it is stored.
@@ -314,6 +331,9 @@ impl Worker<'_> {
         put().map_err(|e| cannot_write(self.store, e))
     }
 }
+
+/// Bytes that tell an image from other files.
+const START: u64 = 1 << 16;
 
 /// What errors call a file whose name must not be told.
 const NAME: &str = "it";
