@@ -6,6 +6,7 @@ mod common;
 
 use clock::worked;
 use common::{fail, roentgen, stderr, succeed};
+use flate2::{Compression, read::GzEncoder};
 use roentgen::{
     data::{Gray, Intensity, Pixels, Scan, Source, archive},
     rng::{Purpose, Rng},
@@ -14,6 +15,7 @@ use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::Read,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread::sleep,
@@ -189,6 +191,47 @@ fn make_archive(root: &Path, files: usize) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
+}
+
+/// A NIfTI volume of 8-bit slices of 4 x 4 pixels.
+fn nifti(slices: i16, held: usize) -> Vec<u8> {
+    let mut file = vec![0; 352];
+    file[..4].copy_from_slice(&348i32.to_le_bytes());
+    let dims = [3, 4, 4, slices, 1, 1, 1, 1];
+    dims.iter().enumerate().for_each(|(i, n)| file[40 + 2 * i..][..2].copy_from_slice(&i16::to_le_bytes(*n)));
+    file[70..72].copy_from_slice(&2i16.to_le_bytes());
+    file[72..74].copy_from_slice(&8i16.to_le_bytes());
+    file[108..112].copy_from_slice(&352f32.to_le_bytes());
+    file[344..348].copy_from_slice(b"n+1\0");
+    file.extend((0..16 * held).map(|i| i as u8));
+    file
+}
+
+#[test]
+fn what_ends_early_or_never_does_not_hold_it_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = dir.path().join("archive");
+    fs::create_dir(&archive).unwrap();
+    let packed = |bytes: &[u8]| {
+        let mut packed = vec![];
+        GzEncoder::new(bytes, Compression::none()).read_to_end(&mut packed).unwrap();
+        packed
+    };
+    let whole = packed(&nifti(30, 30));
+    fs::write(archive.join("cut.nii.gz"), &whole[..whole.len() - 100]).unwrap();
+    fs::write(archive.join("boundless.nii"), nifti(32767, 2)).unwrap();
+    fs::write(archive.join("backup.tar.gz"), packed(&[7; 100_000])).unwrap();
+    assert!(Command::new("mkfifo").arg(archive.join("pipe")).status().unwrap().success());
+    succeed(&mut convert(&archive, dir.path(), ""));
+    let store = dir.path().join("store");
+    assert_eq!(table(&store.join("manifest.csv")).len(), 24 + 2);
+    let mut reasons: Vec<_> = table(&store.join("rejected.csv")).into_iter().map(|row| row["reason"].clone()).collect();
+    reasons.sort();
+    let parts = ["32764 more frames", "5 more frames", "neither a file nor a folder", "it is no image"];
+    for part in parts {
+        assert!(reasons.iter().any(|reason| reason.contains(part)), "{part} is not in {reasons:?}");
+    }
+    assert_eq!(reasons.len(), 4);
 }
 
 #[test]

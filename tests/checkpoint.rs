@@ -169,14 +169,19 @@ fn killed_while_saving_a_whole_checkpoint_remains() {
     let dir = tempfile::tempdir().unwrap();
     let (run, mut child) = long_run(dir.path());
     let last = run.join("last.safetensors");
+    let is_half = |path: &Path| text(path).contains("last.safetensors.") && text(path).ends_with(".tmp");
+    let half = || fs::read_dir(&run).unwrap().filter(|entry| is_half(&entry.as_ref().unwrap().path())).count();
     let mut halfway = 0;
-    for i in 0..8u64 {
-        // A time in the middle of some save: they take most of the run.
-        sleep(Duration::from_millis(30 + 37 * i));
+    for _ in 0..8 {
+        // In the middle of a save, which the first epoch of every start ends in.
+        let start = Instant::now();
+        while half() == 0 {
+            assert!(start.elapsed() < Duration::from_secs(60), "the run does not save");
+            sleep(Duration::from_millis(1));
+        }
         child.kill().unwrap();
         child.wait().unwrap();
-        let leftovers = || fs::read_dir(&run).unwrap().filter(|e| text(&e.as_ref().unwrap().path()).ends_with(".tmp"));
-        halfway += leftovers().count();
+        halfway += half();
         let before = Checkpoint::open(&last).unwrap().state.step;
         let command = &mut roentgen(["finetune", "--resume", text(&run)]);
         child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

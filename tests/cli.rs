@@ -4,7 +4,7 @@ mod common;
 
 use common::{fail, make_images, quick, roentgen, stderr, succeed};
 use roentgen::train::Config;
-use std::{fs, io::BufReader, path::Path};
+use std::{fs, io::BufReader, path::Path, process::Stdio};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -86,6 +86,13 @@ fn a_run_is_trained_evaluated_predicted_and_inspected() {
     succeed(&mut roentgen(predict.into_iter().chain(["--out", text(&table), "--force"])));
     assert_ne!(fs::read(&table).unwrap(), before);
     fail(&mut roentgen(["predict", text(&data), text(&image)]), 1, &["data is no run: it holds no best.safetensors"]);
+    // Interrupted in its first epoch.
+    let early = dir.path().join("early");
+    fs::create_dir(&early).unwrap();
+    fs::copy(run.join("last.safetensors"), early.join("last.safetensors")).unwrap();
+    for command in ["evaluate", "inspect"] {
+        fail(&mut roentgen([command, text(&early)]), 1, &["has not finished an epoch yet", "--resume"]);
+    }
 
     // Classes are matched by name, and unknown ones refused.
     let other = dir.path().join("other");
@@ -98,6 +105,27 @@ fn a_run_is_trained_evaluated_predicted_and_inspected() {
     let args = quick("/nowhere", text(&run)).into_iter().chain(["--force"]);
     fail(&mut roentgen(args), 1, &["/nowhere"]);
     assert!(run.join("best.safetensors").exists());
+}
+
+#[test]
+fn runs_that_start_together_have_folders_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    make_images(&dir.path().join("data"), &["left", "right"], 8);
+    let begin = |seed| {
+        let args = "finetune --data data --model mobilenet_v3_small --size 32 --epochs 1 --batch 8 --threads 1 --seed";
+        let mut command = roentgen(args.split(' ').chain([seed]));
+        command.current_dir(dir.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    for mut run in ["1", "2", "3"].map(begin) {
+        assert!(run.wait().unwrap().success());
+    }
+    let seed = |n: usize| {
+        let recipe = dir.path().join(format!("runs/mobilenet_v3_small-{n}/config.toml"));
+        fs::read_to_string(recipe).unwrap().lines().find(|line| line.starts_with("seed")).unwrap().to_string()
+    };
+    let mut seeds = [1, 2, 3].map(seed);
+    seeds.sort();
+    assert_eq!(seeds, ["seed = 1", "seed = 2", "seed = 3"]);
 }
 
 #[test]
@@ -227,6 +255,9 @@ fn images_of_one_channel_are_trained_on_from_folded_weights() {
     let output = succeed(&mut roentgen(["inspect", text(&gray)]));
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(listed.contains("16 x 1 x 3 x 3"), "{listed}");
+    // torchvision has no such network.
+    let card = |run: &Path| fs::read_to_string(run.join("model-card.md")).unwrap();
+    assert!(card(&color).contains("torchvision.models") && !card(&gray).contains("torchvision.models"));
     let image = data.join("left/003.png");
     let output = succeed(&mut roentgen(["predict", text(&gray), text(&image)]));
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 2);
@@ -250,6 +281,8 @@ fn inspect_says_what_it_knows() {
 fn bench_times_u_nets_and_single_images() {
     let unet = "bench --model unet_mobilenet_v3_small --size 32 --batch 2 --steps 1 --warmup 0 --json";
     assert!(String::from_utf8_lossy(&succeed(&mut roentgen(unet.split(' '))).stdout).contains("dice_bwd"));
+    let small = "bench --model inception_v3 --size 32";
+    fail(&mut roentgen(small.split(' ')), 1, &["inception_v3 cannot take images of 32 px", "--size 75"]);
     let one = "bench --model mobilenet_v3_small --size 32 --batch 1 --steps 1 --warmup 0 --forward";
     assert!(String::from_utf8_lossy(&succeed(&mut roentgen(one.split(' '))).stdout).contains("1 x 32 px"));
 }
@@ -377,6 +410,11 @@ fn bad_images_are_left_out_on_request_and_counted() {
         report.contains("a/words.png") && report.contains("images that cannot be read and were left out: 1"),
         "not in the report"
     );
+    for class in ["a", "b"] {
+        fs::read_dir(data.join(class)).unwrap().for_each(|image| fs::write(image.unwrap().path(), "words").unwrap());
+    }
+    let args = quick(text(&data), text(&out)).into_iter().chain(["--skip-bad", "--force"]);
+    fail(&mut roentgen(args), 1, &["none of the 25 images", "can be read", "a/000.png holds text"]);
 }
 
 #[test]
@@ -391,6 +429,7 @@ fn bad_settings_get_one_clear_error() {
     with(&["--optimizer", "adamax"], 2, &["adamax", "sgd"]);
     with(&["--lr", "nan"], 1, &["lr"]);
     with(&["--validation", "0.6", "--test", "0.5"], 1, &["0.6", "0.5"]);
+    fail(&mut roentgen(["doctor", "--data", text(&data), "--size", "0"]), 1, &["size cannot be 0", "1 to 4096"]);
     with(&["--channels", "2"], 1, &["channels cannot be 2", "1 or 3"]);
     with(&["--channels", "1", "--normalise", "imagenet"], 1, &["one channel", "--normalise none"]);
     with(&["--size", "8"], 1, &["8 px", "--size 32"]);

@@ -5,6 +5,7 @@ mod common;
 use common::{fail, roentgen, stderr, succeed, write_png};
 use prost::Message;
 use roentgen::{
+    report::EpochRecord,
     rng::{Purpose, Rng},
     train::Checkpoint,
     weights::onnx::proto,
@@ -91,7 +92,16 @@ fn a_binary_network() {
         assert!(report.contains(part), "{part}");
     }
     let state = Checkpoint::open(&folder.join("run")).unwrap().state;
-    assert_eq!(state.best.unwrap().thresholds.len(), 1);
+    let best = state.best.unwrap();
+    assert_eq!(best.thresholds.len(), 1);
+    // The accuracy of an epoch is by its own thresholds, as that of the predictions is.
+    let history = fs::read_to_string(folder.join("run/metrics.jsonl")).unwrap();
+    let epoch: EpochRecord = serde_json::from_str(history.lines().nth(best.epoch as usize - 1).unwrap()).unwrap();
+    let table = fs::read_to_string(folder.join("run/predictions.csv")).unwrap();
+    let rows: Vec<Vec<&str>> =
+        table.lines().filter(|row| row.contains(",validation,")).map(|row| row.split(',').collect()).collect();
+    let right = rows.iter().filter(|row| row[3] == row[4]).count() as f64 / rows.len() as f64;
+    assert!((epoch.validation_accuracy.unwrap() - right).abs() < 1e-9, "{:?}, not {right}", epoch.validation_accuracy);
     let said = stdout(&mut predict(&folder.join("run"), &[], &folder.join("images/00.png")));
     assert!(said.starts_with("path,predicted,score_yes\n"), "{said}");
     let explain = ["--explain", text(folder)];

@@ -8,12 +8,13 @@ use common::{
     succeed,
 };
 use roentgen::{
-    data::Augment,
+    data::{Augment, Fractions},
     device::{DType, cpu::Cpu},
     metrics::Measures,
     models::Model,
+    task::Monitor,
     train::{
-        Checkpoint, ClassWeights, Config, LrFactor, Objective, Optimiser, Optimizer, Outcome,
+        Checkpoint, ClassWeights, Config, LrFactor, Objective, Optimiser, Optimizer, Outcome, RunFolder, Session,
         schedule::{Course, Schedule},
         step::Steps,
     },
@@ -172,6 +173,63 @@ fn patience_ends_a_run_early() {
     // Also when taken up again.
     assert_eq!(go_on(resume(&out, 1), ALL), Outcome::Complete);
     assert_eq!(Checkpoint::open(&out.join("last.safetensors")).unwrap().state.epoch, 3);
+}
+
+/// Of two runs that were given one folder before either had begun, one gets it.
+#[test]
+fn a_folder_is_taken_by_one_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    make_images(&data, &["a", "b"], 10);
+    let out = dir.path().join("run");
+    let late = RunFolder::create(&out, false).unwrap();
+    begin(&recipe(&data), &out, 0);
+    let refused = Session::begin(recipe(&data), late, &Cpu::new(1 << 30), 0).err().expect("it is taken").to_string();
+    assert!(refused.contains("already holds a run"), "{refused}");
+}
+
+#[test]
+fn an_epoch_kept_after_the_last_save_stays_the_best() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    make_images(&data, &["a", "b"], 10);
+    // Without a validation split the latest is the best.
+    let config = Config { split: Fractions { validation: 0.0, test: 0.2 }, ..recipe(&data) };
+    let out = dir.path().join("run");
+    assert_eq!(go_on(begin(&config, &out, 0), 1), Outcome::Interrupted);
+    let early = fs::read(out.join("last.safetensors")).unwrap();
+    assert_eq!(go_on(resume(&out, 0), ALL), Outcome::Complete);
+    let kept = Checkpoint::open(&out.join("best.safetensors")).unwrap().state.best;
+    fs::write(out.join("last.safetensors"), early).unwrap();
+    let state = resume(&out, 0).state;
+    assert_eq!((state.step, state.best), (1, kept));
+}
+
+#[test]
+fn what_is_no_number_is_better_than_nothing_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    make_images(&data, &["a", "b"], 20);
+    let config = Config { epochs: 3, monitor: Some(Monitor::Loss), ..recipe(&data) };
+    let out = dir.path().join("run");
+    // Training does not look at running statistics, validation does.
+    let spoil = |session: &Session, variance: f32| {
+        let params = &session.model.params;
+        let id = params.find("features.0.1.running_var").unwrap();
+        params.set(id, &vec![variance; params.entry(id).len()]).unwrap();
+    };
+    let best =
+        || Checkpoint::open(&out.join("last.safetensors")).unwrap().state.best.map(|best| (best.epoch, best.value));
+    let session = begin(&config, &out, 0);
+    spoil(&session, f32::NAN);
+    assert_eq!(go_on(session, 4), Outcome::Interrupted);
+    assert_eq!(best(), Some((1, None)));
+    assert_eq!(go_on(resume(&out, 0), 3), Outcome::Interrupted);
+    assert_eq!(best(), Some((1, None)), "the second is no better");
+    let session = resume(&out, 0);
+    spoil(&session, 1.0);
+    assert_eq!(go_on(session, ALL), Outcome::Complete);
+    assert!(best().is_some_and(|(epoch, value)| epoch == 3 && value.is_some_and(f64::is_finite)), "{:?}", best());
 }
 
 #[test]

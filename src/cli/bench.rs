@@ -82,6 +82,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let classes = if config.task.is_dense() { 1 } else { CLASSES };
     let precision = Precision::resolve(args.precision, &*device)?;
     let mut model = Model::new(&config.model, classes, &device, precision.dtype(), config.seed)?;
+    model.check_size(args.size)?;
     let optimiser = Optimiser::new(&mut model, &config)?;
     let objective = Objective::plain(&config.model, classes);
     let batch = random_batch(images, args.size, config.task);

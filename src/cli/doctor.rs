@@ -39,8 +39,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let config = args.recipe.unchecked(args.config.as_deref(), |_| Ok(Config::default()))?.resolved()?;
     if config.data.is_some() {
         args.machine.threads()?;
+        config.check_size()?;
         let mut dataset = Verified::list(&config)?;
-        let survey = Survey::of(&mut dataset, config.intensity, config.size, &config.split, config.seed);
+        let survey = Survey::of(&mut dataset, config.intensity, config.size, &config.split, config.splits_seed());
         return describe(&dataset, &survey, config.size);
     }
     if let Some(key) = args.recipe.given()?.first() {

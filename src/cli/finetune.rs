@@ -81,8 +81,10 @@ pub fn train(args: &Args, command: &str, defaults: impl FnOnce(&Table) -> Result
 fn begin(args: &Args, defaults: impl FnOnce(&Table) -> Result<Config>) -> Result<Session> {
     let config = args.recipe.resolve(args.config.as_deref(), defaults)?;
     let device = args.machine.device()?;
-    let path = args.out.clone().unwrap_or_else(|| RunFolder::next(&config.model));
-    let folder = RunFolder::create(&path, args.force)?;
+    let folder = match &args.out {
+        Some(path) => RunFolder::create(path, args.force)?,
+        None => RunFolder::numbered(&config.model)?,
+    };
     if config.data.is_none() {
         say("no --data given: training on the small sample inside the program");
     }
@@ -100,6 +102,8 @@ fn resume(args: &Args, path: &Path) -> Result<Session> {
         let named = match fixed.first().map(|key| key.replace('_', "-")) {
             None => "--config".into(),
             Some(key) if key == "augment" => "--augment or --no-augment".into(),
+            Some(key) if key == "columns" => "a column".into(),
+            Some(key) if key == "split" => "--validation or --test".into(),
             Some(key) => format!("--{key}"),
         };
         return Err(Error::unusable(

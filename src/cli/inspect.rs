@@ -11,7 +11,7 @@ use crate::{
     models::{self, Model},
     task::Monitor,
     trace::Trace,
-    train::{Config, Forecast, Optimizer, Precision, RunState, checkpoint, forecast},
+    train::{Config, Forecast, Optimizer, Precision, RunState, forecast},
     weights::{Archive, Dtype, Tensors},
 };
 use std::{fmt::Write, path::Path, process::ExitCode, sync::Arc};
@@ -54,7 +54,7 @@ struct Training {
 /// that a checkpoint belongs to.
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut text = String::new();
-    let path = checkpoint::file_of(Path::new(&args.what));
+    let path = Path::new(&args.what);
     let usual = if models::is_dense(&args.what) == Some(true) { 1 } else { 1000 };
     if let Ok(model) = network(&args.what, args.training.classes.unwrap_or(usual) as usize) {
         describe_network(&mut text, &model, &args.training)?;
@@ -65,7 +65,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
             format!("a path, or one of: {}", names.join(", ")),
         ));
     } else {
-        let archive = Archive::read(&path)?;
+        let archive = Archive::read(path)?;
         let state: Option<RunState> = archive.state.as_deref().and_then(|state| serde_json::from_str(state).ok());
         let device: Arc<dyn Device> = Dry::new(Like::Cpu);
         let model = state.as_ref().map(|state| state.network(&device, DType::F32)).transpose()?;

@@ -47,7 +47,8 @@ pub fn packs_nifti(start: &[u8]) -> bool {
 
 /// The plain file that is packed in `bytes`, if one of at most `limit` bytes is.
 pub fn unpacked(bytes: &[u8], limit: u64) -> Option<Vec<u8>> {
-    bytes.starts_with(GZIP).then(|| volume::inflate_all(MultiGzDecoder::new(bytes), limit)).flatten()
+    let plain = bytes.starts_with(GZIP).then(|| volume::inflate_all(MultiGzDecoder::new(bytes), limit)).flatten();
+    plain.filter(|plain| version(plain).is_some())
 }
 
 /// The file of a mask over all frames of the plain file `bytes`, in its space: its header, with `mask` as bytes.

@@ -63,9 +63,10 @@ impl Session {
     /// How to load the weights.
     fn usage(&self) -> String {
         let config = &self.state.config;
-        let Task::MultiClass = config.task else {
+        // What torchvision has.
+        if config.task != Task::MultiClass || config.channels != 3 || !config.columns.inputs.is_empty() {
             return "```console\n$ roentgen predict best.safetensors IMAGE...\n```\n".into();
-        };
+        }
         format!(
             "```console\n$ roentgen finetune --weights best.safetensors --model {0} --size {1} --data FOLDER\n```\n\n\
              ```python\nimport torchvision\nfrom safetensors.torch import load_file\n\

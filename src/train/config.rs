@@ -207,10 +207,26 @@ impl Config {
         Some(self.steps?.div_ceil(u64::from(self.epochs)) as usize)
     }
 
+    /// Seed of the splits that are drawn.
+    pub fn splits_seed(&self) -> u64 {
+        self.split_seed.unwrap_or(self.seed)
+    }
+
     /// How to start from `weights`.
     pub fn transfer(&self) -> Transfer {
         let Config { copy_head, fold_stem, strict, .. } = *self;
         Transfer { copy_head, fold_stem, strict }
+    }
+
+    /// Refuses a size that no image is made of.
+    ///
+    /// # Errors
+    /// Such a size.
+    pub fn check_size(&self) -> Result<()> {
+        if (1..=4096).contains(&self.size) {
+            return Ok(());
+        }
+        Err(Error::unusable(format!("size cannot be {}", self.size), "1 to 4096 pixels"))
     }
 
     /// Refuses values that cannot work, naming the key.
@@ -223,7 +239,6 @@ impl Config {
         let not_negative = |x: f64| x.is_finite() && x >= 0.0;
         let Normalise { mean, std } = self.normalise;
         let rules = [
-            ((1..=4096).contains(&self.size), "size", self.size.to_string(), "1 to 4096 pixels"),
             ([1, 3].contains(&self.channels), "channels", self.channels.to_string(), "1 or 3"),
             (self.epochs >= 1, "epochs", self.epochs.to_string(), "at least 1"),
             (self.steps != Some(0), "steps", "0".into(), "at least 1"),
@@ -277,6 +292,7 @@ impl Config {
                 "finite means, and deviations above 0",
             ),
         ];
+        self.check_size()?;
         if let Some((_, key, value, remedy)) = rules.into_iter().find(|(holds, ..)| !holds) {
             return refuse(format!("{key} cannot be {value}"), remedy);
         }

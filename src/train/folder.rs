@@ -8,13 +8,28 @@ use crate::{
     report::EpochRecord,
 };
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
 /// A run's folder.
 #[derive(Clone, Debug)]
-pub struct RunFolder(PathBuf);
+pub struct RunFolder {
+    path: PathBuf,
+    claim: Claim,
+}
+
+/// How the folder becomes that of a new run.
+#[derive(Clone, Debug)]
+enum Claim {
+    /// It holds no run.
+    Free,
+    /// Whatever run it holds is replaced.
+    Forced,
+    /// Its name is the first free one for this network.
+    Numbered(String),
+}
 
 /// Every file that a run writes.
 const FILES: [&str; 10] = [
@@ -36,36 +51,55 @@ impl RunFolder {
     /// # Errors
     /// A folder that cannot be made, or that already holds a run, unless `force` allows to replace it.
     pub fn create(path: &Path, force: bool) -> Result<RunFolder> {
-        let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
-        tempfile::tempfile_in(there).map_err(|e| Error::io("make the folder", path, e))?;
+        check_can_be_made(path)?;
         match FILES.iter().find(|name| path.join(name).exists()) {
-            Some(name) if !force => Err(Error::unusable(
-                format!("{} already holds a run (its {name} is there)", path.display()),
-                "another --out, --resume to go on with it, or --force to replace it",
-            )),
-            _ => Ok(RunFolder(path.into())),
+            Some(name) if !force => Err(taken(path, name)),
+            _ => Ok(RunFolder { path: path.into(), claim: if force { Claim::Forced } else { Claim::Free } }),
         }
     }
 
-    /// Puts the recipe and the splits of a new run in place of whatever run was there.
+    /// The folder for a new run that has no name of its own: the first of `runs/<model>-1`, `runs/<model>-2`, … that is not
+    /// there when it starts.
     ///
     /// # Errors
-    /// A file that cannot be removed or written.
-    pub fn start(&self, config: &Config, assigned: &Dataset) -> Result<()> {
-        fs::create_dir_all(&self.0).map_err(|e| Error::io("make the folder", &self.0, e))?;
-        for file in FILES.map(|name| self.file(name)).iter().filter(|file| file.exists()) {
-            fs::remove_file(file).map_err(|e| Error::io("remove", file, e))?;
+    /// A folder that cannot be made.
+    pub fn numbered(model: &str) -> Result<RunFolder> {
+        let path = next(model);
+        check_can_be_made(&path)?;
+        Ok(RunFolder { path, claim: Claim::Numbered(model.into()) })
+    }
+
+    /// Makes the folder, and puts the recipe and the splits of a new run there.
+    ///
+    /// # Errors
+    /// A file that cannot be removed or written; a run that has begun there in the meantime.
+    pub fn start(&mut self, config: &Config, assigned: &Dataset) -> Result<()> {
+        let made = match &self.claim {
+            Claim::Numbered(model) => loop {
+                match fs::create_dir_all("runs").and_then(|()| fs::create_dir(&self.path)) {
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.path = next(model),
+                    made => break made,
+                }
+            },
+            _ => fs::create_dir_all(&self.path),
+        };
+        made.map_err(|e| Error::io("make the folder", &self.path, e))?;
+        match self.claim {
+            Claim::Forced => {
+                for file in FILES.map(|name| self.file(name)).iter().filter(|file| file.exists()) {
+                    fs::remove_file(file).map_err(|e| Error::io("remove", file, e))?;
+                }
+            }
+            // Of two that start at once, one makes the file.
+            _ => drop(File::create_new(self.file("config.toml")).map_err(|e| match e.kind() {
+                io::ErrorKind::AlreadyExists => taken(&self.path, "config.toml"),
+                _ => Error::io("write", &self.file("config.toml"), e),
+            })?),
         }
-        files::remove_temporaries(&self.0);
+        files::remove_temporaries(&self.path);
         let text = toml::to_string(config).expect("a recipe is plain data");
         files::write_atomic(&self.file("config.toml"), text.as_bytes())?;
         manifest::write(assigned, &self.manifest())
-    }
-
-    /// The first of `runs/<model>-1`, `runs/<model>-2`, … that is not there yet.
-    pub fn next(model: &str) -> PathBuf {
-        let candidate = |n: u32| Path::new("runs").join(format!("{model}-{n}"));
-        (1..).map(candidate).find(|path| !path.exists()).expect("one of 2^32 names is free")
     }
 
     /// The folder of an interrupted run.
@@ -73,7 +107,7 @@ impl RunFolder {
     /// # Errors
     /// A folder without a checkpoint.
     pub fn resume(path: &Path) -> Result<RunFolder> {
-        let folder = RunFolder(path.into());
+        let folder = RunFolder { path: path.into(), claim: Claim::Free };
         if !folder.last().is_file() {
             return Err(Error::unusable(
                 format!("{} holds no last.safetensors to go on from", path.display()),
@@ -86,13 +120,13 @@ impl RunFolder {
 
     /// The folder itself.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// One of its files.
     pub fn file(&self, name: &str) -> PathBuf {
         debug_assert!(FILES.contains(&name), "{name} is no file of a run");
-        self.0.join(name)
+        self.path.join(name)
     }
 
     /// The checkpoint of the best epoch.
@@ -143,4 +177,23 @@ impl RunFolder {
         }
         Ok(records)
     }
+}
+
+/// The first of `runs/<model>-1`, `runs/<model>-2`, … that is not there yet.
+fn next(model: &str) -> PathBuf {
+    let candidate = |n: u32| Path::new("runs").join(format!("{model}-{n}"));
+    (1..).map(candidate).find(|path| !path.exists()).expect("one of 2^32 names is free")
+}
+
+/// An error if the folder `path` cannot be made. It is not made yet.
+fn check_can_be_made(path: &Path) -> Result<()> {
+    let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    tempfile::tempfile_in(there).map(drop).map_err(|e| Error::io("make the folder", path, e))
+}
+
+fn taken(path: &Path, file: &str) -> Error {
+    Error::unusable(
+        format!("{} already holds a run (its {file} is there)", path.display()),
+        "another --out, --resume to go on with it, or --force to replace it",
+    )
 }

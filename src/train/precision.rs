@@ -41,6 +41,6 @@ impl Precision {
             return Ok(precision);
         }
         let problem = format!("{} does not compute in {}", device.name(), precision.dtype().suffix());
-        Err(Error::unusable(problem, "--precision f32, or --device cuda"))
+        Err(Error::unusable(problem, "--precision f32 for a new run, or --device cuda"))
     }
 }

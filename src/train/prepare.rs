@@ -60,6 +60,10 @@ impl Verified {
     pub fn read(config: &Config) -> Result<Verified> {
         let mut dataset = Verified::list(config)?;
         let skipped = dataset.verify(config.intensity, config.skip_bad)?;
+        if let (true, Some(Skipped { reason, .. })) = (dataset.records.is_empty(), skipped.first()) {
+            let problem = format!("none of the {} images of {} can be read", skipped.len(), dataset.origin);
+            return Err(Error::unusable(problem, format!("the cause of the first: {reason}")));
+        }
         Ok(Verified { dataset, skipped })
     }
 
@@ -79,7 +83,7 @@ impl Prepared {
         let Verified { mut dataset, skipped } = data;
         match recorded {
             Some(manifest) => manifest::apply(&mut dataset, manifest)?,
-            None => split::assign(&mut dataset, &config.split, config.split_seed.unwrap_or(config.seed))?,
+            None => split::assign(&mut dataset, &config.split, config.splits_seed())?,
         }
         let assigned = dataset.clone();
         let mut warnings = vec![];

@@ -86,7 +86,7 @@ impl Session {
             Some(path) => Some(weights::load_matching(&model.params, &Archive::read(path)?, state.config.transfer())?),
             None => None,
         };
-        let session = Session::new(folder, prepared, model, state, vec![], workers)?;
+        let mut session = Session::new(folder, prepared, model, state, vec![], workers)?;
         session.folder.start(&session.state.config, &session.prepared.assigned)?;
         Ok((session, matched))
     }
@@ -116,7 +116,13 @@ impl Session {
         device: &Arc<dyn Device>,
         workers: usize,
     ) -> Result<Session> {
-        let state = checkpoint.state.clone();
+        let mut state = checkpoint.state.clone();
+        // A killed run may have kept a better epoch since it was last saved; it is the best whether or not it comes again.
+        if let Some(kept) = Checkpoint::open(&folder.best()).ok().and_then(|kept| kept.state.best)
+            && state.best.as_ref().is_none_or(|best| best.step < kept.step)
+        {
+            state.best = Some(kept);
+        }
         // Another precision would be another run.
         Precision::resolve(state.config.precision, &**device)?;
         let prepared = Prepared::of(data, &state.config, Some(&folder.manifest()))?.unchanged(&state)?;
@@ -255,9 +261,12 @@ impl Session {
         let Some(loader) = &self.validation else { return Ok(Some(None)) };
         let (head, objective) = (Head::of(&self.state), self.steps.objective());
         let scored = step::validate(&self.model, loader, &head, objective, interrupt)?;
-        Ok(scored.map(|(predictions, loss)| {
-            let thresholds = match &predictions {
-                Predictions::Labels(scores) => scores.best_thresholds(),
+        Ok(scored.map(|(mut predictions, loss)| {
+            let thresholds = match &mut predictions {
+                Predictions::Labels(scores) => {
+                    scores.thresholds = scores.best_thresholds();
+                    scores.thresholds.clone()
+                }
                 _ => vec![],
             };
             let measures = predictions.measures(None);
@@ -290,7 +299,7 @@ impl Session {
         let (monitor, state) = (self.state.config.monitor()?, &mut self.state);
         let better = improves(monitor, record, state.best.as_ref());
         if better {
-            let value = record.monitored(monitor);
+            let value = record.monitored(monitor).filter(|value| value.is_finite());
             state.best = Some(Best { epoch: record.epoch, step: state.step, value, thresholds });
         }
         Ok(better)
@@ -376,10 +385,11 @@ struct Validation {
     seconds: f64,
 }
 
-/// Whether `record` is better than the best so far. Of equals the first stays.
+/// Whether `record` is better than the best so far. Of equals the first stays; what is no number is better than nothing only; without
+/// a validation split the latest is the best.
 fn improves(monitor: Monitor, record: &EpochRecord, best: Option<&Best>) -> bool {
-    match (record.monitored(monitor), best.and_then(|best| best.value)) {
-        (Some(value), Some(best)) => monitor.improves(value, best),
-        _ => true,
+    match (record.monitored(monitor), best) {
+        (Some(value), Some(best)) if value.is_finite() => best.value.is_none_or(|best| monitor.improves(value, best)),
+        (value, best) => value.is_none() || best.is_none(),
     }
 }

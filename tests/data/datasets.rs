@@ -51,6 +51,11 @@ fn training_and_testing_folders_give_the_split() {
     let tests: Vec<_> = dataset.subset(Split::Test).into_iter().map(|r| r.name).collect();
     assert_eq!(tests, ["Testing/a/3.png", "Testing/b/4.png"]);
     assert_eq!(dataset.class_counts(Some(Split::Train)), [1, 1]);
+    // What a Mac packs beside them is passed over; a third folder would make classes of the splits.
+    write(folder.path().join("__MACOSX/Training/a/._1.png"), "resource fork");
+    assert_eq!(Dataset::open(folder.path()).unwrap().records.len(), 4);
+    write(folder.path().join("extra/a/5.png"), png_bytes(5));
+    refuses(folder.path(), &["folders of splits", "extra, which is none", "move extra away"]);
 }
 
 #[test]
@@ -234,6 +239,12 @@ fn a_column_of_frames_can_be_named() {
     assert_eq!(open(None).unwrap(), "cat/0.png");
     assert_eq!(open(Some("")).unwrap(), "cat/0.png");
     assert_eq!(open(Some("n")).unwrap(), "cat/0.png#0");
+    // Frames of one file belong together, unless groups are named.
+    let frames = table("path,label,frame\ncat/0.png,a,0\ncat/0.png,b,1\ncat/2.png,b,0\n");
+    let records = Dataset::open(&frames.path().join("list.csv")).unwrap().records;
+    let groups: Vec<_> = records.iter().map(|record| record.group.is_some()).collect();
+    assert_eq!(groups, [true, true, false]);
+    assert_eq!(records[0].group, records[1].group);
     let error = open(Some("slice")).expect_err("no number");
     assert!(error.contains("line 2: \"s-1.png\" is no number of a frame") && error.contains("--frame ''"), "{error}");
     assert!(open(Some("z")).expect_err("no such column").contains("no column \"z\""));

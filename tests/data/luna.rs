@@ -163,4 +163,9 @@ fn what_is_wrong_with_a_set_is_told() {
     let folder = copied("");
     fs::copy(folder.path().join("subset1/4.5.6.mha"), folder.path().join("subset0/4.5.6.mha")).unwrap();
     assert!(refused(&folder).contains("4.5.6 is there twice"), "{}", refused(&folder));
+    // Crops are cut before anything could be left out.
+    let folder = copied("");
+    let volume = folder.path().join("subset1/4.5.6.mha");
+    write(volume.clone(), &fs::read(volume).unwrap()[..1000]);
+    assert!(refused(&folder).contains("replace or remove the volume"), "{}", refused(&folder));
 }

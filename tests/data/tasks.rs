@@ -67,6 +67,10 @@ fn numbers_and_inputs_are_scaled_by_the_training_images() {
     assert_eq!(numbers(&dataset), [[10.0], [20.0], [40.0], [10.0]]);
     let inputs: Vec<_> = dataset.records.iter().map(|r| r.inputs.clone()).collect();
     assert_eq!(inputs, [[1.0, 1.0], [0.0, 1.0], [1.0, 1.0], [0.0, 1.0]]);
+    // Where cells are separated by other signs a comma is a decimal point.
+    let folder = table("file;age;male;w\n0.png;10,5;True;1\n1.png;2,5e1;False;1\n");
+    let commas = Dataset::open_for(Task::Regression, &folder.path().join("list.csv"), &wanted).unwrap();
+    assert_eq!(numbers(&commas), [[10.5], [25.0]]);
     let targets = Scaling { mean: vec![20.0], std: vec![10.0] };
     let options = LoaderOptions { size: 8, targets, workers: 0, ..LoaderOptions::default() };
     let batch = Loader::new(dataset.records, options).epoch(0, 0).next().unwrap().unwrap();
@@ -232,6 +236,10 @@ fn bone_age_opens_as_published_and_as_in_the_study() {
         ("boneage-validation-dataset-1/1386.png", ""),
         ("Bone age test.csv", "Case ID,Sex,Ground truth bone age (months)\n4360,M,168.9\n"),
         ("Test set images/4360.png", ""),
+        // As Kaggle has it, without ages.
+        ("boneage-test-dataset.csv", "Case ID,Sex\n4361,M\n"),
+        ("boneage-test-dataset/4361.png", ""),
+        ("Test set images/._4360.png", "of a Mac"),
     ]);
     for folder in [study, official] {
         let dataset = open(Layout::RsnaBoneAge, folder.path());

@@ -44,11 +44,19 @@ fn frames_and_masks_keep_what_their_volume_is() {
     assert!(tried > 25, "{tried}");
 }
 
-/// What cannot be unpacked comes as it is.
+/// Damaged data are unpacked as far as they go; what is not packed comes as it is.
 #[test]
-fn damaged_volumes_are_left_alone() {
+fn damaged_volumes_are_unpacked_in_part() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/scans");
-    for name in ["bad_packed.mha", "bad_packed.nii.gz", "bad_short.nii", "u8.dcm"] {
+    let name = "bad_packed.mha";
+    let bytes = fs::read(folder.join(name)).unwrap();
+    let plain = volume::unpacked(bytes.clone());
+    assert!(volume::is_packed(&bytes) && !volume::is_packed(&plain), "{name}");
+    let scan = Scan::open(&plain, name).unwrap();
+    let last = scan.frame(scan.facts().frames - 1).err().expect("it is behind the damage").to_string();
+    assert!(last.contains("too few for its size"), "{last}");
+    // The second is damaged within its header.
+    for name in ["bad_short.nii", "bad_packed.nii.gz", "u8.dcm"] {
         let bytes = fs::read(folder.join(name)).unwrap();
         assert!(volume::unpacked(bytes.clone()) == bytes, "{name}");
     }
