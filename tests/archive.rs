@@ -227,7 +227,7 @@ fn what_ends_early_or_never_does_not_hold_it_up() {
     assert_eq!(table(&store.join("manifest.csv")).len(), 24 + 2);
     let mut reasons: Vec<_> = table(&store.join("rejected.csv")).into_iter().map(|row| row["reason"].clone()).collect();
     reasons.sort();
-    let parts = ["32764 more frames", "5 more frames", "neither a file nor a folder", "it is no image"];
+    let parts = ["32764 more frames", "5 more frames", "neither a file nor a folder", "it holds no NIfTI header"];
     for part in parts {
         assert!(reasons.iter().any(|reason| reason.contains(part)), "{part} is not in {reasons:?}");
     }

@@ -217,12 +217,14 @@ impl Places {
         if let Some(told) = columns.inputs.iter().find(|input| !target.is_empty() && columns.target.contains(input)) {
             return Err(Error::unusable(format!("{told} is the target and an input too"), "--inputs without it"));
         }
+        // Unless a column is named, patients are what must not straddle splits.
+        let patient = (columns.group == "group").then(|| header.find("patient")).flatten();
         Ok(Places {
             path,
             target,
             masks,
             inputs: all(&columns.inputs)?,
-            group: optional(&columns.group, "group")?,
+            group: optional(&columns.group, "group")?.or(patient),
             split: optional(&columns.split, "split")?,
             frame: match columns.frame.as_deref() {
                 None => header.find("frame").or(header.find("slice")),

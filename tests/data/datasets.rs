@@ -75,6 +75,9 @@ fn a_table_gives_labels_groups_and_splits() {
     ];
     assert_eq!(got, want);
     assert_eq!(dataset.records[0].decode(Intensity::Auto).unwrap().width, 8);
+    let patients = table(&rows.replace("group", "Patient"));
+    let same = Dataset::open(&patients.path().join("list.csv")).unwrap();
+    assert_eq!(same.records[0].group.as_deref(), Some("p1"), "patients are groups");
     for mark in [";", "\t"] {
         let folder = table(&rows.replace(',', mark));
         let same = Dataset::open(&folder.path().join("list.csv")).unwrap();
