@@ -187,6 +187,7 @@ impl<'a> MetaImage<'a> {
             affine: affine(&fields, &spacing),
             patient: None,
         };
+            slices: sizes.get(2).copied().unwrap_or(1),
         let big_endian = is_true(&["BinaryDataByteOrderMSB", "ElementByteOrderMSB"]);
         Ok((facts, MetaImage { data, compressed, element, big_endian, width, height, channels }))
     }

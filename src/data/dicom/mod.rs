@@ -68,7 +68,8 @@ impl<'a> Dicom<'a> {
         let frames = frame_count(&set)?;
         let photometric = set.text(0x0028_0004).map_or("MONOCHROME2".into(), Cow::into_owned);
         let layout = layout(&set, element.tag)?;
-        let meanings = meaning::all(&set, frames, &layout, modality.as_deref(), &photometric);
+        let lossy = codec::is_lossy(&syntax);
+        let meanings = meaning::all(&set, frames, &layout, lossy, modality.as_deref(), &photometric);
         let palette = if photometric == "PALETTE COLOR" { Some(meaning::palette(&set, layout.signed)?) } else { None };
         let pixels = match &element.value {
             Value::Bytes(data, start) if element.tag != PIXEL_DATA => {
@@ -91,6 +92,7 @@ impl<'a> Dicom<'a> {
             frames,
             channels: if palette.is_some() { 3 } else { layout.channels },
             bits: layout.stored,
+            slices: frames,
             spacing: spacing(&set),
             affine: affine(&set),
             patient: set.text(0x0010_0020).map(Cow::into_owned),
