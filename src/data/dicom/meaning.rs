@@ -57,7 +57,7 @@ pub fn all(
 }
 
 /// Least and greatest value of so many bits.
-pub fn range(signed: bool, bits: u32) -> [f64; 2] {
+fn range(signed: bool, bits: u32) -> [f64; 2] {
     let all = 2f64.powi(bits as i32);
     if signed { [-all / 2.0, all / 2.0 - 1.0] } else { [0.0, all - 1.0] }
 }
