@@ -116,6 +116,19 @@ def decode_cases():
     return cases
 
 
+def mask_cases():
+    """Masks as JPEG, and the pixels that were marked in them."""
+    y, x = np.mgrid[0:40, 0:48]
+    marked = (x - 21) ** 2 + (y - 17) ** 2 < 150
+    cases = {}
+    for name, color in [("gray", 255), ("red", (255, 0, 0)), ("blue", (0, 0, 255))]:
+        drawn = marked[..., None] * np.array(color) if name != "gray" else marked * color
+        path = OUT / f"mask_{name}.jpg"
+        Image.fromarray(drawn.astype(np.uint8)).save(path, quality=85, subsampling=0)
+        cases[path.name] = marked.astype(int).tolist()
+    return cases
+
+
 def resize_cases():
     """Pillow's BILINEAR; every `step`-th value of every `step`-th row of the scaled image is kept."""
     cases = []
@@ -166,5 +179,5 @@ def augment_cases():
 
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
-    expected = {"decode": decode_cases(), "resize": resize_cases(), "augment": augment_cases()}
+    expected = {"decode": decode_cases(), "masks": mask_cases(), "resize": resize_cases(), "augment": augment_cases()}
     (OUT / "expected.json").write_text(json.dumps(expected, separators=(",", ":")) + "\n")

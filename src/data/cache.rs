@@ -21,7 +21,7 @@ use std::{
 };
 
 /// What the files begin with; the number changes with what is made of an image.
-const MAGIC: &[u8; 8] = b"rgimage1";
+const MAGIC: &[u8; 8] = b"rgimage2";
 
 /// Bytes before the pixels: magic, side, bits, checksum.
 const HEADER: usize = 20;

@@ -4,7 +4,10 @@
 //! arithmetic of Pillow's `convert("L")`; a YCbCr JPEG already stores that luma and its Y channel is taken as it is. Alpha
 //! is ignored, as Pillow does: a transparent pixel keeps the colour stored under it. Orientation tags are ignored too.
 
-use super::{dicom::jpeg, scan::Facts};
+use super::{
+    dicom::jpeg,
+    scan::{Color, Facts, Frame, Meaning, Samples},
+};
 use crate::{Error, Result};
 use png::{BitDepth, ColorType, Transformations};
 use std::io::Cursor;
@@ -87,13 +90,19 @@ pub fn facts(bytes: &[u8], name: &str) -> Result<Facts> {
         let header = jpeg::header(bytes).map_err(|e| damaged("JPEG", name, e))?;
         ("JPEG", header.width, header.height, header.components.len(), header.precision)
     };
-    Ok(Facts { format: format.into(), width, height, frames: 1, channels, bits, ..Facts::default() })
+    Ok(Facts { format: format.into(), width, height, frames: 1, slices: 1, channels, bits, ..Facts::default() })
 }
 
 /// Decodes a PNG (1 to 16 bit; gray, RGB, palette, with or without alpha) or a JPEG (baseline or progressive; gray,
-/// YCbCr, RGB, CMYK). `name` is how the errors call the file: a truncated, damaged or too large one.
-pub fn decode(bytes: &[u8], name: &str) -> Result<Gray> {
-    if bytes.starts_with(PNG) { decode_png(bytes, name) } else { decode_jpeg(bytes, name) }
+/// YCbCr, RGB, CMYK) to gray. `name` is how the errors call the file: a truncated, damaged or too large one.
+pub fn decode(bytes: &[u8], name: &str) -> Result<Frame> {
+    let frame = if bytes.starts_with(PNG) { decode_png(bytes, name) } else { decode_jpeg(bytes, name, false) };
+    frame.map(Frame::into_gray)
+}
+
+/// [`decode`] that leaves in color what is.
+pub fn decode_in_color(bytes: &[u8], name: &str) -> Result<Frame> {
+    if bytes.starts_with(PNG) { decode_png(bytes, name) } else { decode_jpeg(bytes, name, true) }
 }
 
 /// What can be done about a file that cannot be read.
@@ -143,7 +152,7 @@ pub fn check_size(width: usize, height: usize, name: &str) -> Result<()> {
     }
 }
 
-fn decode_png(bytes: &[u8], name: &str) -> Result<Gray> {
+fn decode_png(bytes: &[u8], name: &str) -> Result<Frame> {
     let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: PNG_BYTES });
     decoder.set_transformations(Transformations::EXPAND);
     decoder.set_ignore_text_chunk(true);
@@ -156,22 +165,30 @@ fn decode_png(bytes: &[u8], name: &str) -> Result<Gray> {
     let mut raw = vec![0; reader.output_buffer_size().ok_or_else(|| damaged("PNG", name, "its size overflows"))?];
     reader.next_frame(&mut raw).map_err(|e| damaged("PNG", name, e))?;
 
-    let samples = color.samples();
-    let is_color = matches!(color, ColorType::Rgb | ColorType::Rgba);
-    let pixels = if depth == BitDepth::Sixteen {
-        let word = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
-        let gray = |p: &[u8]| if is_color { luma16(word(p), word(&p[2..]), word(&p[4..])) } else { word(p) };
-        Pixels::U16(raw.chunks_exact(2 * samples).map(gray).collect())
-    } else if samples == 1 {
-        Pixels::U8(raw)
-    } else {
-        let gray = |p: &[u8]| if is_color { luma8(p[0], p[1], p[2]) } else { p[0] };
-        Pixels::U8(raw.chunks_exact(samples).map(gray).collect())
+    let stored = color.samples();
+    let (color, kept) = match color {
+        ColorType::Rgb | ColorType::Rgba => (Color::Rgb, 3),
+        _ => (Color::Gray, 1),
     };
-    Ok(Gray { width, height, pixels })
+    let (samples, bits) = if depth == BitDepth::Sixteen {
+        let words = raw.as_chunks().0.iter().map(|&pair| u16::from_be_bytes(pair)).collect();
+        (Samples::U16(without_alpha(words, stored, kept)), 16)
+    } else {
+        (Samples::U8(without_alpha(raw, stored, kept)), 8)
+    };
+    Ok(Frame { width, height, color, samples, meaning: Meaning::picture(bits) })
 }
 
-fn decode_jpeg(bytes: &[u8], name: &str) -> Result<Gray> {
+/// The first `kept` of the `stored` samples of each pixel.
+fn without_alpha<T: Copy>(samples: Vec<T>, stored: usize, kept: usize) -> Vec<T> {
+    if kept == stored {
+        return samples;
+    }
+    samples.chunks_exact(stored).flat_map(|pixel| &pixel[..kept]).copied().collect()
+}
+
+/// The luma alone, where it is stored, unless `in_color`.
+fn decode_jpeg(bytes: &[u8], name: &str, in_color: bool) -> Result<Frame> {
     // The decoder fills what is missing from the last rows with gray; the end marker tells.
     if !has_end_marker(bytes) {
         return Err(damaged("JPEG", name, "its end marker is missing"));
@@ -186,12 +203,12 @@ fn decode_jpeg(bytes: &[u8], name: &str) -> Result<Gray> {
     let (width, height) = (usize::from(info.width), usize::from(info.height));
     check_size(width, height, name)?;
 
-    let has_luma = matches!(stored, ColorSpace::Luma | ColorSpace::YCbCr);
-    let wanted = if has_luma { ColorSpace::Luma } else { ColorSpace::RGB };
+    let is_gray = stored == ColorSpace::Luma || stored == ColorSpace::YCbCr && !in_color;
+    let (wanted, color) = if is_gray { (ColorSpace::Luma, Color::Gray) } else { (ColorSpace::RGB, Color::Rgb) };
     decoder.set_options(options.jpeg_set_out_colorspace(wanted));
     let raw = decoder.decode().map_err(|e| damaged("JPEG", name, e))?;
-    let pixels = if has_luma { raw } else { raw.chunks_exact(3).map(|p| luma8(p[0], p[1], p[2])).collect() };
-    Ok(Gray { width, height, pixels: Pixels::U8(pixels) })
+    let meaning = Meaning { lossy: true, ..Meaning::picture(8) };
+    Ok(Frame { width, height, color, samples: Samples::U8(raw), meaning })
 }
 
 /// Whether an end-of-image marker follows the last start-of-scan marker. Neither can occur inside the compressed data,

@@ -156,9 +156,27 @@ impl Frame {
         self.samples.to_f64().into_iter().map(|value| self.meaning.rescale.apply(value)).collect()
     }
 
-    /// Whether each pixel's physical value is other than 0, as masks are read; of color its luma.
-    pub fn marked(self) -> Vec<bool> {
-        self.into_gray().physical().into_iter().map(|value| value != 0.0 && !value.is_nan()).collect()
+    /// Which pixels a mask marks: those whose physical value is other than 0; of lossy ones, in which there is noise about 0,
+    /// those whose stored value is at least half of the greatest. Of color, those with such a value in any channel.
+    pub fn marked(&self) -> Vec<bool> {
+        let Meaning { rescale, range: [_, white], lossy, .. } = &self.meaning;
+        let is_marked = |&stored: &f64| {
+            let value = rescale.apply(stored);
+            if *lossy { stored >= white / 2.0 } else { value != 0.0 && !value.is_nan() }
+        };
+        let values = self.samples.to_f64();
+        match self.color {
+            Color::Gray => values.iter().map(is_marked).collect(),
+            Color::Rgb => values.chunks_exact(3).map(|pixel| pixel.iter().any(is_marked)).collect(),
+            Color::Ybr => {
+                let neutral = (white + 1.0) / 2.0;
+                let rgb = |p: &[f64]| {
+                    let (y, b, r) = (p[0], p[1] - neutral, p[2] - neutral);
+                    [y + 1.402 * r, y - 0.344136 * b - 0.714136 * r, y + 1.772 * b].map(|v| v.round().max(0.0))
+                };
+                values.chunks_exact(3).map(|pixel| rgb(pixel).iter().any(is_marked)).collect()
+            }
+        }
     }
 
     /// The gray image that `intensity` makes of the frame: 8 bit where the stored values are shown as they are and have
@@ -247,7 +265,7 @@ impl Frame {
     }
 
     /// The frame with one gray value a pixel: luma of what is in color.
-    fn into_gray(self) -> Frame {
+    pub(super) fn into_gray(self) -> Frame {
         let samples = match (self.color, self.samples) {
             (Color::Gray, samples) => samples,
             (Color::Ybr, samples) => match samples {
@@ -323,15 +341,4 @@ fn percentiles(values: &mut [f64], percents: [f64; 2]) -> [f64; 2] {
         let high = above.iter().copied().fold(f64::INFINITY, f64::min);
         if share > 0.0 { low + (high - low) * share } else { low }
     })
-}
-
-impl From<Gray> for Frame {
-    fn from(gray: Gray) -> Frame {
-        let (samples, bits) = match gray.pixels {
-            Pixels::U8(values) => (Samples::U8(values), 8),
-            Pixels::U16(values) => (Samples::U16(values), 16),
-        };
-        let meaning = Meaning::picture(bits);
-        Frame { width: gray.width, height: gray.height, color: Color::Gray, samples, meaning }
-    }
 }

@@ -248,7 +248,7 @@ impl Fitted {
         let mask = match &record.truth {
             Truth::Masks(structures) if !structures.is_empty() => {
                 let extent = record.extent()?;
-                fit_mask(&record.mask(extent)?, extent, structures.len(), *size)
+                fit_mask(&record.mask(extent)?, (extent.width, extent.height), structures.len(), *size)
             }
             _ => vec![],
         };

@@ -38,6 +38,8 @@ pub struct MetaImage<'a> {
     width: usize,
     height: usize,
     channels: usize,
+    /// Whether its values are Hounsfield units.
+    ct: bool,
 }
 
 /// Lines of a header as key and value.
@@ -133,7 +135,8 @@ pub fn with_frame(bytes: &[u8], index: usize) -> Option<Vec<u8>> {
     let (fields, _) = split(bytes).ok()?;
     let (_, image) = MetaImage::open(bytes).ok()?;
     let data = volume::part(image.data, index, image.frame_bytes()).ok()?;
-    let kept: Fields = fields.into_iter().filter(|(key, _)| key.contains("Element") || key.contains("MSB")).collect();
+    let of_values = |key: &str| key.contains("Element") || key.contains("MSB") || key == "Modality";
+    let kept: Fields = fields.into_iter().filter(|(key, _)| of_values(key)).collect();
     let size = format!("{} {}", image.width, image.height);
     Some([format!("NDims = 2\nDimSize = {size}\n").as_bytes(), header(&kept, &[]).as_bytes(), data].concat())
 }
@@ -156,6 +159,9 @@ impl<'a> MetaImage<'a> {
         need(DATA_FILE)?;
         if rest.is_empty() {
             return Err("its data are neither in it nor in a file beside it".into());
+        }
+        if get(&["BinaryData"]).is_some_and(|value| value.eq_ignore_ascii_case("false")) {
+            return Err("its pixels are written as text (BinaryData = False); binary ones are read".into());
         }
         let sizes: Vec<usize> = numbers(need("DimSize")?);
         let dims: usize = need("NDims")?.parse().map_err(|_| "its NDims is no number")?;
@@ -188,6 +194,7 @@ impl<'a> MetaImage<'a> {
             width,
             height,
             frames,
+            slices: sizes.get(2).copied().unwrap_or(1),
             channels,
             bits: 8 * element.bytes() as u32,
             spacing: [axis(0), axis(1), axis(2)],
@@ -195,7 +202,8 @@ impl<'a> MetaImage<'a> {
             patient: None,
         };
         let big_endian = is_true(&["BinaryDataByteOrderMSB", "ElementByteOrderMSB"]);
-        Ok((facts, MetaImage { data, compressed, element, big_endian, width, height, channels }))
+        let ct = facts.modality.as_deref() == Some("CT");
+        Ok((facts, MetaImage { data, compressed, element, big_endian, width, height, channels, ct }))
     }
 
     fn frame_bytes(&self) -> usize {
@@ -211,7 +219,8 @@ impl<'a> MetaImage<'a> {
         };
         let samples = self.element.samples(raw, self.big_endian);
         let color = if self.channels == 3 { Color::Rgb } else { Color::Gray };
-        let meaning = Meaning { shown: color == Color::Rgb || self.element == Element::U8, ..self.element.meaning() };
+        let shown = color == Color::Rgb || self.element == Element::U8;
+        let meaning = Meaning { shown, hounsfield: self.ct, ..self.element.meaning() };
         Ok(Frame { width: self.width, height: self.height, color, samples, meaning })
     }
 }

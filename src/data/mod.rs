@@ -48,7 +48,7 @@ pub use resize::{fit, fit_plain};
 pub use sampling::Sampling;
 pub use scaling::Scaling;
 pub use scan::{Facts, Frame, Scan};
-pub use source::{Dataset, Fingerprint, Raters, Record, Skipped, Source, Split, Truth};
+pub use source::{Dataset, Extent, Fingerprint, Raters, Record, Skipped, Source, Split, Truth};
 pub use split::Fractions;
 pub use survey::{Spread, Survey};
 pub use table::Columns;

@@ -206,6 +206,7 @@ impl<'a> Nifti<'a> {
             width,
             height,
             frames,
+            slices: sizes.get(2).map_or(1, |&n| n as usize),
             channels: if element.is_some() { 1 } else { 3 },
             bits: element.map_or(8, |e| 8 * e.bytes() as u32),
             spacing: [1, 2, 3].map(|i| header.real((76, 104), i).abs()),

@@ -23,6 +23,8 @@ pub struct Facts {
     pub height: usize,
     /// Images in the file: frames, or slices of a volume, in each of its points in time.
     pub frames: usize,
+    /// Those of one volume: as many as there are frames, unless the file holds several volumes, say points in time.
+    pub slices: usize,
     /// Samples of a pixel.
     pub channels: usize,
     /// Bits of a sample that are used.
@@ -180,6 +182,8 @@ pub struct Meaning {
     pub shown: bool,
     /// Whether physical values are Hounsfield units.
     pub hounsfield: bool,
+    /// Whether they have been through a lossy code, so that what was 0 need not be.
+    pub lossy: bool,
 }
 
 impl Meaning {
@@ -194,6 +198,7 @@ impl Meaning {
             range: [0.0, ((1u64 << bits) - 1) as f64],
             shown: true,
             hounsfield: false,
+            lossy: false,
         }
     }
 }
@@ -266,9 +271,10 @@ impl<'a> Scan<'a> {
         &self.facts
     }
 
-    /// The frame that stands for the file: the middle one.
+    /// The frame that stands for the file: the middle one; of several volumes, that of the middle volume.
     pub fn middle(&self) -> usize {
-        self.facts.frames / 2
+        let Facts { frames, slices, .. } = self.facts;
+        frames / slices / 2 * slices + slices / 2
     }
 
     /// Decodes frame `index`, counted from 0.
@@ -287,11 +293,23 @@ impl<'a> Scan<'a> {
             Kind::Dicom(dicom) => dicom.frame(index),
             Kind::MetaImage(image) => image.frame(index),
             Kind::Nifti(nifti) => nifti.frame(index),
-            Kind::Picture(bytes) => return decode::decode(bytes, self.name).map(|gray| gray.into()),
+            Kind::Picture(bytes) => return decode::decode(bytes, self.name),
         };
         decoded.map_err(|why| {
             let which = if *frames > 1 { format!("frame {index} of {frames}: {why}") } else { why };
             Error::unusable(format!("{} is a {format} file that cannot be read: {which}", self.name), decode::REPLACE)
         })
+    }
+
+    /// What frame `index` marks as a mask, see [`Frame::marked`]; of pictures all colors count.
+    ///
+    /// # Errors
+    /// As [`Scan::frame`].
+    pub fn marked(&self, index: usize) -> Result<Vec<bool>> {
+        let frame = match self.kind {
+            Kind::Picture(bytes) if index == 0 => decode::decode_in_color(bytes, self.name)?,
+            _ => self.frame(index)?,
+        };
+        Ok(frame.marked())
     }
 }

@@ -6,7 +6,7 @@ use super::{
     intensity::Intensity,
     metaimage,
     resize::{fit, fit_plain},
-    scan::Scan,
+    scan::{Facts, Scan},
     table,
     table::Columns,
 };
@@ -113,6 +113,12 @@ impl Source {
         scan.frame(self.index(&scan))?.render(intensity, name)
     }
 
+    /// The size of the image, and its place in its file.
+    pub(super) fn extent(&self, scan: &Scan) -> Extent {
+        let &Facts { width, height, frames, slices, .. } = scan.facts();
+        Extent { width, height, frames, slices, frame: self.index(scan) }
+    }
+
     /// Which frame of its file it is.
     fn index(&self, scan: &Scan) -> usize {
         match self {
@@ -138,6 +144,21 @@ impl Source {
     }
 }
 
+/// The size of an image, and its place among the frames of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Frames of the file.
+    pub frames: usize,
+    /// Those of one of its volumes.
+    pub slices: usize,
+    /// Which of the frames it is, counted from 0.
+    pub frame: usize,
+}
+
 /// SHA-256 digests that tell one image from another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
@@ -158,7 +179,7 @@ pub enum Truth {
     Masks(Vec<Raters>),
 }
 
-/// The masks that one or more raters drew of a structure, as images of the size of theirs. A pixel that is not 0 is marked.
+/// The masks that one or more raters drew of a structure, as images of the size of theirs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Raters {
     /// One mask a rater.
@@ -202,11 +223,10 @@ impl Record {
         self.source.fitted(&self.location(), size, intensity)
     }
 
-    /// Columns and rows of the image, as the header of its file has them.
-    pub fn extent(&self) -> Result<(usize, usize)> {
+    /// The size of the image and its place in its file, as the header has them.
+    pub fn extent(&self) -> Result<Extent> {
         let (bytes, location) = (self.read()?, self.location());
-        let scan = Scan::open(&bytes, &location)?;
-        Ok((scan.facts().width, scan.facts().height))
+        Ok(self.source.extent(&Scan::open(&bytes, &location)?))
     }
 
     /// The name of its file without folders and suffix, with the number of its frame if it is one of several.
@@ -237,13 +257,16 @@ impl Record {
         raters.iter().flat_map(|raters| &raters.masks)
     }
 
-    /// What the raters agree on: `[height, width, structures]` of 0 and 1; empty where the truth is no mask. A pixel is
-    /// marked whose physical value is not 0, whatever is made gray of the image.
+    /// What the raters agree on: `[height, width, structures]` of 0 and 1; empty where the truth is no mask. Which
+    /// pixels are marked tells [`super::Frame::marked`]. Of a file with several masks it is the one of the same number as the
+    /// image ([`Record::extent`]) in its own file, or in its own volume if the masks are those of one, unless the path
+    /// says another.
     ///
     /// # Errors
-    /// A mask that cannot be read, or has another size than its image.
-    pub fn mask(&self, (width, height): (usize, usize)) -> Result<Vec<u8>> {
+    /// A mask that cannot be read, has another size than its image, or is in a file with another number of frames.
+    pub fn mask(&self, of: Extent) -> Result<Vec<u8>> {
         let Truth::Masks(structures) = &self.truth else { return Ok(vec![]) };
+        let Extent { width, height, frames, slices, frame } = of;
         let k = structures.len();
         let mut mask = vec![0; width * height * k];
         for (c, raters) in structures.iter().enumerate() {
@@ -252,17 +275,27 @@ impl Record {
                 let location = source.location(&self.name);
                 let bytes = source.read()?;
                 let scan = Scan::open(&bytes, &location)?;
-                // In a volume of masks it is the frame that the image is in its own, unless its path says another.
-                let of =
-                    if matches!(source, Source::File(_)) && scan.facts().frames > 1 { &self.source } else { source };
-                let drawn = scan.frame(of.index(&scan))?;
+                let drawn = scan.facts();
                 if (drawn.width, drawn.height) != (width, height) {
                     return Err(Error::unusable(
                         format!("{location} is {} x {}, its image {width} x {height}", drawn.width, drawn.height),
                         "masks of the size of their images",
                     ));
                 }
-                votes.iter_mut().zip(drawn.marked()).for_each(|(votes, marked)| *votes += usize::from(marked));
+                let index = match (source, drawn.frames) {
+                    (Source::Frame(_, index), _) => *index,
+                    (_, 1) => 0,
+                    (_, n) if n == frames => frame,
+                    (_, n) if n == slices => frame % slices,
+                    (_, n) => {
+                        return Err(Error::unusable(
+                            format!("{location} has {n} frames, the file of its image {frames}"),
+                            "a mask for each frame of the image, or FILE#N for the mask in frame N",
+                        ));
+                    }
+                };
+                let marked = scan.marked(index)?;
+                votes.iter_mut().zip(marked).for_each(|(votes, marked)| *votes += usize::from(marked));
             }
             let agreed = votes.into_iter().map(|votes| u8::from(votes >= raters.agree));
             mask.iter_mut().skip(c).step_by(k).zip(agreed).for_each(|(mask, agreed)| *mask = agreed);

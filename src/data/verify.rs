@@ -3,6 +3,7 @@
 use super::{
     decode::{Gray, Pixels},
     intensity::Intensity,
+    scan::Scan,
     source::{Dataset, Fingerprint, Record, Skipped},
 };
 use crate::Result;
@@ -37,9 +38,11 @@ impl Dataset {
 }
 
 fn fingerprint(record: &Record, intensity: Intensity) -> Result<Fingerprint> {
-    let bytes = record.read()?;
-    let image = record.source.decode(&bytes, &record.location(), intensity)?;
-    record.mask((image.width, image.height))?;
+    let (bytes, location) = (record.read()?, record.location());
+    let scan = Scan::open(&bytes, &location)?;
+    let extent = record.source.extent(&scan);
+    let image = scan.frame(extent.frame)?.render(intensity, &location)?;
+    record.mask(extent)?;
     let mut file = Sha256::new_with_prefix(&bytes);
     for mask in record.mask_sources() {
         file.update(mask.read()?);

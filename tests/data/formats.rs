@@ -121,6 +121,36 @@ fn broken_scans_are_named_with_the_reason() {
     }
 }
 
+/// Some files say that their color is halved, and hold all of it.
+#[test]
+fn whole_color_that_is_called_halved_is_read_whole() {
+    let whole = fs::read(scans().join("ybr.dcm")).unwrap();
+    let at = whole.windows(10).position(|bytes| bytes == b"\x08\0YBR_FULL").unwrap();
+    let called = [&whole[..at], b"\x0c\0YBR_FULL_422", &whole[at + 10..]].concat();
+    let frame = |bytes: &[u8]| Scan::open(bytes, "ybr").unwrap().frame(0).unwrap();
+    assert_eq!(frame(&called), frame(&whole));
+}
+
+/// What a lossy transfer syntax leaves near 0 marks nothing.
+#[test]
+fn masks_in_lossy_dicom_are_known() {
+    for (name, lossy) in [
+        ("jpeg_gray.dcm", true),
+        ("jpeg_ybr.dcm", true),
+        ("jpeg_12bit.dcm", true),
+        ("jpegls_near.dcm", true),
+        ("j2k_lossy.dcm", true),
+        ("lossless_u8.dcm", false),
+        ("jpegls_u8.dcm", false),
+        ("j2k_u8.dcm", false),
+        ("rle_u8.dcm", false),
+        ("u8.dcm", false),
+    ] {
+        let bytes = fs::read(scans().join(name)).unwrap();
+        assert_eq!(Scan::open(&bytes, name).unwrap().frame(0).unwrap().meaning.lossy, lossy, "{name}");
+    }
+}
+
 /// Real files, where the machine has them: those that pydicom reads equal it, the others are refused by name or, where
 /// this reader does more, read.
 #[test]

@@ -65,7 +65,7 @@ fn check(dataset: &Dataset) {
             _ => "luna/subset1/4.5.6.mha",
         });
         assert_eq!(values(record), part(&volume, &place), "{}", record.name);
-        let mask: Vec<f64> = record.mask((64, 64)).unwrap().into_iter().map(f64::from).collect();
+        let mask: Vec<f64> = record.mask(record.extent().unwrap()).unwrap().into_iter().map(f64::from).collect();
         assert!(mask == part(&fixtures().join(format!("luna_masks/{}.mha", place.0)), &place), "{}", record.name);
         assert_eq!(mask.contains(&1.0), !is_empty(record), "{}", record.name);
         assert_eq!(record.group.as_ref(), Some(&place.0));
@@ -108,7 +108,8 @@ fn nodules_are_spheres_in_the_space_of_their_volume() {
 fn crops_reach_the_network_with_their_masks() {
     let mut dataset = Layout::Luna16.open(&fixtures().join("luna")).unwrap();
     dataset.verify(Intensity::CT, false).unwrap();
-    let masks: Vec<Vec<u8>> = dataset.records.iter().map(|record| record.mask((64, 64)).unwrap()).collect();
+    let masks: Vec<Vec<u8>> =
+        dataset.records.iter().map(|record| record.mask(record.extent().unwrap()).unwrap()).collect();
     let options = LoaderOptions { size: 64, batch: 64, intensity: Intensity::CT, ..LoaderOptions::default() };
     let batch = Loader::new(dataset.records, options).epoch(0, 0).next().unwrap().unwrap();
     assert_eq!(batch.masks, masks.concat());

@@ -2,7 +2,7 @@
 
 use crate::{fixtures, pattern, seen};
 use roentgen::{
-    data::{Batch, Gray, Intensity, Normalise, Pixels, Source, augment::Geometry, decode, fit},
+    data::{Batch, Gray, Intensity, Normalise, Pixels, Scan, Source, augment::Geometry, decode, fit},
     ops::augment::Change,
 };
 use serde_json::Value;
@@ -41,6 +41,18 @@ fn every_flavour_decodes_as_in_pillow() {
         assert!(worst <= case["tolerance"].as_i64().unwrap(), "{name} differs from Pillow by {worst}");
     }
     assert_eq!(cases.as_object().unwrap().len(), 26);
+}
+
+/// Compression leaves noise where nothing was marked.
+#[test]
+fn jpeg_masks_mark_what_was_drawn() {
+    let cases = expected("masks");
+    for (name, drawn) in cases.as_object().unwrap() {
+        let bytes = fs::read(fixtures().join(name)).unwrap();
+        let marked = Scan::open(&bytes, name).unwrap().marked(0).unwrap();
+        assert!(marked.into_iter().map(i64::from).eq(rows(drawn).concat()), "{name}");
+    }
+    assert_eq!(cases.as_object().unwrap().len(), 3);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::{png_bytes, seen, write};
 use roentgen::{
+    Result,
     data::{
         Augment, Batch, Columns, Dataset, DiskCache, Fractions, Frame, Intensity, Layout, Loader, LoaderOptions,
         Record, Scaling, Scan, Split, Truth,
@@ -87,6 +88,10 @@ fn the_positive_class_comes_last() {
     assert_eq!(dataset.records.iter().map(|r| r.label()).collect::<Vec<_>>(), [1, 0, 1, 0]);
 }
 
+fn mask(record: &Record) -> Result<Vec<u8>> {
+    record.mask(record.extent()?)
+}
+
 /// Raters agree pixel by pixel, an empty cell marks nothing, and a mask goes where its image goes.
 #[test]
 fn masks_of_raters_agree_and_follow_the_image() {
@@ -106,10 +111,10 @@ fn masks_of_raters_agree_and_follow_the_image() {
     let one = drawn(1).unwrap();
     assert_eq!(one.classes, ["nodule", "mask"]);
     let first = |mask: Vec<u8>| mask.into_iter().step_by(2).collect::<Vec<_>>();
-    assert_eq!(first(one.records[0].mask((4, 2)).unwrap()), [1, 1, 1, 1, 1, 1, 0, 0]);
+    assert_eq!(first(mask(&one.records[0]).unwrap()), [1, 1, 1, 1, 1, 1, 0, 0]);
     let two = Columns { masks: vec!["r0,r1,r2".into()], agree: 2, ..Columns::default() };
     let two = Dataset::open_for(Task::Segmentation, &path.join("list.csv"), &two).unwrap();
-    assert_eq!(two.records[0].mask((4, 2)).unwrap(), [1, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(mask(&two.records[0]).unwrap(), [1, 1, 0, 0, 0, 0, 0, 0]);
     // The image is centred in the square, and so is the mask.
     let options = LoaderOptions { size: 4, workers: 0, ..LoaderOptions::default() };
     let batch = Loader::new(two.records, options).epoch(0, 0).next().unwrap().unwrap();
@@ -285,21 +290,48 @@ fn grazpedwri_groups_patients() {
 
 #[test]
 fn a_pixel_that_is_not_zero_is_marked() {
-    let marked = |frame: Frame| frame.marked();
-    let image = picture(2, &[0, 1, 255, 0]);
-    assert_eq!(marked(Scan::open(&image, "mask").unwrap().frame(0).unwrap()), [false, true, true, false]);
+    let marks = |image: &[u8]| Scan::open(image, "mask").unwrap().marked(0).unwrap();
+    assert_eq!(marks(&picture(2, &[0, 1, 255, 0])), [false, true, true, false]);
     // The least value of a signed type is black, and 0 is not.
-    let samples = Samples::I16(vec![0, 1, -2, 0]);
-    let meaning = Meaning { range: [-32768.0, 32767.0], ..Meaning::picture(16) };
-    assert_eq!(marked(Frame { width: 2, height: 2, color: Color::Gray, samples, meaning }), [false, true, true, false]);
+    let gray = |meaning| {
+        let samples = Samples::I16(vec![0, 1, -2, 0]);
+        Frame { width: 2, height: 2, color: Color::Gray, samples, meaning }.marked()
+    };
+    let signed = Meaning { range: [-32768.0, 32767.0], ..Meaning::picture(16) };
+    assert_eq!(gray(signed), [false, true, true, false]);
+    assert_eq!(gray(Meaning { lossy: true, ..Meaning::picture(1) }), [false, true, false, false]);
 }
 
-/// A volume of 2 x 1 pixels a slice.
-fn volume(values: &[i16]) -> Vec<u8> {
+#[test]
+fn any_channel_of_a_color_marks() {
+    for depth in [png::BitDepth::Eight, png::BitDepth::Sixteen] {
+        // Black, the darkest blue, and black with alpha.
+        let pixels = [[0, 0, 0, 9], [0, 0, 1, 0], [0, 0, 0, 255]].concat();
+        let wide: Vec<u8> = pixels.iter().flat_map(|&v| [0, v]).collect();
+        let mut bytes = vec![];
+        let mut encoder = png::Encoder::new(&mut bytes, 3, 1);
+        encoder.set_color(png::ColorType::Rgba);
+        encoder.set_depth(depth);
+        let pixels = if depth == png::BitDepth::Eight { &pixels } else { &wide };
+        encoder.write_header().unwrap().write_image_data(pixels).unwrap();
+        assert_eq!(Scan::open(&bytes, "mask").unwrap().marked(0).unwrap(), [false, true, false]);
+    }
+    // Black, almost black, blue.
+    let samples = [[0, 128, 128], [2, 128, 127], [29, 255, 107]].concat();
+    let ybr = |lossy| {
+        let (samples, meaning) = (Samples::U8(samples.clone()), Meaning { lossy, ..Meaning::picture(8) });
+        Frame { width: 3, height: 1, color: Color::Ybr, samples, meaning }.marked()
+    };
+    assert_eq!(ybr(false), [false, true, true]);
+    assert_eq!(ybr(true), [false, false, true]);
+}
+
+/// A volume, or several, of 2 x 1 pixels a slice.
+fn volumes(slices: usize, values: &[i16]) -> Vec<u8> {
     let header = format!(
-        "ObjectType = Image\nNDims = 3\nBinaryDataByteOrderMSB = False\nDimSize = 2 1 {}\nElementType = MET_SHORT\n\
-         ElementDataFile = LOCAL\n",
-        values.len() / 2
+        "ObjectType = Image\nNDims = 4\nBinaryDataByteOrderMSB = False\nDimSize = 2 1 {slices} {}\n\
+         ElementType = MET_SHORT\nElementDataFile = LOCAL\n",
+        values.len() / 2 / slices
     );
     header.into_bytes().into_iter().chain(values.iter().flat_map(|v| v.to_le_bytes())).collect()
 }
@@ -308,8 +340,8 @@ fn volume(values: &[i16]) -> Vec<u8> {
 fn slices_of_volumes_have_the_masks_of_their_slices() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    write(path.join("scan.mha"), volume(&[0, 10, 20, 30, 40, 50]));
-    write(path.join("mask.mha"), volume(&[0, 0, 0, 1, 1, 0]));
+    write(path.join("scan.mha"), volumes(3, &[0, 10, 20, 30, 40, 50]));
+    write(path.join("mask.mha"), volumes(3, &[0, 0, 0, 1, 1, 0]));
     write(path.join("flat.png"), picture(2, &[1, 1]));
     let rows = "path,slice,m\nscan.mha,0,mask.mha\nscan.mha,1,flat.png\nscan.mha,2,mask.mha\nscan.mha,,mask.mha#2\n";
     write(path.join("list.csv"), rows);
@@ -326,4 +358,28 @@ fn slices_of_volumes_have_the_masks_of_their_slices() {
         let rows: Vec<_> = batch.masks.chunks_exact(4).map(|mask| [mask[0] + mask[2], mask[1] + mask[3]]).collect();
         assert_eq!(rows, [[1, 0], [0, 0], [1, 1], [1, 0]]);
     }
+}
+
+/// Of two points in time, a mask goes with one or with both; other numbers of slices say nothing of which is which.
+#[test]
+fn masks_have_as_many_slices_as_their_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write(path.join("scan.mha"), volumes(3, &(0..12).collect::<Vec<i16>>()));
+    write(path.join("both.mha"), volumes(3, &[0, 0, 0, 1, 1, 0, 1, 1, 0, 0, 0, 1]));
+    write(path.join("one.mha"), volumes(3, &[0, 0, 0, 1, 1, 0]));
+    write(path.join("two.mha"), volumes(2, &[0, 1, 1, 0]));
+    let masks = |rows: &str| {
+        write(path.join("list.csv"), format!("path,m\n{rows}"));
+        let columns = Columns { masks: vec!["m".into()], ..Columns::default() };
+        let dataset = Dataset::open_for(Task::Segmentation, &path.join("list.csv"), &columns).unwrap();
+        dataset.records.iter().map(mask).collect::<Result<Vec<_>>>()
+    };
+    // The middle slice is the fifth of six.
+    let rows = "scan.mha,both.mha\nscan.mha#1,both.mha\nscan.mha#3,both.mha\nscan.mha#5,both.mha#1\n";
+    assert_eq!(masks(rows).unwrap(), [[0, 0], [0, 1], [1, 1], [0, 1]]);
+    let rows = "scan.mha,one.mha\nscan.mha#1,one.mha\nscan.mha#3,one.mha\nscan.mha#5,two.mha#1\n";
+    assert_eq!(masks(rows).unwrap(), [[0, 1], [0, 1], [0, 0], [1, 0]]);
+    let said = masks("scan.mha,two.mha\n").unwrap_err().to_string();
+    assert!(said.contains("two.mha has 2 frames, the file of its image 6") && said.contains("FILE#N"), "{said}");
 }

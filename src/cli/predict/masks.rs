@@ -3,7 +3,7 @@
 use super::{Network, names::Names};
 use crate::{
     Error, Result,
-    data::{Record, Scan, Source, resize::unfit_mask, volume},
+    data::{Extent, Record, Scan, Source, resize::unfit_mask, volume},
     files::write_atomic,
     report::Picture,
     train::Head,
@@ -124,7 +124,7 @@ fn pictures(network: &mut Network, records: Vec<Record>, names: &mut Option<Name
     let (k, size) = (structures.len(), network.state.config.size);
     let mut marked = vec![];
     network.predict(records, &mut |record, outputs| {
-        let (width, height) = record.extent()?;
+        let Extent { width, height, .. } = record.extent()?;
         let mask = unfit_mask(&Head::mask(outputs), (width, height), k, size);
         marked.extend(counts(&mask, k));
         let Some(names) = names else { return Ok(()) };

@@ -49,6 +49,12 @@ pub fn of(syntax: &str) -> Parsed<(Codec, &'static str)> {
     })
 }
 
+/// Whether a transfer syntax is one whose samples need not be those that were stored.
+pub fn is_lossy(syntax: &str) -> bool {
+    let lossy = [".4.50", ".4.51", ".4.81", ".4.91"];
+    syntax.strip_prefix("1.2.840.10008.1.2").is_some_and(|end| lossy.contains(&end))
+}
+
 /// How samples are laid out, as the data set says.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Layout {

@@ -16,7 +16,14 @@ fn own<'s, 'a>(group: Option<&'s DataSet<'a>>, tag: Tag) -> Option<&'s DataSet<'
 }
 
 /// What the samples of each frame mean; one for all if they mean the same.
-pub fn all(set: &DataSet, frames: usize, layout: &Layout, modality: Option<&str>, photometric: &str) -> Vec<Meaning> {
+pub fn all(
+    set: &DataSet,
+    frames: usize,
+    layout: &Layout,
+    lossy: bool,
+    modality: Option<&str>,
+    photometric: &str,
+) -> Vec<Meaning> {
     let per_frame = set.items(PER_FRAME);
     let shared = set.items(SHARED).first();
     let signed = layout.signed;
@@ -35,6 +42,7 @@ pub fn all(set: &DataSet, frames: usize, layout: &Layout, modality: Option<&str>
         range: range(signed, layout.stored),
         shown: layout.channels > 1,
         hounsfield: modality == Some("CT") && set.text(0x0028_1054).is_none_or(|unit| unit == "HU"),
+        lossy,
     };
     let of = |frame: &DataSet| Meaning {
         rescale: own(Some(frame), VALUE_TRANSFORMATION)
@@ -49,7 +57,7 @@ pub fn all(set: &DataSet, frames: usize, layout: &Layout, modality: Option<&str>
 }
 
 /// Least and greatest value of so many bits.
-pub fn range(signed: bool, bits: u32) -> [f64; 2] {
+fn range(signed: bool, bits: u32) -> [f64; 2] {
     let all = 2f64.powi(bits as i32);
     if signed { [-all / 2.0, all / 2.0 - 1.0] } else { [0.0, all - 1.0] }
 }

@@ -33,6 +33,8 @@ pub struct Dicom<'a> {
     layout: Layout,
     photometric: String,
     palette: Option<[Table; 3]>,
+    /// Whether plain pixels share their color two by two.
+    halved: bool,
     /// Of each frame, or one for all.
     meanings: Vec<Meaning>,
 }
@@ -68,7 +70,8 @@ impl<'a> Dicom<'a> {
         let frames = frame_count(&set)?;
         let photometric = set.text(0x0028_0004).map_or("MONOCHROME2".into(), Cow::into_owned);
         let layout = layout(&set, element.tag)?;
-        let meanings = meaning::all(&set, frames, &layout, modality.as_deref(), &photometric);
+        let lossy = codec::is_lossy(&syntax);
+        let meanings = meaning::all(&set, frames, &layout, lossy, modality.as_deref(), &photometric);
         let palette = if photometric == "PALETTE COLOR" { Some(meaning::palette(&set, layout.signed)?) } else { None };
         let pixels = match &element.value {
             Value::Bytes(data, start) if element.tag != PIXEL_DATA => {
@@ -89,6 +92,7 @@ impl<'a> Dicom<'a> {
             width: layout.width,
             height: layout.height,
             frames,
+            slices: frames,
             channels: if palette.is_some() { 3 } else { layout.channels },
             bits: layout.stored,
             spacing: spacing(&set),
@@ -96,9 +100,13 @@ impl<'a> Dicom<'a> {
             patient: set.text(0x0010_0020).map(Cow::into_owned),
             modality,
         };
+        // Some writers say YBR_FULL_422 of color that is there for every pixel.
+        let halved = photometric == "YBR_FULL_422"
+            && (layout.channels, layout.allocated) == (3, 8)
+            && matches!(&pixels, Pixels::Row(range) if range.len() < frames * layout.samples());
         let wide = element.vr == *b"OW";
         drop(set);
-        let mut dicom = Dicom { body, pixels, codec, layout, photometric, palette, meanings };
+        let mut dicom = Dicom { body, pixels, codec, layout, photometric, palette, halved, meanings };
         if encoding.big_endian {
             dicom.swap(wide);
         }
@@ -133,7 +141,7 @@ impl<'a> Dicom<'a> {
                 codec::decode(self.codec, &data, &self.layout)?
             }
         };
-        let mut meaning = self.meanings[index.min(self.meanings.len() - 1)].clone();
+        let meaning = self.meanings[index.min(self.meanings.len() - 1)].clone();
         if let Some(palette) = &self.palette {
             let (samples, bits) = meaning::resolve(&samples, palette);
             return Ok(Frame { width, height, color: Color::Rgb, samples, meaning: Meaning::picture(bits) });
@@ -145,18 +153,12 @@ impl<'a> Dicom<'a> {
             (3, photometric) if photometric.starts_with("YBR") => coded.unwrap_or(Color::Ybr),
             (channels, photometric) => return Err(format!("{photometric} with {channels} channels is not read")),
         };
-        if let Samples::I16(_) = samples
-            && !self.layout.signed
-        {
-            meaning.range = meaning::range(true, self.layout.stored);
-        }
         Ok(Frame { width, height, color, samples, meaning })
     }
 
     fn row_frame(&self, data: &[u8], index: usize) -> Parsed<(Samples, Option<Color>)> {
         let area = self.layout.width * self.layout.height;
-        let halved = self.photometric == "YBR_FULL_422" && self.layout.channels == 3 && self.layout.allocated == 8;
-        let bits = if halved { 16 * area } else { self.layout.samples() * self.layout.allocated as usize };
+        let bits = if self.halved { 16 * area } else { self.layout.samples() * self.layout.allocated as usize };
         let start = index.checked_mul(bits).ok_or("its frames are too large")?;
         // Frames of single bits follow each other without a gap (PS3.5 8.1.1).
         let (first, offset) = (start / 8, start % 8);
@@ -164,7 +166,7 @@ impl<'a> Dicom<'a> {
         let frame = data
             .get(first..last)
             .ok_or_else(|| format!("it has {} bytes of pixels where {last} or more are needed", data.len()))?;
-        if halved {
+        if self.halved {
             let pixels = frame.chunks_exact(4).flat_map(|p| [p[0], p[2], p[3], p[1], p[2], p[3]]);
             return Ok((Samples::U8(pixels.collect()), None));
         }
@@ -203,9 +205,6 @@ fn layout(set: &DataSet, pixels: Tag) -> Parsed<Layout> {
         return Err(format!("{channels} channels are not read"));
     }
     let (width, height) = (usize::from(width), usize::from(height));
-    if width * height > super::scan::MAX_PIXELS {
-        return Err(format!("it claims {width} x {height} pixels, more than are read"));
-    }
     Ok(Layout {
         width,
         height,
