@@ -437,6 +437,19 @@ fn write_weights(folder: &Path, model: &str, seed: u64) {
 }
 
 #[test]
+fn weights_are_tried_on_the_network_of_the_task() {
+    let (dir, file) = study_of_weights();
+    let with_head = |text: String| {
+        text.replace("\"weights.safetensors\"", "\"weights.safetensors\"\nrecipe = { copy_head = true }")
+    };
+    fs::write(&file, with_head(fs::read_to_string(&file).unwrap())).unwrap();
+    Study::read(&file, None).unwrap().check().unwrap();
+    make_images(&dir.path().join("images"), &["c"], 16);
+    let refused = Study::read(&file, None).unwrap().check().expect_err("a head for two classes of three").to_string();
+    assert!(refused.contains("the arm pretrained") && refused.contains("classifier.3"), "{refused}");
+}
+
+#[test]
 fn changed_weights_or_data_are_noticed_before_anything_runs() {
     let (dir, file) = study_of_weights();
     let out = dir.path().join("out");
@@ -559,6 +572,28 @@ fn the_plan() {
     let output = succeed(&mut sweep(&file, &dir.path().join("out"), &["--kubernetes", "7"]));
     let manifest = String::from_utf8(output.stdout).unwrap();
     assert!(manifest.contains("completions: 7") && manifest.contains("$((JOB_COMPLETION_INDEX + 1))/7"), "{manifest}");
+}
+
+#[test]
+fn the_cost_counts_what_training_does() {
+    let device: Arc<dyn Device> = Cpu::new(1 << 30);
+    let cost = |recipe: &str| {
+        let (dir, file) = study(|text| {
+            let split = "split = { validation = 0.25, test = 0.25 }";
+            text.replace("fractions = [0.5, 1.0]", "")
+                .replace("seeds = [1, 2]", "seeds = [1]")
+                .replace("epochs = 2", &format!("epochs = 2\n{split}\n{recipe}"))
+                .replace("[arms.pretrained]\npretrained = \"stripes\"\n", "")
+        });
+        make_images(&dir.path().join("images"), &["c"], 4);
+        let cost = Study::read(&file, None).unwrap().cost(&device).unwrap();
+        (cost.trained, cost.evaluated)
+    };
+    // 8, 8 and 2 images to train on, in batches of 4; 9 to validate and 9 to test.
+    assert_eq!(cost(""), (32.0, 36.0));
+    assert_eq!(cost("validate_every = 0.5"), (32.0, 54.0));
+    assert_eq!(cost("sampling = \"balanced\""), (48.0, 36.0));
+    assert_eq!(cost("steps = 5"), (20.0, 36.0));
 }
 
 /// Short enough for a test, long enough for a busy machine to give signs of life in.
