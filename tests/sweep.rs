@@ -181,6 +181,50 @@ fn a_killed_run_goes_on_from_its_checkpoint() {
     assert_eq!((after.lines().next(), after.lines().count()), (before.lines().next(), 40));
 }
 
+/// What is in a folder, and when it was written.
+#[cfg(unix)]
+fn contents(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime, Vec<u8>)> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut all: Vec<_> = paths
+        .map(|path| (path.clone(), path.metadata().unwrap().modified().unwrap(), fs::read(path).unwrap()))
+        .collect();
+    all.sort();
+    all
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stopped_worker_leaves_a_run_that_was_finished_without_it_alone() {
+    let (dir, file) = study(|text| {
+        text.replace("fractions = [0.5, 1.0]", "")
+            .replace("seeds = [1, 2]", "seeds = [1]")
+            .replace("epochs = 2", "epochs = 2\nsteps = 400")
+            .replace("[arms.pretrained]\npretrained = \"stripes\"\n", "")
+    });
+    let out = dir.path().join("out");
+    let study = Study::read(&file, Some(&out)).unwrap();
+    let run = study.cells().flat_map(|cell| study.grid(cell)).next().unwrap();
+    let folder = study.run_folder(&run);
+    let mut stopped = sweep(&file, &out, &["--stale", "1"]).stderr(Stdio::null()).spawn().unwrap();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, &stopped.id().to_string()]).status().unwrap().success());
+    };
+    let start = Instant::now();
+    while !folder.join("manifest.csv").exists() {
+        assert!(start.elapsed() < Duration::from_secs(120), "no run begins");
+        sleep(Duration::from_millis(5));
+    }
+    // Among the 200 steps of its first epoch.
+    sleep(Duration::from_millis(200));
+    signal("-STOP");
+    assert!(!folder.join("last.safetensors").exists(), "the stop came too late: the test shows nothing");
+    succeed(&mut sweep(&file, &out, &["--stale", "1"]));
+    let (before, tables) = (contents(&folder), table(&out));
+    signal("-CONT");
+    assert!(stopped.wait().unwrap().success());
+    assert!(contents(&folder) == before && table(&out) == tables, "the run is another");
+}
+
 #[test]
 fn arms_of_one_modality_each_are_trained_as_long_and_set_against_all() {
     let (dir, file) = study(|text| {
@@ -652,6 +696,18 @@ fn a_dead_workers_claim_is_taken_over_by_one() {
     assert!(slow.is_lost() && slow.halt.load(Ordering::Relaxed));
     drop(slow);
     assert!(dir.path().join("slow.1").exists(), "the claim of who took it over stays");
+
+    // It was stopped for so long that all was done since, and somebody has it anew.
+    let stopped = ours.take("stopped", &flag).unwrap().unwrap();
+    fs::remove_file(dir.path().join("stopped.0")).unwrap();
+    assert!(stopped.is_lost());
+    sleep(STALE / 2);
+    assert!(stopped.halt.load(Ordering::Relaxed));
+    drop(stopped);
+    let stopped = ours.take("stopped", &flag).unwrap().unwrap();
+    fs::write(dir.path().join("stopped.0"), "elsewhere 1 1 0\n").unwrap();
+    drop(stopped);
+    assert!(dir.path().join("stopped.0").exists(), "the claim of another is removed");
 
     // Of a process of this machine that is gone: at once, and by one of many.
     let Ok(line) = fs::read_to_string({
