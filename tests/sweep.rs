@@ -596,6 +596,7 @@ fn the_plan() {
     let sample = Study::sample(&dir.path().join("sample")).unwrap();
     sample.check().unwrap();
     assert_eq!((sample.runs(), sample.all_pretrainings().len()), (16, 1));
+    fail(&mut sweep(&file, &dir.path().join("out"), &["--report"]), 1, &["nothing of the study has run yet"]);
     let output = succeed(&mut sweep(&file, &dir.path().join("out"), &["--dry-run"]));
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(told.contains("runs  12, and 1 pretrainings") && told.contains(" minutes, one run after"), "{told}");
