@@ -181,13 +181,15 @@ fn a_killed_run_goes_on_from_its_checkpoint() {
     assert_eq!((after.lines().next(), after.lines().count()), (before.lines().next(), 40));
 }
 
-/// What is in a folder, and when it was written.
+/// A folder and what is in it, and when each was written.
 #[cfg(unix)]
 fn contents(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime, Vec<u8>)> {
-    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut all: Vec<_> = paths
-        .map(|path| (path.clone(), path.metadata().unwrap().modified().unwrap(), fs::read(path).unwrap()))
-        .collect();
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).chain([folder.into()]);
+    let written = |path: PathBuf| {
+        let when = path.metadata().unwrap().modified().unwrap();
+        (path.clone(), when, fs::read(path).unwrap_or_default())
+    };
+    let mut all: Vec<_> = paths.map(written).collect();
     all.sort();
     all
 }
@@ -639,6 +641,8 @@ fn the_cost_counts_what_training_does() {
     assert_eq!(cost("validate_every = 0.5"), (32.0, 54.0));
     assert_eq!(cost("sampling = \"balanced\""), (48.0, 36.0));
     assert_eq!(cost("steps = 5"), (20.0, 36.0));
+    // Two epochs of one step, in which there is no more than one look.
+    assert_eq!(cost("steps = 2\nvalidate_every = 0.5"), (8.0, 36.0));
 }
 
 /// Short enough for a test, long enough for a busy machine to give signs of life in.
