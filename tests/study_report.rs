@@ -351,6 +351,23 @@ fn failed_and_missing_runs_are_named_and_nothing_breaks() {
 }
 
 #[test]
+fn a_comparison_that_cannot_be_computed_is_said_so() {
+    let mut report = study();
+    let why = "trunk, resnet18, 100 %: not compared, since the macro F1 of one of these runs does not exist";
+    report.settings[0].rows[1].comparisons.clear();
+    let decided = &guidelines(&report)[0];
+    assert_eq!(decided.claim, "Start from pretrained: it beats random in the one comparison.");
+    assert!(decided.evidence.len() == 2 && decided.evidence[1].starts_with(why), "{:?}", decided.evidence);
+    report.settings[0].rows[0].comparisons.clear();
+    let open = &guidelines(&report)[0];
+    assert_eq!(
+        open.claim,
+        "Nothing can be said of pretrained: runs of it and of random are tested, but their difference cannot be computed."
+    );
+    assert!(open.evidence.len() == 2 && open.evidence[1].starts_with(why), "{:?}", open.evidence);
+}
+
+#[test]
 fn any_text_is_escaped() {
     let mut report = study();
     let attack = || ATTACK.to_string();

@@ -1,11 +1,12 @@
 //! From the outcomes of a study's runs to what its report shows.
 
 use roentgen::{
+    device::{Device, cpu::Cpu},
     report::study::{Cost, StudyReport},
     statistics::Interval,
-    study::{CellResults, Comparison, Curve, Outcome, Results, Status, Study},
+    study::{CellResults, Choice, Comparison, Curve, Outcome, Results, Status, Study},
 };
-use std::fs;
+use std::{fs, sync::Arc};
 
 const STUDY: &str = r#"
 question = "Which?"
@@ -95,6 +96,29 @@ fn runs_tested_on_other_images_are_not_put_together() {
     put(8, "others", "these");
     let refused = Results::read(&study).err().expect("seeds with other test images were put together").to_string();
     assert!(refused.contains("the data of the run") && refused.contains("seed 8"), "{refused}");
+}
+
+#[test]
+fn the_layout_of_a_task_says_what_its_learning_rate_is_chosen_by() {
+    for monitor in ["", "monitor = \"mae\""] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("study.toml");
+        let task = format!("[tasks.ages]\nlayout = \"rsna-bone-age\"\n{monitor}");
+        let (before, _) = STUDY.split_once("[tasks.ages]").unwrap();
+        fs::write(&file, before.to_string() + &task).unwrap();
+        let study = Study::read(&file, Some(&dir.path().join("out"))).unwrap();
+        for cell in study.cells() {
+            for (run, error) in study.candidates(cell).zip([9.0, 7.0]) {
+                let outcome = Outcome { selected_by: Some(error), ..study.blank(&run, Status::Trained) };
+                fs::create_dir_all(study.run_folder(&run)).unwrap();
+                outcome.write(&study.run_folder(&run)).unwrap();
+            }
+            assert_eq!(study.choice(cell).unwrap(), Choice::Rate(1e-4), "not the lowest error");
+        }
+        // It has no classes to explain.
+        let device: Arc<dyn Device> = Cpu::new(0);
+        assert!(results(&study).explained(&study, &device).unwrap().is_empty());
+    }
 }
 
 #[test]

@@ -181,6 +181,52 @@ fn a_killed_run_goes_on_from_its_checkpoint() {
     assert_eq!((after.lines().next(), after.lines().count()), (before.lines().next(), 40));
 }
 
+/// A folder and what is in it, and when each was written.
+#[cfg(unix)]
+fn contents(folder: &Path) -> Vec<(PathBuf, std::time::SystemTime, Vec<u8>)> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).chain([folder.into()]);
+    let written = |path: PathBuf| {
+        let when = path.metadata().unwrap().modified().unwrap();
+        (path.clone(), when, fs::read(path).unwrap_or_default())
+    };
+    let mut all: Vec<_> = paths.map(written).collect();
+    all.sort();
+    all
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stopped_worker_leaves_a_run_that_was_finished_without_it_alone() {
+    let (dir, file) = study(|text| {
+        text.replace("fractions = [0.5, 1.0]", "")
+            .replace("seeds = [1, 2]", "seeds = [1]")
+            .replace("epochs = 2", "epochs = 2\nsteps = 400")
+            .replace("[arms.pretrained]\npretrained = \"stripes\"\n", "")
+    });
+    let out = dir.path().join("out");
+    let study = Study::read(&file, Some(&out)).unwrap();
+    let run = study.cells().flat_map(|cell| study.grid(cell)).next().unwrap();
+    let folder = study.run_folder(&run);
+    let mut stopped = sweep(&file, &out, &["--stale", "1"]).stderr(Stdio::null()).spawn().unwrap();
+    let signal = |name: &str| {
+        assert!(Command::new("kill").args([name, &stopped.id().to_string()]).status().unwrap().success());
+    };
+    let start = Instant::now();
+    while !folder.join("manifest.csv").exists() {
+        assert!(start.elapsed() < Duration::from_secs(120), "no run begins");
+        sleep(Duration::from_millis(5));
+    }
+    // Among the 200 steps of its first epoch.
+    sleep(Duration::from_millis(200));
+    signal("-STOP");
+    assert!(!folder.join("last.safetensors").exists(), "the stop came too late: the test shows nothing");
+    succeed(&mut sweep(&file, &out, &["--stale", "1"]));
+    let (before, tables) = (contents(&folder), table(&out));
+    signal("-CONT");
+    assert!(stopped.wait().unwrap().success());
+    assert!(contents(&folder) == before && table(&out) == tables, "the run is another");
+}
+
 #[test]
 fn arms_of_one_modality_each_are_trained_as_long_and_set_against_all() {
     let (dir, file) = study(|text| {
@@ -437,6 +483,19 @@ fn write_weights(folder: &Path, model: &str, seed: u64) {
 }
 
 #[test]
+fn weights_are_tried_on_the_network_of_the_task() {
+    let (dir, file) = study_of_weights();
+    let with_head = |text: String| {
+        text.replace("\"weights.safetensors\"", "\"weights.safetensors\"\nrecipe = { copy_head = true }")
+    };
+    fs::write(&file, with_head(fs::read_to_string(&file).unwrap())).unwrap();
+    Study::read(&file, None).unwrap().check().unwrap();
+    make_images(&dir.path().join("images"), &["c"], 16);
+    let refused = Study::read(&file, None).unwrap().check().expect_err("a head for two classes of three").to_string();
+    assert!(refused.contains("the arm pretrained") && refused.contains("classifier.3"), "{refused}");
+}
+
+#[test]
 fn changed_weights_or_data_are_noticed_before_anything_runs() {
     let (dir, file) = study_of_weights();
     let out = dir.path().join("out");
@@ -539,6 +598,7 @@ fn the_plan() {
     let sample = Study::sample(&dir.path().join("sample")).unwrap();
     sample.check().unwrap();
     assert_eq!((sample.runs(), sample.all_pretrainings().len()), (16, 1));
+    fail(&mut sweep(&file, &dir.path().join("out"), &["--report"]), 1, &["nothing of the study has run yet"]);
     let output = succeed(&mut sweep(&file, &dir.path().join("out"), &["--dry-run"]));
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(told.contains("runs  12, and 1 pretrainings") && told.contains(" minutes, one run after"), "{told}");
@@ -559,6 +619,30 @@ fn the_plan() {
     let output = succeed(&mut sweep(&file, &dir.path().join("out"), &["--kubernetes", "7"]));
     let manifest = String::from_utf8(output.stdout).unwrap();
     assert!(manifest.contains("completions: 7") && manifest.contains("$((JOB_COMPLETION_INDEX + 1))/7"), "{manifest}");
+}
+
+#[test]
+fn the_cost_counts_what_training_does() {
+    let device: Arc<dyn Device> = Cpu::new(1 << 30);
+    let cost = |recipe: &str| {
+        let (dir, file) = study(|text| {
+            let split = "split = { validation = 0.25, test = 0.25 }";
+            text.replace("fractions = [0.5, 1.0]", "")
+                .replace("seeds = [1, 2]", "seeds = [1]")
+                .replace("epochs = 2", &format!("epochs = 2\n{split}\n{recipe}"))
+                .replace("[arms.pretrained]\npretrained = \"stripes\"\n", "")
+        });
+        make_images(&dir.path().join("images"), &["c"], 4);
+        let cost = Study::read(&file, None).unwrap().cost(&device).unwrap();
+        (cost.trained, cost.evaluated)
+    };
+    // 8, 8 and 2 images to train on, in batches of 4; 9 to validate and 9 to test.
+    assert_eq!(cost(""), (32.0, 36.0));
+    assert_eq!(cost("validate_every = 0.5"), (32.0, 54.0));
+    assert_eq!(cost("sampling = \"balanced\""), (48.0, 36.0));
+    assert_eq!(cost("steps = 5"), (20.0, 36.0));
+    // Two epochs of one step, in which there is no more than one look.
+    assert_eq!(cost("steps = 2\nvalidate_every = 0.5"), (8.0, 36.0));
 }
 
 /// Short enough for a test, long enough for a busy machine to give signs of life in.
@@ -617,6 +701,18 @@ fn a_dead_workers_claim_is_taken_over_by_one() {
     assert!(slow.is_lost() && slow.halt.load(Ordering::Relaxed));
     drop(slow);
     assert!(dir.path().join("slow.1").exists(), "the claim of who took it over stays");
+
+    // It was stopped for so long that all was done since, and somebody has it anew.
+    let stopped = ours.take("stopped", &flag).unwrap().unwrap();
+    fs::remove_file(dir.path().join("stopped.0")).unwrap();
+    assert!(stopped.is_lost());
+    sleep(STALE / 2);
+    assert!(stopped.halt.load(Ordering::Relaxed));
+    drop(stopped);
+    let stopped = ours.take("stopped", &flag).unwrap().unwrap();
+    fs::write(dir.path().join("stopped.0"), "elsewhere 1 1 0\n").unwrap();
+    drop(stopped);
+    assert!(dir.path().join("stopped.0").exists(), "the claim of another is removed");
 
     // Of a process of this machine that is gone: at once, and by one of many.
     let Ok(line) = fs::read_to_string({

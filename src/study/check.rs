@@ -1,9 +1,9 @@
 //! Before anything runs: whether everything that a study names is there and fits.
 
-use super::{Arm, Cell, Start, Study};
+use super::{Cell, Start, Study};
 use crate::{
     Error, Result,
-    data::{Dataset, Split, split},
+    data::{Record, Split, sampling::Sequence, split},
     device::{DType, Device, cpu::Cpu},
     models::{Ends, Model},
     train::{Config, Verified},
@@ -19,10 +19,14 @@ pub(super) fn of(part: String) -> impl Fn(Error) -> Error {
     }
 }
 
-/// Images in each split, and the number of classes, labels, numbers or structures.
+/// The images of a recipe.
 pub(super) struct Images {
+    /// How many are in each split.
     pub(super) splits: [usize; 3],
-    pub(super) names: usize,
+    /// Training images that an epoch shows, where it is not the steps that are given.
+    pub(super) epoch: usize,
+    /// Outputs of a network for them.
+    pub(super) outputs: usize,
 }
 
 impl Images {
@@ -32,12 +36,13 @@ impl Images {
         let mut dataset = Verified::list(&config)?;
         split::assign(&mut dataset, &config.split, config.split_seed.unwrap_or(config.seed))?;
         split::keep_fraction(&mut dataset, config.train_fraction, config.seed)?;
-        Ok(Images { splits: Split::ALL.map(|split| count(&dataset, split)), names: dataset.classes.len() })
+        let labels = dataset.of(Some(Split::Train)).map(Record::label);
+        Ok(Images {
+            epoch: Sequence::new(labels, config.sampling, config.seed).whole(),
+            splits: Split::ALL.map(|split| dataset.of(Some(split)).count()),
+            outputs: config.outputs(&dataset.classes),
+        })
     }
-}
-
-fn count(dataset: &Dataset, split: Split) -> usize {
-    dataset.of(Some(split)).count()
 }
 
 impl Study {
@@ -57,6 +62,7 @@ impl Study {
             }
             Images::of(&self.located_recipe(&self.pretraining(p, 0))).map_err(&named)?;
         }
+        let mut outputs = vec![];
         for (t, task) in self.tasks.iter().enumerate() {
             let named = of(format!("the task {}", task.name));
             for cell in self.cells().filter(|cell| cell.task == t) {
@@ -65,14 +71,21 @@ impl Study {
                 }
                 // Arms and backbones have the same images.
                 if (cell.arm, cell.backbone) == (0, 0) {
-                    self.check_images(cell).map_err(&named)?;
+                    let images = self.check_images(cell).map_err(&named)?;
+                    // All fractions have the same.
+                    outputs.resize(t + 1, images.outputs);
                 }
             }
         }
         for (a, arm) in self.arms.iter().enumerate() {
+            let Start::Files(files) = &arm.start else { continue };
+            let named = of(format!("the arm {}", arm.name));
             for backbone in backbones.clone() {
-                let cell = Cell { task: 0, backbone, fraction: 0, arm: a };
-                self.check_weights(arm, cell).map_err(of(format!("the arm {}", arm.name)))?;
+                let archive = Archive::read(&self.place(&files[&self.backbones[backbone].name])).map_err(&named)?;
+                for (task, &outputs) in outputs.iter().enumerate() {
+                    let cell = Cell { task, backbone, fraction: 0, arm: a };
+                    self.check_weights(&archive, cell, outputs).map_err(&named)?;
+                }
             }
         }
         Ok(())
@@ -97,9 +110,10 @@ impl Study {
         Ok(())
     }
 
-    fn check_images(&self, cell: Cell) -> Result<()> {
+    fn check_images(&self, cell: Cell) -> Result<Images> {
         let run = self.run(cell, self.learning_rates[0], self.seeds[0]);
-        let [_, validation, test] = Images::of(&self.located(&run))?.splits;
+        let images = Images::of(&self.located(&run))?;
+        let [_, validation, test] = images.splits;
         if test == 0 {
             return Err(Error::unusable(
                 "there are no test images",
@@ -112,18 +126,15 @@ impl Study {
                 "a share of them, split.validation, or a single learning rate",
             ));
         }
-        Ok(())
+        Ok(images)
     }
 
-    /// Tries the weights of an arm on their network, whose head they need not have.
-    fn check_weights(&self, arm: &Arm, cell: Cell) -> Result<()> {
-        let Start::Files(files) = &arm.start else { return Ok(()) };
-        let backbone = &self.backbones[cell.backbone].name;
-        let archive = Archive::read(&self.place(&files[backbone]))?;
-        let config = self.run(cell, self.learning_rates[0], self.seeds[0]).config;
+    /// Tries the weights of an arm on the network of a cell, whose head they need not have.
+    fn check_weights(&self, archive: &Archive, cell: Cell, outputs: usize) -> Result<()> {
+        let config = self.run(cell, self.learning_rates[0], self.seeds[0]).config.resolved()?;
         let device: Arc<dyn Device> = Cpu::new(usize::MAX);
-        let ends = Ends { channels: config.channels, inputs: 0, classes: 1 };
-        let model = Model::between(backbone, ends, &device, DType::F32, 0)?;
-        weights::load_matching(&model.params, &archive, config.transfer()).map(drop)
+        let ends = Ends { channels: config.channels, inputs: config.columns.inputs.len(), classes: outputs };
+        let model = Model::between(&config.model, ends, &device, DType::F32, 0)?;
+        weights::load_matching(&model.params, archive, config.transfer()).map(drop)
     }
 }

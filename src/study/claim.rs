@@ -165,6 +165,7 @@ pub struct Claim {
     /// Raised when the work is to stop.
     pub halt: Arc<AtomicBool>,
     lost: Arc<AtomicBool>,
+    mark: Mark,
     /// Its file and those that it took over, oldest first.
     files: Vec<PathBuf>,
     stop: Option<Sender<()>>,
@@ -175,9 +176,14 @@ impl Claim {
     fn hold(claims: &Claims, name: &str, generation: u64, file: File, interrupt: &Arc<AtomicBool>) -> Claim {
         let (halt, lost) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (stop, stopped) = channel();
+        let mark = Mark {
+            file: claims.file(name, generation),
+            worker: claims.worker.clone(),
+            successor: claims.file(name, generation + 1),
+        };
         let pulse = Pulse {
             file,
-            successor: claims.file(name, generation + 1),
+            mark: mark.clone(),
             stale: claims.stale,
             interrupt: interrupt.clone(),
             halt: halt.clone(),
@@ -186,12 +192,13 @@ impl Claim {
         let thread = thread::Builder::new().name("claim".into()).spawn(move || pulse.beat(&stopped));
         let thread = Some(thread.expect("the system starts a thread"));
         let files = (0..=generation).map(|generation| claims.file(name, generation)).collect();
-        Claim { halt, lost, files, stop: Some(stop), thread }
+        Claim { halt, lost, mark, files, stop: Some(stop), thread }
     }
 
-    /// Whether somebody else took it over.
+    /// Whether somebody else took it over, or may have: then what was done under it is theirs, and is to be left as it is. It
+    /// looks at the folder, so that a worker that was stopped knows before its thread does.
     pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+        self.lost.load(Ordering::Relaxed) || self.mark.is_gone()
     }
 }
 
@@ -207,10 +214,31 @@ impl Drop for Claim {
     }
 }
 
+/// By what a claim is known to stand.
+#[derive(Clone)]
+struct Mark {
+    file: PathBuf,
+    /// The first line of the file.
+    worker: String,
+    successor: PathBuf,
+}
+
+impl Mark {
+    /// Whether the claim was taken over. Where that is long ago, all may be done, and neither file be there any more, or another
+    /// claim in its place.
+    fn is_gone(&self) -> bool {
+        let gone = match fs::read(&self.file) {
+            Ok(content) => !content.starts_with(self.worker.as_bytes()),
+            Err(e) => e.kind() == io::ErrorKind::NotFound,
+        };
+        gone || self.successor.exists()
+    }
+}
+
 /// What the thread of a claim knows.
 struct Pulse {
     file: File,
-    successor: PathBuf,
+    mark: Mark,
     stale: Duration,
     interrupt: Arc<AtomicBool>,
     halt: Arc<AtomicBool>,
@@ -228,11 +256,12 @@ impl Pulse {
                 continue;
             }
             due = Instant::now();
-            if self.file.write_all(b".").is_ok() {
+            // Who could not show that it lives must count as dead: by now somebody may have seen so.
+            let late = alive.elapsed() >= self.stale;
+            if !late && self.file.write_all(b".").is_ok() {
                 alive = due;
             }
-            // Who cannot show that it lives must count as dead.
-            if self.successor.exists() || alive.elapsed() >= self.stale {
+            if late || self.mark.is_gone() {
                 self.lost.store(true, Ordering::Relaxed);
                 self.halt.store(true, Ordering::Relaxed);
                 return;

@@ -7,7 +7,7 @@ use crate::{
     device::Device,
     metrics::Cases,
     report::study::Explained,
-    train::{Checkpoint, Verified, explain},
+    train::{Checkpoint, Config, Verified, explain},
 };
 use std::{collections::HashSet, sync::Arc};
 
@@ -24,8 +24,14 @@ impl Results {
         let arms = study.arms.len();
         let settings = self.cells.chunks(arms * study.fractions.len());
         let comparable = settings.filter_map(|cells| cells.chunks(arms).rev().find_map(under_one_seed));
-        let explicable = comparable.filter(|runs| explain::check_explicable(runs[0].0.config.task).is_ok());
-        explicable.map(|runs| side_by_side(study, &runs, device)).collect()
+        let mut all = vec![];
+        for runs in comparable {
+            let config = study.located(runs[0].0).resolved()?;
+            if explain::check_explicable(config.task).is_ok() {
+                all.push(side_by_side(study, &runs, &config, device)?);
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -41,10 +47,15 @@ fn under_one_seed(arms: &[CellResults]) -> Option<Vec<(&Run, &Outcome)>> {
     arms[0].tested().find_map(|outcome| of(outcome.seed))
 }
 
-fn side_by_side(study: &Study, runs: &[(&Run, &Outcome)], device: &Arc<dyn Device>) -> Result<Explained> {
+/// The Grad-CAMs of `runs`, one an arm, in the images of `config`, the resolved recipe of the first.
+fn side_by_side(
+    study: &Study,
+    runs: &[(&Run, &Outcome)],
+    config: &Config,
+    device: &Arc<dyn Device>,
+) -> Result<Explained> {
     let (first, outcome) = runs[0];
-    let config = study.located(first).resolved()?;
-    let dataset = Verified::list(&config)?;
+    let dataset = Verified::list(config)?;
     let predictions = outcome.predictions.as_ref().map(|table| study.folder.join(table));
     let tested = predictions.map(|table| Cases::read(&table, "test", &outcome.metric.name)).transpose()?;
     let tested: HashSet<String> = tested.map_or(HashSet::new(), |cases| cases.names.into_iter().collect());
@@ -76,7 +87,7 @@ fn side_by_side(study: &Study, runs: &[(&Run, &Outcome)], device: &Arc<dyn Devic
         )?;
         Ok(seen)
     };
-    let pictures = cases.records.iter().map(|record| explain::picture(record, &config));
+    let pictures = cases.records.iter().map(|record| explain::picture(record, config));
     Ok(Explained {
         setting: format!(
             "{}, {}, {} of the images, seed {}",

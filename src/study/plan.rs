@@ -235,7 +235,7 @@ impl Study {
         }
         let mut best: Option<(f64, f64)> = None;
         let mut failure = None;
-        let monitor = self.run(cell, self.learning_rates[0], self.seeds[0]).config.monitor()?;
+        let monitor = self.run(cell, self.learning_rates[0], self.seeds[0]).config.resolved()?.monitor()?;
         for run in self.candidates(cell) {
             let Some(outcome) = self.outcome(&run)? else { return Ok(Choice::Open) };
             // One whose test failed was trained all the same.

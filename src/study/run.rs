@@ -49,7 +49,8 @@ impl Trainer {
         Trainer { device, workers, verified: HashMap::new(), fingerprints: HashMap::new(), digests: HashMap::new() }
     }
 
-    /// Takes a run as far as `extent`; `None` if halted, everything being saved.
+    /// Takes a run as far as `extent`; `None` if halted, everything being saved, or if the claim was lost, nothing more being
+    /// saved.
     ///
     /// # Errors
     /// All that keeps the run from its end.
@@ -64,6 +65,9 @@ impl Trainer {
         let folder = study.run_folder(run);
         let config = study.located(run);
         let Some(session) = self.train(&config, &folder, claim, watch)? else { return Ok(None) };
+        if claim.is_lost() {
+            return Ok(None);
+        }
         let mut outcome = study.blank(run, Status::Trained);
         self.fill(&mut outcome, &session)?;
         if let Some(pretraining) = study.pretraining_of(run.cell) {
@@ -115,8 +119,11 @@ impl Trainer {
         watch: &mut dyn Watch,
     ) -> Result<Option<Session>> {
         let data = self.verified(config)?.clone();
+        if claim.is_lost() {
+            return Ok(None);
+        }
         let mut session = self.open(data, config, folder)?;
-        let outcome = session.train(&mut Listener(watch), &claim.halt)?;
+        let outcome = session.train(&mut Listener(watch, claim), &claim.halt)?;
         Ok((outcome == crate::train::Outcome::Complete).then_some(session))
     }
 
@@ -213,7 +220,7 @@ impl Trainer {
 fn test(session: &Session, outcome: Outcome, place: &Path, claim: &Claim) -> Result<Option<Outcome>> {
     let facts = [("task", &outcome.task), ("arm", &outcome.arm), ("run", &outcome.hash)];
     let facts: Vec<_> = facts.map(|(name, value)| (name.to_string(), value.clone())).into();
-    let finished = session.finish(&facts, &[], &claim.halt)?;
+    let finished = session.finish(&facts, &[], &claim.halt)?.filter(|_| !claim.is_lost());
     Ok(finished.map(|finished| outcome.tested(&finished.summaries, place)))
 }
 
@@ -228,8 +235,8 @@ pub fn forget_last(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Passes on what training tells.
-struct Listener<'a>(&'a mut dyn Watch);
+/// Passes on what training tells, and whether the run is still this worker's.
+struct Listener<'a>(&'a mut dyn Watch, &'a Claim);
 
 impl Observer for Listener<'_> {
     fn step(&mut self, progress: &StepProgress) {
@@ -241,4 +248,8 @@ impl Observer for Listener<'_> {
     }
 
     fn note(&mut self, _: &str) {}
+
+    fn is_dispossessed(&self) -> bool {
+        self.1.is_lost()
+    }
 }

@@ -159,8 +159,14 @@ impl Results {
     /// Writes all tables and the report into the study's folder. Its pictures are computed on `device`, and left out without one.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// A study of which nothing has run; a file that cannot be written.
     pub fn write(&self, study: &Study, device: Option<&Arc<dyn Device>>) -> Result<()> {
+        if !study.folder.is_dir() {
+            return Err(Error::unusable(
+                format!("nothing of the study has run yet: there is no folder {}", study.folder.display()),
+                "run it first, without --report; where its results are elsewhere, --out DIR",
+            ));
+        }
         write_atomic(&study.folder.join("results.csv"), &self.csv(study))?;
         let comparisons = self.comparisons(study)?;
         write_atomic(&study.folder.join("comparisons.csv"), &self.comparisons_csv(study, &comparisons))?;

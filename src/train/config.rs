@@ -202,6 +202,11 @@ impl Config {
         Ok(Config { loss: Some(loss), monitor: Some(self.monitor()?), ..self })
     }
 
+    /// Outputs of a network whose classes, labels, numbers or structures are `names`.
+    pub fn outputs(&self, names: &[String]) -> usize {
+        if self.task == Task::Reconstruction { self.channels } else { self.task.outputs(names) }
+    }
+
     /// Steps in an epoch, where the steps are given; the last epoch may have fewer.
     pub fn epoch_steps(&self) -> Option<usize> {
         Some(self.steps?.div_ceil(u64::from(self.epochs)) as usize)

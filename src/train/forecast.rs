@@ -107,7 +107,7 @@ impl Trial<'_> {
         let dense = models::is_dense(&config.model) == Some(true);
         let (n, size) = (config.batch, config.size);
         let masks = vec![0; if dense { n * size * size * classes } else { 0 }];
-        let batch = Batch { masks, ..Batch::plain(size, vec![], vec![0; n]) };
+        let batch = Batch { masks, inputs: vec![0.0; n * ends.inputs], ..Batch::plain(size, vec![], vec![0; n]) };
         let steps = Steps::new(Objective::plain(&config.model, classes), config.seed);
         Ok(Trial { config, model, optimiser, steps, batch, precision, weights, with_optimiser })
     }

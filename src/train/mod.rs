@@ -53,6 +53,10 @@ pub trait Observer {
     }
     /// Something else to tell.
     fn note(&mut self, text: &str);
+    /// Whether the run's folder has become another's: nothing is saved any more, and training ends as interrupted.
+    fn is_dispossessed(&self) -> bool {
+        false
+    }
 }
 
 /// Where training is after a step.

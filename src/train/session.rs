@@ -191,6 +191,9 @@ impl Session {
                 Outcome::Complete => self.validate(interrupt)?,
                 Outcome::Interrupted => None,
             };
+            if observer.is_dispossessed() {
+                return Ok(Outcome::Interrupted);
+            }
             let Some(validation) = validated else {
                 self.save_last()?;
                 return Ok(Outcome::Interrupted);

@@ -8,7 +8,6 @@ use crate::{
     metrics::nan_as_null,
     models::{Ends, Model},
     report::Interim,
-    task::Task,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -108,8 +107,8 @@ impl RunState {
     /// # Errors
     /// An unknown backbone, or a failure of the device.
     pub fn network(&self, device: &Arc<dyn Device>, dtype: DType) -> Result<Model> {
-        let Config { task, model, channels, columns, seed, .. } = &self.config;
-        let classes = if *task == Task::Reconstruction { *channels } else { task.outputs(&self.classes) };
+        let Config { model, channels, columns, seed, .. } = &self.config;
+        let classes = self.config.outputs(&self.classes);
         let ends = Ends { channels: *channels, inputs: columns.inputs.len(), classes };
         Model::between(model, ends, device, dtype, *seed)
     }

@@ -52,7 +52,7 @@ pub(crate) const OPTIMISER: &str = "optimizer.";
 /// What [`load_matching`] may do, and must.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Transfer {
-    /// Copy the head too: the last linear layer, whose classes are otherwise taken for those of another task.
+    /// Copy the head too, as [`head`] has it: its classes are otherwise taken for those of another task.
     pub copy_head: bool,
     /// Fold a first convolution over another number of channels: the sum over the file's, in equal parts.
     pub fold_stem: bool,
@@ -60,12 +60,26 @@ pub struct Transfer {
     pub strict: bool,
 }
 
-/// Names of the weights and biases of the last layer.
+/// Layers beside the last that lead to the classes too: that of the numbers beside an image
+/// ([`crate::models::Ends::inputs`]), and that of InceptionV3's auxiliary head.
+const BESIDE_THE_LAST: [&str; 2] = ["inputs", "AuxLogits.fc"];
+
+/// Names of the weights and biases of the last layer of the backbone, then of those beside it that lead to the classes too.
 pub fn head(params: &Params) -> Vec<&str> {
-    let last = params.iter().map(|(_, entry)| entry).filter(|entry| entry.kind == Kind::Weight).last();
-    let Some((layer, _)) = last.and_then(|entry| entry.name.rsplit_once('.')) else { return vec![] };
-    let of_layer = |entry: &&Entry| entry.name.rsplit_once('.').is_some_and(|(scope, _)| scope == layer);
-    params.iter().map(|(_, entry)| entry).filter(of_layer).map(|entry| entry.name.as_str()).collect()
+    let names = || params.iter().map(|(_, entry)| entry.name.as_str());
+    let weights = params.iter().filter(|(_, entry)| entry.kind == Kind::Weight && !is_beside_the_last(&entry.name));
+    let last = weights.last().map(|(_, entry)| layer(&entry.name));
+    let of_last = names().filter(|name| Some(layer(name)) == last);
+    of_last.chain(names().filter(|name| is_beside_the_last(name))).collect()
+}
+
+fn is_beside_the_last(name: &str) -> bool {
+    BESIDE_THE_LAST.contains(&layer(name))
+}
+
+/// The layer that an entry is of.
+fn layer(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(layer, _)| layer)
 }
 
 /// Name of the weights of the first convolution.
@@ -131,7 +145,7 @@ pub fn load_matching(params: &Params, archive: &Archive, transfer: Transfer) -> 
                 None => drop(chosen.insert(to, choice)),
             },
             (None, Some((to, reason))) => matched.skip(from, reason, head.contains(&to)),
-            (None, None) => matched.skip(from, "not in this network", false),
+            (None, None) => matched.skip(from, "not in this network", is_beside_the_last(from)),
         }
     }
     for (_, entry) in params.iter() {

@@ -60,7 +60,8 @@ impl Matched {
             None => Ok(()),
             Some(problem) => Err(Error::unusable(
                 format!("{shown} does not fit the network: {problem}"),
-                "leave --strict out to take what fits; `roentgen weights inspect FILE --model NAME` lists all",
+                "to take what fits leave --strict out, or in a study say strict = false in the recipe of the arm; \
+                 `roentgen weights inspect FILE --model NAME` lists all",
             )),
         }
     }

@@ -41,8 +41,25 @@ fn helps(report: &StudyReport, arm: usize) -> Option<Guideline> {
         .filter_map(|(setting, row)| row.between(arm, 0).map(|compared| tested_gain(setting, row, &compared)))
         .collect();
     let (name, base) = (&report.arms[arm], &report.arms[0]);
+    let incomparable: Vec<String> = rows(report)
+        .filter(|(_, row)| row.between(arm, 0).is_none() && row.shares_seeds(arm, 0))
+        .map(|(setting, row)| {
+            format!(
+                "{}, {}: not compared, since the {} of one of these runs does not exist, be it on all test images or without \
+                 those of one group (a patient, say)",
+                setting.name(),
+                share(row.fraction),
+                setting.metric_name()
+            )
+        })
+        .collect();
     let claim = match verdicts(&gains) {
-        (0, 0, 0) => format!("Nothing can be said of {name}: no comparison with {base} has tested runs of both."),
+        (0, 0, 0) if incomparable.is_empty() => {
+            format!("Nothing can be said of {name}: no comparison with {base} has tested runs of both.")
+        }
+        (0, 0, 0) => format!(
+            "Nothing can be said of {name}: runs of it and of {base} are tested, but their difference cannot be computed."
+        ),
         (0, 0, all) => format!(
             "Whether {name} helps is not decided: in none of {} does it differ significantly from {base}. {}",
             counted(all, "comparison"),
@@ -63,7 +80,7 @@ fn helps(report: &StudyReport, arm: usize) -> Option<Guideline> {
             counted(better + worse + open, "comparison")
         ),
     };
-    Some(Guideline { claim, evidence: texts(gains) })
+    Some(Guideline { claim, evidence: texts(gains).into_iter().chain(incomparable).collect() })
 }
 
 /// How large effects may still be.

@@ -45,7 +45,7 @@ pub struct StudyReport {
     pub unexplained: Option<String>,
     /// What pretrainings cost, by name.
     pub pretrainings: Vec<(String, Cost)>,
-    /// The study's file.
+    /// The recipe of the first run, in TOML.
     pub configuration: String,
     /// Program, machine and device as (name, value).
     pub environment: Vec<(String, String)>,
@@ -204,6 +204,11 @@ impl Row {
     fn between(&self, of: usize, against: usize) -> Option<Compared> {
         let found = |of, against| self.comparisons.iter().find(|c| (c.of, c.against) == (of, against)).copied();
         found(of, against).or_else(|| found(against, of).map(Compared::reversed))
+    }
+
+    /// Whether two arms have tested runs under one seed.
+    fn shares_seeds(&self, of: usize, against: usize) -> bool {
+        self.arms[of].iter().any(|run| self.arms[against].iter().any(|other| other.seed == run.seed))
     }
 
     /// Of the first epochs those that all runs have.
