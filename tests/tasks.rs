@@ -122,7 +122,7 @@ fn a_multi_label_network() {
     let folder = dir.path();
     make_squares(folder);
     let (columns, report) = train(folder, "joined", "--task multi-label --target marks");
-    let expected = "path,split,label_big,predicted_big,score_big,label_left,predicted_left,score_left";
+    let expected = "path,split,group,label_big,predicted_big,score_big,label_left,predicted_left,score_left";
     assert_eq!(columns, expected);
     assert!(report.contains("mean over labels"));
     succeed(&mut predict(&folder.join("joined"), &["--explain", text(folder)], &folder.join("images/01.png")));
@@ -192,7 +192,7 @@ fn a_segmenting_network() {
     make_squares(folder);
     let unet = "--task segmentation --model unet_mobilenet_v3_small";
     let (columns, report) = train(folder, "run", &format!("{unet} --masks square=m0,m1 --agree 2 --loss dice-missed"));
-    assert_eq!(columns, "path,split,pixels_square,dice_square,iou_square,hd95_square,predicted_square");
+    assert_eq!(columns, "path,split,group,pixels_square,dice_square,iou_square,hd95_square,predicted_square");
     for part in ["Dice on test", "HD95", "val. Dice", "outline"] {
         assert!(report.contains(part), "{part}");
     }
@@ -201,7 +201,7 @@ fn a_segmenting_network() {
     let row: Vec<&str> = predictions.lines().nth(1).unwrap().split(',').collect();
     let table = fs::read_to_string(folder.join("table.csv")).unwrap();
     let side: u32 = table.lines().find(|l| l.starts_with(row[0])).unwrap().split(',').nth(4).unwrap().parse().unwrap();
-    assert_eq!(row[2], (side * side).to_string(), "{row:?}");
+    assert_eq!(row[3], (side * side).to_string(), "{row:?}");
     // Predicted masks have the size of their images and are marked where the table says.
     let (images, masks) = (folder.join("more"), folder.join("drawn"));
     fs::create_dir(&images).unwrap();

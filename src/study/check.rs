@@ -34,7 +34,7 @@ impl Images {
     pub(super) fn of(config: &Config) -> Result<Images> {
         let config = config.clone().resolved()?;
         let mut dataset = Verified::list(&config)?;
-        split::assign(&mut dataset, &config.split, config.split_seed.unwrap_or(config.seed))?;
+        split::assign(&mut dataset, &config.split, config.splits_seed())?;
         split::keep_fraction(&mut dataset, config.train_fraction, config.seed)?;
         let labels = dataset.of(Some(Split::Train)).map(Record::label);
         Ok(Images {
