@@ -53,7 +53,7 @@ fn damaged_volumes_are_unpacked_in_part() {
     let plain = volume::unpacked(bytes.clone());
     assert!(volume::is_packed(&bytes) && !volume::is_packed(&plain), "{name}");
     let scan = Scan::open(&plain, name).unwrap();
-    let last = scan.frame(scan.facts().frames - 1).err().expect("it is behind the damage").to_string();
+    let last = scan.frame(scan.facts().frames - 1).expect_err("it is behind the damage").to_string();
     assert!(last.contains("too few for its size"), "{last}");
     // The second is damaged within its header.
     for name in ["bad_short.nii", "bad_packed.nii.gz", "u8.dcm"] {
