@@ -110,10 +110,10 @@ pub(super) fn rows<const N: usize>(path: &Path, columns: [&[&str]; N]) -> Result
     reader.records().map(row).collect()
 }
 
-/// Whether a table has a column of one of these names.
+/// Whether a table has a column of one of these names, or cannot be read, of which [`rows`] will tell.
 fn has_column(path: &Path, names: &[&str]) -> bool {
-    let text = fs::read(path).unwrap_or_default();
-    let found = table::reader(&text).headers().cloned().unwrap_or_default();
+    let Ok(text) = fs::read(path) else { return true };
+    let Ok(found) = table::reader(&text).headers().cloned() else { return true };
     names.iter().any(|name| Header::new(&found, "").find(name).is_some())
 }
 

@@ -64,6 +64,10 @@ fn split(bytes: &[u8]) -> Parsed<(Fields<'_>, &[u8])> {
     }
 }
 
+fn is_true(fields: &[(&str, &str)], names: &[&str]) -> bool {
+    field(fields, names).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
 fn field<'a>(fields: &[(&'a str, &'a str)], names: &[&str]) -> Option<&'a str> {
     fields.iter().find(|(key, _)| names.contains(key)).map(|(_, value)| *value)
 }
@@ -103,16 +107,14 @@ pub fn with_data(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, (PathBuf, io::E
 
 /// Whether the pixels of the file are packed.
 pub fn is_packed(bytes: &[u8]) -> bool {
-    let fields = is_metaimage(bytes).then(|| split(bytes).ok()).flatten();
-    let packed = fields.and_then(|(fields, _)| Some(field(&fields, &["CompressedData"])?.eq_ignore_ascii_case("true")));
-    packed.unwrap_or(false)
+    is_metaimage(bytes) && split(bytes).is_ok_and(|(fields, _)| is_true(&fields, &["CompressedData"]))
 }
 
 /// The file with its pixels plain, if they are packed and have at most `limit` bytes.
 pub fn unpacked(bytes: &[u8], limit: u64) -> Option<Vec<u8>> {
     let (fields, rest) = is_metaimage(bytes).then(|| split(bytes).ok()).flatten()?;
-    let packed = field(&fields, &["CompressedData"])?.eq_ignore_ascii_case("true")
-        && field(&fields, &["HeaderSize"]).is_none_or(|skip| skip == "0");
+    let packed =
+        is_true(&fields, &["CompressedData"]) && field(&fields, &["HeaderSize"]).is_none_or(|skip| skip == "0");
     let data = packed.then(|| volume::inflate_all(ZlibDecoder::new(rest), limit)).flatten()?;
     Some([header(&fields, &[("CompressedData", "False")]).as_bytes(), &data].concat())
 }
@@ -154,7 +156,7 @@ impl<'a> MetaImage<'a> {
     pub fn open(bytes: &'a [u8]) -> Parsed<(Facts, MetaImage<'a>)> {
         let (fields, rest) = split(bytes)?;
         let get = |names: &[&str]| field(&fields, names);
-        let is_true = |names: &[&str]| get(names).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let is_true = |names: &[&str]| is_true(&fields, names);
         let need = |name: &str| get(&[name]).ok_or_else(|| format!("its header has no {name}"));
         need(DATA_FILE)?;
         if rest.is_empty() {

@@ -192,7 +192,7 @@ struct Places {
 }
 
 impl Places {
-    fn find(header: &Header, task: Task, columns: &Columns) -> Result<Places> {
+    fn find(header: &Header, task: Task, columns: &Columns, delimiter: u8) -> Result<Places> {
         let all = |names: &[String]| names.iter().map(|name| header.need(name)).collect::<Result<Vec<_>>>();
         // The default may be missing, a column that was named may not.
         let optional = |name: &str, default: &str| match header.find(name) {
@@ -231,7 +231,7 @@ impl Places {
                 Some("") => None,
                 Some(name) => Some(header.need(name)?),
             },
-            decimal_comma: false,
+            decimal_comma: delimiter != b',',
         })
     }
 }
@@ -242,6 +242,7 @@ pub(super) fn reader(text: &[u8]) -> csv::Reader<&[u8]> {
     csv::ReaderBuilder::new().delimiter(delimiter(text)).trim(csv::Trim::All).from_reader(text)
 }
 
+/// What separates the cells of a table, by its first line.
 fn delimiter(text: &[u8]) -> u8 {
     let header = text.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let count = |mark: &u8| header.iter().filter(|&byte| byte == mark).count();
@@ -264,7 +265,7 @@ fn list(
     let malformed = |e: csv::Error| Error::unusable(format!("{table} is no valid CSV: {e}"), "mend that line");
     let names = reader.headers().map_err(malformed)?.clone();
     let header = Header::new(&names, table);
-    let places = Places { decimal_comma: delimiter(text.as_bytes()) != b',', ..Places::find(&header, task, columns)? };
+    let places = Places::find(&header, task, columns, delimiter(text.as_bytes()))?;
     let conditions = columns.only.iter().map(|text| Condition::parse(text, &header));
     let mut conditions = conditions.collect::<Result<Vec<_>>>()?;
     let mut first_at = HashMap::new();

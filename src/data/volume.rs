@@ -114,7 +114,7 @@ pub fn unpacked(bytes: Vec<u8>) -> Vec<u8> {
 
 /// Whether the pixels of the volume `bytes` are packed.
 pub fn is_packed(bytes: &[u8]) -> bool {
-    super::nifti::is_nifti(bytes) && bytes.starts_with(super::nifti::GZIP) || super::metaimage::is_packed(bytes)
+    bytes.starts_with(super::nifti::GZIP) || super::metaimage::is_packed(bytes)
 }
 
 /// Whether `bytes` are a volume whose masks are volumes: NIfTI or MetaImage.
