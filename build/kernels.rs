@@ -20,6 +20,8 @@ const DEBUG_ARCHS: &str = "80";
 /// The architecture whose PTX machine code is made from, except for a chip's own (`90a`): translating the sources takes
 /// longer than all that follows. It goes along with `80`, and the driver compiles it for chips that are not in the list.
 const COMMON_ARCH: &str = "80";
+/// The oldest that the kernels can be compiled for, because of cp.async and bf16.
+const OLDEST_ARCH: u32 = 80;
 /// What leaves the kernels out on purpose: for work on what does not need them.
 const NO_ARCHS: &str = "none";
 /// The oldest nvcc that knows all of [`RELEASE_ARCHS`] and fits the driver that cudarc's bindings ask for.
@@ -91,21 +93,24 @@ fn default_archs() -> &'static str {
 fn archs(nvcc: &Nvcc, wanted: &str) -> Vec<String> {
     let answer = Command::new(&nvcc.path).arg("--list-gpu-code").output().expect("it answered before");
     let known = String::from_utf8_lossy(&answer.stdout).into_owned();
-    let knows = |arch: &str| known.lines().any(|code| code == format!("sm_{}", arch.trim_end_matches(['a', 'f'])));
+    let knows = |arch: &str| {
+        let number = arch.strip_suffix('a').unwrap_or(arch);
+        number.parse::<u32>().is_ok_and(|n| n >= OLDEST_ARCH) && known.lines().any(|code| code == format!("sm_{number}"))
+    };
     let (archs, unknown): (Vec<_>, Vec<_>) =
         wanted.split(',').map(str::trim).filter(|a| !a.is_empty()).map(String::from).partition(|a| knows(a));
     for arch in unknown {
-        println!("cargo:warning=nvcc {} does not know sm_{arch}: left out", nvcc.version);
+        println!("cargo:warning=sm_{arch} is left out: it is older than sm_{OLDEST_ARCH}, or unknown to nvcc {}", nvcc.version);
     }
     if archs.is_empty() {
-        fail(&format!("ROENTGEN_CUDA_ARCHS={wanted} names no architecture that nvcc {} knows", nvcc.version));
+        fail(&format!("ROENTGEN_CUDA_ARCHS={wanted} names no architecture from {OLDEST_ARCH} on that nvcc {} knows", nvcc.version));
     }
     archs
 }
 
 /// What PTX is made of the sources, by architecture, and what each is made into, in nvcc's names.
 fn codes(archs: &[String]) -> Vec<(&str, Vec<String>)> {
-    let (own, common): (Vec<&String>, Vec<_>) = archs.iter().partition(|arch| arch.ends_with(['a', 'f']));
+    let (own, common): (Vec<&String>, Vec<_>) = archs.iter().partition(|arch| arch.ends_with('a'));
     let mut shared: Vec<_> = common.iter().map(|arch| format!("sm_{arch}")).collect();
     if common.iter().any(|arch| *arch == COMMON_ARCH) {
         shared.push(format!("compute_{COMMON_ARCH}"));

@@ -10,7 +10,7 @@ struct Identity {
     ACTIVATION_FN df(W) { return W(1); }
 };
 
-// max(u, 0), written so that NaN stays NaN: an overflow must not look like a quiet neuron.
+// max(u, 0), written, like those below, so that NaN stays NaN: an overflow must not look like a quiet neuron.
 struct Relu {
     ACTIVATION_FN f(W u) { return u <= W(0) ? W(0) : u; }
     ACTIVATION_FN df(W u) { return u <= W(0) ? W(0) : W(1); }
@@ -18,7 +18,10 @@ struct Relu {
 
 // clamp(u + 3, 0, 6) / 6
 struct HardSigmoid {
-    ACTIVATION_FN f(W u) { return min(max(u + W(3), W(0)), W(6)) * W(1.0 / 6); }
+    ACTIVATION_FN f(W u) {
+        W right = u >= W(3) ? W(1) : (u + W(3)) * W(1.0 / 6);
+        return u <= W(-3) ? W(0) : right;
+    }
     ACTIVATION_FN df(W u) { return u > W(-3) && u < W(3) ? W(1.0 / 6) : W(0); }
 };
 

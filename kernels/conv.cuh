@@ -164,7 +164,6 @@ __device__ __forceinline__ bool is_pointwise(const Conv& p) {
 // y[m][k] = sum over r, s, c of x[window m][r, s, c] w[k][r, s, c]; `moments` may be null.
 template <class T> __device__ void conv_fwd(const Conv& p, const T* x, const T* w, T* y, Wide<T>* moments) {
     DYN_SHARED(Pack<T>, shared);
-    __shared__ StagedSlots<T> slots;
     const int pixels = p.n * p.oh * p.ow, depth = p.r * p.s * p.c;
     const bool packed = is_packed<T>(p.c, p.k);
     auto convolve = [&](auto shape, const auto& a) {
@@ -180,6 +179,8 @@ template <class T> __device__ void conv_fwd(const Conv& p, const T* x, const T* 
         staged.template store_rows<TILE_ROWS>(columns, packed, target, [&](const Pack<T>& row) { sums.add(row); });
         if (moments != nullptr) {
             Wide<T>* means = moments + (long long)(corner.row / TILE_ROWS) * 2 * p.k + corner.column;
+            // Where the ring was: the ring and slots of their own would be more than some chips have for a block.
+            auto& slots = *reinterpret_cast<StagedSlots<T>*>(shared + Staged<T, COLUMNS>::PACKS);
             sums.write(rows, columns, means, means + p.k, slots);
         }
     };

@@ -216,14 +216,14 @@ template <class W> __device__ __forceinline__ void dice_combine(const Dice& d, c
     }
 FOR_WIDE(DICE_COMBINE)
 
-// glogits = g/n · d(loss of the mask)/dp · p·(1 − p). Column n of the grid has the pixels of mask n.
+// glogits = g/n · d(loss of the mask)/dp · p·(1 − p). Row n of the grid has the pixels of mask n.
 template <class T>
 __device__ __forceinline__ void dice_bwd(const Dice& d, const T* logits, const Wide<T>* targets, const Wide<T>* sums,
                                          const Wide<T>* g, T* glogits) {
     using W = Wide<T>;
-    const long long pixel = (long long)blockIdx.y * blockDim.x + threadIdx.x, i = blockIdx.x * d.pixels + pixel;
+    const long long pixel = (long long)blockIdx.x * blockDim.x + threadIdx.x, i = blockIdx.y * d.pixels + pixel;
     if (pixel >= d.pixels) return;
-    const W* sum = sums + (long long)blockIdx.x * DICE_SUMS;
+    const W* sum = sums + (long long)blockIdx.y * DICE_SUMS;
     const Ratios<W> r(d, sum[0], sum[1], sum[2], sum[3]);
     const W x = widen(logits[i]), y = targets[i];
     const W all = (r.above - 2 * y * r.below) / (r.below * r.below);

@@ -256,7 +256,8 @@ __device__ __forceinline__ auto tile_product(S, const A& a, const B& b, Corner c
 // A tile as it will be stored, in shared memory; 16 bytes more in a row keep columns out of each other's banks.
 template <class O, int COLUMNS> struct Staged {
     static constexpr int PITCH = COLUMNS + PACK<O>;
-    static constexpr int ACROSS = COLUMNS / PACK<O>; // packs
+    static constexpr int PACKS = TILE_ROWS * PITCH / PACK<O>; // of the whole tile
+    static constexpr int ACROSS = COLUMNS / PACK<O>;          // of a row
     O* values;
 
     // The first column of the pack that this thread has of every row that it stores.

@@ -91,7 +91,8 @@ CUDA_API cuModuleGetGlobal_v2(DevicePointer*, size_t*, void*, const char*) { ret
 CUDA_API cuFuncSetAttribute(void* function, int attribute, int value) {
     if (attribute != MAX_DYNAMIC_SHARED_SIZE_BYTES) return SUCCESS;
     if (value < 0 || size_t(value) > MAX_DYNAMIC_SHARED) {
-        return report(INVALID_VALUE, std::to_string(value) + " bytes of dynamic shared memory: a block can have at most 232448");
+        return report(INVALID_VALUE, std::to_string(value) + " bytes of dynamic shared memory: a block can have at most " +
+                                         std::to_string(MAX_DYNAMIC_SHARED));
     }
     function_of(function).max_dynamic_shared = value;
     return SUCCESS;

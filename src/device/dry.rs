@@ -42,8 +42,8 @@ const PAGE: usize = 4096;
 struct Addresses(AtomicUsize);
 
 impl Source for Addresses {
-    fn get(&self, bytes: usize) -> Option<usize> {
-        Some(self.0.fetch_add(bytes, Ordering::Relaxed))
+    fn get(&self, bytes: usize) -> Result<Option<usize>> {
+        Ok(Some(self.0.fetch_add(bytes, Ordering::Relaxed)))
     }
 
     fn put(&self, _address: usize, _bytes: usize) {}

@@ -208,9 +208,9 @@ pub struct Args<'a> {
 /// Bytes of a device's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Held by live tensors now.
+    /// Held by live tensors and recorded steps now.
     pub in_use: usize,
-    /// The most that live tensors ever held.
+    /// The most that was ever in use.
     pub peak: usize,
     /// Obtained from the machine: live blocks and those kept for reuse.
     pub held: usize,
@@ -230,7 +230,7 @@ pub trait Device: Send + Sync {
     /// A block of uninitialised memory; `at` names the operation for the error.
     ///
     /// # Errors
-    /// [`crate::Error::OutOfMemory`].
+    /// [`crate::Error::OutOfMemory`]; a failure of the device.
     fn alloc(&self, bytes: usize, at: &'static str) -> Result<Arc<Block>>;
     /// Copies from the host; the lengths must agree.
     ///
@@ -285,7 +285,7 @@ pub trait Device: Send + Sync {
     /// call, and does not record steps from then on.
     fn kernel_times(&self) -> Vec<KernelTime>;
     /// Records what `step` launches and uploads, without running it, to be replayed with little effort of the host; the
-    /// step must read nothing back. `None` if the device does not record.
+    /// step must read nothing back. `None` if the device does not record, or has too little memory for it.
     ///
     /// # Errors
     /// A failure of the step or of the device.

@@ -10,9 +10,16 @@ use std::{
 /// Where a pool gets its memory from.
 pub trait Source: Send + Sync {
     /// Address of `bytes` bytes, aligned for any element; `None` if there are none left.
-    fn get(&self, bytes: usize) -> Option<usize>;
+    ///
+    /// # Errors
+    /// A failure of another kind.
+    fn get(&self, bytes: usize) -> Result<Option<usize>>;
     /// Gives back what `get` gave.
     fn put(&self, address: usize, bytes: usize);
+    /// Bytes that it has left, if it knows.
+    fn left(&self) -> usize {
+        usize::MAX
+    }
     /// Bytes to leave unused behind every block, where the source watches them.
     fn guard(&self) -> usize {
         0
@@ -27,6 +34,8 @@ pub trait Source: Send + Sync {
 pub struct Pool {
     source: Box<dyn Source>,
     limit: usize,
+    /// Whether nothing goes back to the source before the pool is dropped.
+    keeps: bool,
     state: Mutex<State>,
 }
 
@@ -82,23 +91,27 @@ fn size_class(bytes: usize) -> usize {
 impl Pool {
     /// A pool over `source` that never holds more than `limit` bytes.
     pub fn new(source: impl Source + 'static, limit: usize) -> Arc<Pool> {
-        Arc::new(Pool { source: Box::new(source), limit, state: Mutex::default() })
+        Arc::new(Pool { source: Box::new(source), limit, keeps: false, state: Mutex::default() })
+    }
+
+    /// The same, for addresses that stay in use after their blocks are returned: those in a recorded step.
+    pub fn keeping(source: impl Source + 'static, limit: usize) -> Arc<Pool> {
+        Arc::new(Pool { source: Box::new(source), limit, keeps: true, state: Mutex::default() })
     }
 
     /// A block of `bytes`, reused or new.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] naming `at`, when the limit or the machine leaves no room.
+    /// [`Error::OutOfMemory`] naming `at`, when the limit or the machine leaves no room; another failure of the machine.
     pub fn take(self: &Arc<Pool>, bytes: usize, at: &'static str) -> Result<Arc<Block>> {
         let class = self.class(bytes);
         let mut state = lock(&self.state);
         let address = match state.free.get_mut(&class).and_then(Vec::pop) {
             Some(address) => address,
-            None => {
-                let fresh = self.fresh(&mut state, class);
-                let out_of_memory = || Error::OutOfMemory { wanted: class, free: self.limit - state.held, at };
-                fresh.ok_or_else(out_of_memory)?
-            }
+            None => self.fresh(&mut state, class)?.ok_or_else(|| {
+                let free = (self.limit - state.held).min(self.source.left());
+                Error::OutOfMemory { wanted: class, free, at }
+            })?,
         };
         state.in_use += class;
         state.peak = state.peak.max(state.in_use);
@@ -117,19 +130,19 @@ impl Pool {
     }
 
     /// Memory from the source; blocks kept for reuse are given up before the request is refused.
-    fn fresh(&self, state: &mut State, class: usize) -> Option<usize> {
-        if state.held + class > self.limit {
-            self.release(state);
+    fn fresh(&self, state: &mut State, class: usize) -> Result<Option<usize>> {
+        for released in [false, !self.keeps] {
+            if released {
+                self.release(state);
+            }
+            if state.held + class <= self.limit
+                && let Some(address) = self.source.get(class)?
+            {
+                state.held += class;
+                return Ok(Some(address));
+            }
         }
-        if state.held + class > self.limit {
-            return None;
-        }
-        let address = self.source.get(class).or_else(|| {
-            self.release(state);
-            self.source.get(class)
-        })?;
-        state.held += class;
-        Some(address)
+        Ok(None)
     }
 
     fn release(&self, state: &mut State) {
@@ -156,6 +169,7 @@ impl Drop for Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn classes_waste_at_most_an_eighth() {
@@ -164,5 +178,36 @@ mod tests {
             assert!(class >= bytes && class.is_multiple_of(LINE));
             assert!(class <= bytes + LINE + bytes / STEPS, "{bytes} takes {class}");
         }
+    }
+
+    /// Addresses counted up, and the bytes that were given back.
+    #[derive(Clone, Default)]
+    struct Counted(Arc<[AtomicUsize; 2]>);
+
+    impl Source for Counted {
+        fn get(&self, bytes: usize) -> Result<Option<usize>> {
+            Ok(Some(LINE + self.0[0].fetch_add(bytes, Ordering::Relaxed)))
+        }
+
+        fn put(&self, _address: usize, bytes: usize) {
+            self.0[1].fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// A small block taken and returned, then one as large as the limit: whether there is one, and what was given back for it.
+    fn at_the_limit(pool: Arc<Pool>, source: &Counted) -> (bool, usize) {
+        drop(pool.take(LINE, "small").unwrap());
+        (pool.take(16 * LINE, "large").is_ok(), source.0[1].load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn kept_blocks_go_back_at_the_limit_unless_a_recorded_step_has_them() {
+        let source = Counted::default();
+        assert_eq!(at_the_limit(Pool::new(source.clone(), 16 * LINE), &source), (true, LINE));
+        let source = Counted::default();
+        let pool = Pool::keeping(source.clone(), 16 * LINE);
+        assert_eq!(at_the_limit(pool.clone(), &source), (false, 0));
+        drop(pool);
+        assert_eq!(source.0[1].load(Ordering::Relaxed), LINE);
     }
 }

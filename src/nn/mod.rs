@@ -59,7 +59,7 @@ pub struct Pass<'a> {
     omissions: Cell<u32>,
     /// The step as the kernels read it.
     step: OnceCell<Tensor>,
-    /// Counters that were moved.
+    /// Counters of the layers that trained.
     counted: RefCell<Vec<Id>>,
 }
 
@@ -120,7 +120,7 @@ impl<'a> Pass<'a> {
         leaf.clone()
     }
 
-    /// The counters that this pass moved: a replay of it has to move them itself.
+    /// The counters of batches of the layers that trained: for who runs the pass to move, as often as it is run.
     pub fn counted(&self) -> Vec<Id> {
         self.counted.borrow().clone()
     }
@@ -134,7 +134,6 @@ impl<'a> Pass<'a> {
     pub fn batch_norm(&self, layer: &layers::BatchNorm) -> BatchNorm {
         let trains = self.training() && self.params.entry(layer.weight).trained();
         if trains {
-            self.params.count(layer.batches);
             self.counted.borrow_mut().push(layer.batches);
         }
         BatchNorm {

@@ -46,7 +46,7 @@ pub struct Relu;
 impl Activation for Relu {
     #[inline(always)]
     fn f<T: Real>(u: T) -> T {
-        // Written so that NaN stays NaN: an overflow must not look like a quiet neuron.
+        // Written, like those below, so that NaN stays NaN: an overflow must not look like a quiet neuron.
         if u <= T::ZERO { T::ZERO } else { u }
     }
     #[inline(always)]
@@ -75,7 +75,9 @@ pub struct HardSigmoid;
 impl Activation for HardSigmoid {
     #[inline(always)]
     fn f<T: Real>(u: T) -> T {
-        (u + T::of(3.0)).max(T::ZERO).min(T::of(6.0)) * T::of(1.0 / 6.0)
+        let inside = (u + T::of(3.0)) * T::of(1.0 / 6.0);
+        let right = if u >= T::of(3.0) { T::ONE } else { inside };
+        if u <= T::of(-3.0) { T::ZERO } else { right }
     }
     #[inline(always)]
     fn df<T: Real>(u: T) -> T {

@@ -302,7 +302,7 @@ kernel!(DICE_BWD = "dice_bwd", |d: Dice, [logits, targets, sums, g] -> [glogits]
             *g = T::of((all + f64::from(d.missed) * missed) * sigmoid(x) * sigmoid(-x) * factor);
         }
     });
-}, grid |_| Grid::new([d.n as usize, (d.pixels as usize).div_ceil(Grid::THREADS), 1], Grid::THREADS));
+}, grid |_| Grid::new([(d.pixels as usize).div_ceil(Grid::THREADS), d.n as usize, 1], Grid::THREADS));
 
 /// Soft Dice loss of p = σ(logits `[n, …]`) against masks y of the same shape, a mean over the images, as a tensor of one
 /// element: D(p, y) + missed·D(p·y, y) with D(a, b) = 1 − (2·Σab + smoothing) / (Σa + Σb + smoothing).

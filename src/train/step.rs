@@ -33,7 +33,7 @@ pub struct StepResult {
     pub images: usize,
 }
 
-/// What a step leaves on the device, and the counters it moved.
+/// What a step leaves on the device, and the counters it moves.
 struct Results {
     loss: Tensor,
     outputs: Tensor,
@@ -69,6 +69,8 @@ pub struct Steps {
     seed: Option<u64>,
     /// Steps of one shape without interruption: its images and their side, and how many.
     repeats: ((usize, usize), u32),
+    /// Whether the device is still to be asked to record one.
+    records: bool,
     recorded: Option<Recorded>,
 }
 
@@ -81,7 +83,7 @@ const WARM_UP: u32 = 2;
 impl Steps {
     /// Steps that minimise `objective`, with randomness from `seed`.
     pub fn new(objective: Objective, seed: u64) -> Steps {
-        Steps { objective, seed: Some(seed), repeats: ((0, 0), 0), recorded: None }
+        Steps { objective, seed: Some(seed), repeats: ((0, 0), 0), records: true, recorded: None }
     }
 
     /// The same without dropout and stochastic depth.
@@ -158,29 +160,28 @@ impl Steps {
         if let Some(recorded) = self.recorded.as_ref().filter(|recorded| recorded.inputs.fit(batch)) {
             recorded.inputs.set(model, objective, batch, step)?;
             recorded.replay.replay()?;
-            recorded.results.counted.iter().for_each(|&id| model.params.count(id));
-            return self.read(&recorded.results, batch, (step, lr));
+            return self.read(model, &recorded.results, batch, (step, lr));
         }
         let inputs = Inputs::new(model, objective, batch)?;
         inputs.set(model, objective, batch, step)?;
         let shape = (batch.len(), batch.size);
         self.repeats = if self.repeats.0 == shape { (shape, self.repeats.1 + 1) } else { (shape, 1) };
-        if self.recorded.is_some() || self.repeats.1 <= WARM_UP {
-            return self.read(&self.run(model, optimiser, &inputs, step)?, batch, (step, lr));
+        if self.records && self.repeats.1 > WARM_UP {
+            self.records = false;
+            let mut results = None;
+            let replay = device.capture(&mut || {
+                results = Some(self.run(model, optimiser, &inputs, step)?);
+                Ok(())
+            })?;
+            if let Some(replay) = replay {
+                replay.replay()?;
+                let results = results.expect("the step was recorded");
+                let started = self.read(model, &results, batch, (step, lr));
+                self.recorded = Some(Recorded { replay, inputs, results });
+                return started;
+            }
         }
-        let mut results = None;
-        let replay = device.capture(&mut || {
-            results = Some(self.run(model, optimiser, &inputs, step)?);
-            Ok(())
-        })?;
-        let Some(replay) = replay else {
-            return self.read(&self.run(model, optimiser, &inputs, step)?, batch, (step, lr));
-        };
-        replay.replay()?;
-        let results = results.expect("the step was recorded");
-        let started = self.read(&results, batch, (step, lr));
-        self.recorded = Some(Recorded { replay, inputs, results });
-        started
+        self.read(model, &self.run(model, optimiser, &inputs, step)?, batch, (step, lr))
     }
 
     /// Launches a whole step.
@@ -202,9 +203,10 @@ impl Steps {
         Ok(Results { loss, outputs, counted: pass.counted() })
     }
 
-    /// Starts reading what a step leaves, before the next replay overwrites it.
-    fn read(&self, results: &Results, batch: &Batch, at: (u64, f64)) -> Result<Started> {
-        let Results { loss, outputs, .. } = results;
+    /// Counts a step that was launched or replayed, and starts reading what it leaves, before the next replay overwrites it.
+    fn read(&self, model: &Model, results: &Results, batch: &Batch, at: (u64, f64)) -> Result<Started> {
+        let Results { loss, outputs, counted } = results;
+        counted.iter().for_each(|&id| model.params.count(id));
         let later = |tensor: &Tensor| tensor.read_later().map(|values| Box::new(values) as Values);
         Ok(Started {
             loss: later(loss)?,

@@ -53,10 +53,10 @@ fn layout(bytes: usize) -> Layout {
 }
 
 impl Source for Host {
-    fn get(&self, bytes: usize) -> Option<usize> {
+    fn get(&self, bytes: usize) -> Result<Option<usize>> {
         // SAFETY: the pool never asks for zero bytes. Zeroed, so that a slice over the block is initialised.
         let address = unsafe { alloc_zeroed(layout(bytes)) } as usize;
-        (address != 0).then_some(address)
+        Ok((address != 0).then_some(address))
     }
 
     fn put(&self, address: usize, bytes: usize) {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    device::{Device, Pool, Replay},
+    device::{Device, Memory, Pool, Replay},
 };
 use cudarc::driver::{
     CudaGraph, CudaStream,
@@ -36,16 +36,21 @@ impl Drop for Graph {
     }
 }
 
-/// Records what `step` does on `device`, without running it.
-pub(super) fn capture(device: &Cuda, step: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Replay>> {
+/// Records what `step` does on `device`, without running it; `None` if that leaves no memory for launched steps.
+pub(super) fn capture(device: &Cuda, step: &mut dyn FnMut() -> Result<()>) -> Result<Option<Box<dyn Replay>>> {
     let stream = &device.stream;
     device.sync()?;
+    // A recorded step keeps its memory. A batch of another shape and a look at the validation split need as much again.
+    let Memory { in_use, held, limit, .. } = device.memory();
+    if held + (held - in_use) > limit {
+        return Ok(None);
+    }
     // Blocks kept for reuse would stand idle beside the graph's own.
     lock(&device.pool).trim();
     // Without guards: they are written when a block is taken, and here that is only recorded.
     let checks = Checks::new(device.checks.poison, false);
     let memory = device.memory();
-    let own = Pool::new(DeviceMemory::new(stream, &checks), memory.limit - memory.held);
+    let own = Pool::keeping(DeviceMemory::new(stream, &checks), memory.limit - memory.held);
     let shared = std::mem::replace(&mut *lock(&device.pool), own.clone());
     lock(&device.staging).begin_capture();
     // Relaxed: the pool may ask the driver for memory while the step is recorded.
@@ -55,11 +60,14 @@ pub(super) fn capture(device: &Cuda, step: &mut dyn FnMut() -> Result<()>) -> Re
     let graph = stream.end_capture(CUgraphInstantiate_flags(0));
     *lock(&device.pool) = shared;
     let uploads = lock(&device.staging).end_capture();
-    stepped?;
+    match stepped {
+        Err(Error::OutOfMemory { .. }) => return Ok(None),
+        other => other?,
+    }
     let graph = graph.map_err(|e| failed("recording a step", e))?;
     let graph = graph.ok_or_else(|| Error::Device("recording a step: it launched nothing".into()))?;
-    lock(&device.recorded).push(Arc::downgrade(&own));
-    Ok(Box::new(Graph { graph, stream: stream.clone(), _uploads: uploads, _pool: own }))
+    device.keep(&own);
+    Ok(Some(Box::new(Graph { graph, stream: stream.clone(), _uploads: uploads, _pool: own })))
 }
 
 /// Whether a step is being recorded, so that nothing can be read back.

@@ -5,7 +5,10 @@ use crate::{
     Error, Result,
     device::{Block, Source},
 };
-use cudarc::driver::{CudaEvent, CudaStream, DriverError, result, sys::CUevent_flags};
+use cudarc::driver::{
+    CudaEvent, CudaStream, DriverError, result,
+    sys::{CUevent_flags, CUresult},
+};
 use std::sync::{Arc, Mutex};
 
 /// What is checked beyond what a run needs, and what the checks found.
@@ -50,10 +53,19 @@ impl DeviceMemory {
 }
 
 impl Source for DeviceMemory {
-    fn get(&self, bytes: usize) -> Option<usize> {
-        self.stream.context().bind_to_thread().ok()?;
+    fn get(&self, bytes: usize) -> Result<Option<usize>> {
+        let bound = self.stream.context().bind_to_thread();
         // SAFETY: the pool never asks for zero bytes; the memory is written before it is read, by every kernel's contract.
-        unsafe { result::malloc_sync(bytes) }.ok().map(|address| address as usize)
+        match bound.and_then(|()| unsafe { result::malloc_sync(bytes) }) {
+            Ok(address) => Ok(Some(address as usize)),
+            Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => Ok(None),
+            // Also that of a kernel launched before.
+            Err(e) => Err(failed("running on the GPU", e)),
+        }
+    }
+
+    fn left(&self) -> usize {
+        self.stream.context().mem_get_info().map_or(usize::MAX, |(free, _)| free)
     }
 
     fn put(&self, address: usize, _bytes: usize) {

@@ -15,7 +15,7 @@ use super::{
 use crate::{Error, Result};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DriverError, result,
-    sys::{self, CUfunction_attribute_enum as FunctionAttribute},
+    sys::{self, CUfunction_attribute_enum as FunctionAttribute, CUresult},
 };
 use fatbin::FATBINS;
 use memory::{Checks, DeviceMemory, Staging};
@@ -23,7 +23,10 @@ use profile::Profile;
 use std::{
     collections::{HashMap, hash_map::Entry},
     ffi::c_void,
-    sync::{Arc, Mutex, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// What the simulator in `sim/` calls itself.
@@ -48,6 +51,8 @@ pub struct Cuda {
     pool: Mutex<Arc<Pool>>,
     /// The pools of graphs, as long as those live.
     recorded: Mutex<Vec<Weak<Pool>>>,
+    /// The most memory that was seen in use beside graphs.
+    peak: AtomicUsize,
     staging: Arc<Mutex<Staging>>,
     profile: Mutex<Option<Profile>>,
     checks: Arc<Checks>,
@@ -113,7 +118,14 @@ fn context(index: usize) -> Result<(Arc<CudaContext>, Found)> {
         ));
     }
     // Without a device the driver says so in one call or the other.
-    let count = CudaContext::device_count().unwrap_or(0) as usize;
+    let count = match CudaContext::device_count() {
+        Ok(count) => count as usize,
+        Err(DriverError(CUresult::CUDA_ERROR_NO_DEVICE)) => 0,
+        Err(e) => {
+            let next = "nvidia-smi, which says more; or --device cpu";
+            return Err(Error::unusable(format!("the NVIDIA driver does not start: {e}"), next));
+        }
+    };
     if index >= count {
         let problem = match count {
             0 => "the NVIDIA driver finds no GPU".into(),
@@ -201,6 +213,7 @@ impl Cuda {
             functions: Mutex::default(),
             pool: Mutex::new(Pool::new(DeviceMemory::new(&stream, &checks), limit)),
             recorded: Mutex::default(),
+            peak: AtomicUsize::new(0),
             staging: Arc::new(Mutex::new(Staging::new(&stream))),
             profile: Mutex::default(),
             checks,
@@ -230,6 +243,15 @@ impl Cuda {
             known.shared = shared;
         }
         Ok(known.function.clone())
+    }
+
+    /// Counts the memory of a graph as in use, as long as it lives.
+    fn keep(&self, pool: &Arc<Pool>) {
+        let mut recorded = lock(&self.recorded);
+        recorded.retain(|pool| pool.strong_count() > 0);
+        recorded.push(Arc::downgrade(pool));
+        drop(recorded);
+        self.memory(); // remembers the peak
     }
 
     fn bind(&self) -> Result<()> {
@@ -278,7 +300,8 @@ impl Device for Cuda {
         let recorded: usize =
             lock(&self.recorded).iter().filter_map(Weak::upgrade).map(|pool| pool.memory().held).sum();
         memory.held += recorded;
-        memory.peak = memory.peak.max(memory.in_use + recorded);
+        memory.in_use += recorded;
+        memory.peak = memory.peak.max(memory.in_use).max(self.peak.fetch_max(memory.in_use, Ordering::Relaxed));
         memory
     }
 
@@ -386,6 +409,6 @@ impl Device for Cuda {
         if lock(&self.profile).is_some() {
             return Ok(None);
         }
-        graph::capture(self, step).map(Some)
+        graph::capture(self, step)
     }
 }

@@ -42,6 +42,8 @@ impl Conv {
     #[track_caller]
     pub fn new(x: [usize; 4], k: usize, window: Window, op: &str) -> Conv {
         let (oh, ow) = window.positions(x[1], x[2], op);
+        // The kernels count pixels in 32 bits.
+        let _pixels = [x[1] * x[2], oh * ow].map(|pixels| int(x[0] * pixels));
         let [n, h, w, c] = x.map(int);
         let Window { kernel: (r, s), stride, pad } = window;
         assert!(

@@ -34,12 +34,13 @@ fn width(columns: usize, packed: bool, dtype: DType) -> usize {
     if packed && on_tensor_cores(dtype) && covered(WIDE) * 5 <= covered(NARROW) * 6 { WIDE } else { NARROW }
 }
 
-/// Bytes that the ring or the staged result needs, whichever is more, for the widest tile of the type: so a kernel is always
-/// launched with the same.
+/// Bytes that the ring needs, or the staged result with what its moments are summed in, whichever is more, for the widest
+/// tile of the type: so a kernel is always launched with the same.
 fn shared(dtype: DType) -> usize {
-    let widest = if on_tensor_cores(dtype) { WIDE } else { NARROW };
-    let staged = ROWS * (widest * dtype.wide().size() + 16);
-    staged.max(STAGES * (ROWS + widest) * STAGE_DEPTH)
+    let (widest, wide) = (if on_tensor_cores(dtype) { WIDE } else { NARROW }, dtype.wide().size());
+    let staged = ROWS * (widest * wide + 16);
+    let moments = Grid::THREADS / 32 * 2 * widest * wide; // `StagedSlots` in `kernels/conv.cuh`
+    (staged + moments).max(STAGES * (ROWS + widest) * STAGE_DEPTH)
 }
 
 /// Tiles of a product of `rows` by `columns`, between `c` and `k` channels.
