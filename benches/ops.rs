@@ -1,23 +1,19 @@
-//! Every real case of `ops::ALL`, forward and backward, with the share of the machine's ceiling that it reaches: copying
-//! speed where bytes are the bound, the speed of a large product where arithmetic is, both measured first.
+//! Every real case of `ops::ALL`, forward and backward, with the share of the machine's ceiling that its kernels reach: that of
+//! a large sum where bytes are the bound, that of a large product where arithmetic is, both measured first. Times are those in the
+//! kernels, as the device measures them; bytes are those of all tensors that each is given, operations its multiplications and additions.
 //!
 //! `ROENTGEN_BENCH_DEVICE=cuda` measures the GPU (in bf16, or what `ROENTGEN_BENCH_DTYPE` names), else the CPU in f32.
 
 use criterion::Criterion;
 use roentgen::{
-    device::{DType, Device, cpu::Cpu, cuda::Cuda},
+    device::{DType, Device, KernelTime, cpu::Cpu, cuda::Cuda},
     ops::{self, Case, conv::conv2d, elementwise::add},
     rng::{Purpose, Rng},
     shape::Window,
     tape::Tape,
     tensor::Tensor,
 };
-use std::{
-    cell::Cell,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 /// What is measured on.
 struct Machine {
@@ -25,9 +21,10 @@ struct Machine {
     dtype: DType,
 }
 
-/// Bytes and floating-point operations that something moves and needs, or per second that a machine can.
-#[derive(Clone, Copy)]
-struct Work {
+/// Time in kernels, the bytes that they are given and their floating-point operations.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    seconds: f64,
     bytes: f64,
     flops: f64,
 }
@@ -42,18 +39,25 @@ impl Machine {
         Machine { device, dtype }
     }
 
-    /// Time of `body`, from an idle device to an idle device.
-    fn time(&self, body: impl FnOnce()) -> Duration {
+    /// What the kernels that `body` launches take and do.
+    fn kernels_of(&self, body: impl FnOnce()) -> Taken {
         self.device.sync().unwrap();
-        let start = Instant::now();
+        self.device.kernel_times();
         body();
         self.device.sync().unwrap();
-        start.elapsed()
+        let mut taken = Taken::default();
+        for KernelTime { work, launches, seconds, .. } in self.device.kernel_times() {
+            taken.seconds += seconds;
+            taken.bytes += (launches * work.bytes) as f64;
+            taken.flops += (2 * launches * work.macs) as f64;
+        }
+        taken
     }
 
-    /// The best of a few times.
-    fn best(&self, mut body: impl FnMut()) -> f64 {
-        (0..5).map(|_| self.time(&mut body).as_secs_f64()).fold(f64::INFINITY, f64::min)
+    /// The fastest of a few.
+    fn best(&self, mut body: impl FnMut()) -> Taken {
+        let runs = (0..5).map(|_| self.kernels_of(&mut body));
+        runs.min_by(|a, b| a.seconds.total_cmp(&b.seconds)).expect("a few")
     }
 
     fn random(&self, tape: &Rc<Tape>, shape: &[usize], dtype: DType) -> Tensor {
@@ -62,16 +66,15 @@ impl Machine {
         tape.floats(shape, dtype, &values)
     }
 
-    /// Bytes a second of a sum of two large tensors, operations a second of a large square product.
-    fn ceiling(&self) -> Work {
+    /// A sum of two large tensors, as fast as memory, and a large square product.
+    fn ceiling(&self) -> [Taken; 2] {
         let tape = Tape::new(&self.device, false);
-        let side = if self.dtype.size() == 2 { 8192 } else { 1024 };
-        let long = self.random(&tape, &[1 << 25], self.dtype);
-        let bytes = (3 * long.len() * self.dtype.size()) as f64 / self.best(|| drop(add(&long, &long.clone())));
+        let side = if self.device.runs_beside_host() { 8192 } else { 1024 };
+        let [a, b] = [(); 2].map(|()| self.random(&tape, &[1 << 25], self.dtype));
         let matrix = self.random(&tape, &[1, 1, side, side], self.dtype);
         let weight = self.random(&tape, &[side, 1, 1, side], self.dtype);
-        let product = self.best(|| drop(conv2d(&matrix, &weight, Window::square(1, 1, 0))));
-        Work { bytes, flops: 2.0 * (side as f64).powi(3) / product }
+        let product = || drop(conv2d(&matrix, &weight, Window::square(1, 1, 0)));
+        [self.best(|| drop(add(&a, &b))), self.best(product)]
     }
 
     fn leaves(&self, tape: &Rc<Tape>, case: &Case) -> Vec<Tensor> {
@@ -81,21 +84,21 @@ impl Machine {
     }
 }
 
-fn bytes(tensors: &[Tensor]) -> f64 {
-    tensors.iter().map(|t| (t.len() * t.dtype().size()) as f64).sum()
-}
-
-/// Measures `pass` under criterion; returns the time of one, at its fastest.
-fn measure(c: &mut Criterion, name: &str, mut pass: impl FnMut() -> Duration) -> f64 {
-    let best = Cell::new(f64::INFINITY);
+/// Measures `pass` under criterion; returns the fastest of its runs.
+fn measure(c: &mut Criterion, name: &str, mut pass: impl FnMut() -> Taken) -> Option<Taken> {
+    let best = Cell::new(None::<Taken>);
     c.bench_function(name, |b| {
         b.iter_custom(|times| {
-            let total: Duration = (0..times).map(|_| pass()).sum();
-            best.set(best.get().min(total.as_secs_f64() / times as f64));
-            total
+            let runs = (0..times).map(|_| pass()).inspect(|taken| {
+                if best.get().is_none_or(|best| taken.seconds < best.seconds) {
+                    best.set(Some(*taken));
+                }
+            });
+            // Criterion divides by it; a pass that launches nothing is left out below.
+            Duration::from_secs_f64(runs.map(|taken| taken.seconds).sum::<f64>().max(1e-9))
         });
     });
-    best.get()
+    best.get().filter(|taken| taken.seconds > 0.0)
 }
 
 fn main() {
@@ -106,9 +109,13 @@ fn main() {
         .measurement_time(Duration::from_millis(500))
         .without_plots()
         .configure_from_args();
-    let ceiling = machine.ceiling();
+    let [copy, product] = machine.ceiling();
     println!("{}, {}", machine.device.name(), machine.dtype.suffix());
-    println!("ceiling: {:.1} GB/s, {:.3} TFLOP/s", ceiling.bytes / 1e9, ceiling.flops / 1e12);
+    println!(
+        "ceiling: {:.1} GB/s, {:.3} TFLOP/s",
+        copy.bytes / copy.seconds / 1e9,
+        product.flops / product.seconds / 1e12
+    );
     let mut rows = vec![];
     for spec in ops::ALL {
         for case in (spec.cases)().iter().filter(|case| case.real) {
@@ -118,28 +125,28 @@ fn main() {
                 (tape, inputs)
             };
             let (_tape, inputs) = run(false);
-            let y = (case.run)(&inputs);
-            let (read, written, flops) = (bytes(&inputs), bytes(std::slice::from_ref(&y)), case.flops as f64);
-            let name = format!("{} {}", spec.name, case.label);
-            let forward = measure(&mut c, &format!("{name} forward"), || machine.time(|| drop((case.run)(&inputs))));
-            let backward = measure(&mut c, &format!("{name} backward"), || {
+            let forward = || machine.kernels_of(|| drop((case.run)(&inputs)));
+            let backward = || {
                 let (tape, inputs) = run(true);
                 let y = (case.run)(&inputs);
                 let gy = tape.floats(y.shape(), y.dtype(), &vec![1.0; y.len()]);
-                machine.time(|| drop(tape.backward_from(&y, gy).unwrap()))
-            });
-            rows.push((format!("{name} forward"), forward, Work { bytes: read + written, flops }));
-            rows.push((format!("{name} backward"), backward, Work { bytes: written + 2.0 * read, flops: 2.0 * flops }));
+                machine.kernels_of(|| drop(tape.backward_from(&y, gy).unwrap()))
+            };
+            let passes: [(&str, &dyn Fn() -> Taken); 2] = [("forward", &forward), ("backward", &backward)];
+            for (pass, run) in passes {
+                let name = format!("{} {} {pass}", spec.name, case.label);
+                rows.extend(measure(&mut c, &name, run).map(|taken| (name, taken)));
+            }
         }
     }
     println!("{:56} {:>10} {:>9} {:>9} {:>8}", "", "us", "GB/s", "GFLOP/s", "ceiling");
-    for (name, seconds, work) in rows.iter().filter(|(_, seconds, _)| seconds.is_finite()) {
-        let least = (work.bytes / ceiling.bytes).max(work.flops / ceiling.flops);
+    for (name, Taken { seconds, bytes, flops }) in rows {
+        let least = (bytes / copy.bytes * copy.seconds).max(flops / product.flops * product.seconds);
         println!(
             "{name:56} {:10.1} {:9.1} {:9.1} {:7.0}%",
             seconds * 1e6,
-            work.bytes / seconds / 1e9,
-            work.flops / seconds / 1e9,
+            bytes / seconds / 1e9,
+            flops / seconds / 1e9,
             100.0 * least / seconds
         );
     }

@@ -95,15 +95,22 @@ fn archs(nvcc: &Nvcc, wanted: &str) -> Vec<String> {
     let known = String::from_utf8_lossy(&answer.stdout).into_owned();
     let knows = |arch: &str| {
         let number = arch.strip_suffix('a').unwrap_or(arch);
-        number.parse::<u32>().is_ok_and(|n| n >= OLDEST_ARCH) && known.lines().any(|code| code == format!("sm_{number}"))
+        number.parse::<u32>().is_ok_and(|n| n >= OLDEST_ARCH)
+            && known.lines().any(|code| code == format!("sm_{number}"))
     };
     let (archs, unknown): (Vec<_>, Vec<_>) =
         wanted.split(',').map(str::trim).filter(|a| !a.is_empty()).map(String::from).partition(|a| knows(a));
     for arch in unknown {
-        println!("cargo:warning=sm_{arch} is left out: it is older than sm_{OLDEST_ARCH}, or unknown to nvcc {}", nvcc.version);
+        println!(
+            "cargo:warning=sm_{arch} is left out: it is older than sm_{OLDEST_ARCH}, or unknown to nvcc {}",
+            nvcc.version
+        );
     }
     if archs.is_empty() {
-        fail(&format!("ROENTGEN_CUDA_ARCHS={wanted} names no architecture from {OLDEST_ARCH} on that nvcc {} knows", nvcc.version));
+        fail(&format!(
+            "ROENTGEN_CUDA_ARCHS={wanted} names no architecture from {OLDEST_ARCH} on that nvcc {} knows",
+            nvcc.version
+        ));
     }
     archs
 }

@@ -52,6 +52,7 @@ impl Error {
             io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
                 "another path: this, or a part of it, is a file where a folder is wanted"
             }
+            io::ErrorKind::InvalidFilename => "a shorter name",
             _ => "check that the disk is mounted and healthy",
         };
         Error::unusable(problem, remedy)

@@ -142,7 +142,7 @@ impl<'a> Trace<'a> {
 
     /// Trained values of the layer that `entry` belongs to.
     fn parameters_of(&self, entry: &Entry) -> usize {
-        let trained = |other: &&Entry| matches!(other.kind, Kind::Weight | Kind::Bias);
+        let trained = |other: &&Entry| matches!(other.kind, Kind::Weight | Kind::Undecayed);
         let entries = self.params.iter().map(|(_, entry)| entry).filter(trained);
         entries.filter(|other| layer_of(other) == layer_of(entry)).map(Entry::len).sum()
     }

@@ -136,6 +136,15 @@ fn weights_start_a_run_with_another_head() {
     let said = stderr(&succeed(&mut roentgen(args)));
     assert!(said.contains("242 tensors copied, 2 skipped, 2 unfilled"), "{said}");
     assert!(said.contains("classifier.3.weight: is [2, 1024] there and [3, 1024] in the network"), "{said}");
+    let mut archive = Archive::read(&best).unwrap();
+    let Some(Stored { values: Values::F32(values), .. }) = archive.tensors.get_mut("features.0.0.weight") else {
+        panic!("the stem has floats")
+    };
+    values[7] = f32::NAN;
+    let damaged = dir.path().join("damaged.safetensors");
+    fs::write(&damaged, weights::encode_weights(&archive.tensors)).unwrap();
+    let args = quick(text(&data), text(&out)).into_iter().chain(["--force", "--weights", text(&damaged)]);
+    fail(&mut roentgen(args), 1, &["features.0.0.weight holds NaN"]);
 }
 
 #[test]
@@ -144,6 +153,14 @@ fn a_run_goes_on_only_with_its_own_data_and_recipe() {
     let (data, run) = small_run(dir.path());
     fail(&mut roentgen(["finetune", "--resume", text(&run), "--lr", "1"]), 1, &["--lr", "--resume"]);
     fail(&mut roentgen(["finetune", "--resume", text(&data)]), 1, &["last.safetensors"]);
+    let recipe = run.join("config.toml");
+    let written = fs::read_to_string(&recipe).unwrap();
+    for edited in [written.replace("epochs = 1", "epochs = 2"), "epochs is 2".into()] {
+        fs::write(&recipe, edited).unwrap();
+        fail(&mut roentgen(["finetune", "--resume", text(&run)]), 1, &["config.toml was changed"]);
+    }
+    fs::write(&recipe, written).unwrap();
+    succeed(&mut roentgen(["finetune", "--resume", text(&run)]));
     common::write_png(&data.join("a/000.png"), 4, &[7; 16]);
     fail(&mut roentgen(["finetune", "--resume", text(&run)]), 1, &["a/000.png", "changed"]);
     fs::remove_file(data.join("a/000.png")).unwrap();
@@ -162,6 +179,56 @@ fn long_run(dir: &Path) -> (PathBuf, Child) {
         sleep(Duration::from_millis(5));
     }
     (run, child)
+}
+
+#[test]
+fn one_process_trains_in_a_folder_and_a_run_without_a_checkpoint_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (run, mut child) = long_run(dir.path());
+    let data = dir.path().join("data");
+    let again = || quick(text(&data), text(&run)).into_iter().chain(["--epochs", "1"]);
+    fail(&mut roentgen(again().chain(["--force"])), 1, &["another process is training in"]);
+    fail(&mut roentgen(["finetune", "--resume", text(&run)]), 1, &["another process is training in"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fail(&mut roentgen(again()), 1, &["already holds a run"]);
+    for name in ["last.safetensors", "best.safetensors"] {
+        fs::remove_file(run.join(name)).ok();
+    }
+    fail(&mut roentgen(["finetune", "--resume", text(&run)]), 1, &["the command that began it"]);
+    succeed(&mut roentgen(again()));
+}
+
+#[test]
+fn nothing_that_is_read_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, run) = small_run(dir.path());
+    let best = run.join("best.safetensors");
+    let before = fs::read(&best).unwrap();
+    let image = data.join("a/000.png");
+    let copy = ["weights", "convert", text(&run), text(&best), "--force"];
+    fail(&mut roentgen(copy), 1, &["best.safetensors is read, too"]);
+    fail(&mut roentgen(["evaluate", text(&run), "--out", text(&best), "--force"]), 1, &["is read, too"]);
+    let over = ["predict", text(&run), text(&image), "--out", text(&image), "--force"];
+    fail(&mut roentgen(over), 1, &["000.png is read, too"]);
+    // A table of the user's among the files of a run.
+    let manifest = dir.path().join("store/manifest.csv");
+    fs::create_dir(manifest.parent().unwrap()).unwrap();
+    fs::write(&manifest, "path,label\n../data/a/000.png,a\n../data/b/000.png,b\n").unwrap();
+    let store = dir.path().join("store");
+    let shares = ["--validation", "0", "--test", "0"];
+    let train = || quick(text(&manifest), text(&store)).into_iter().chain(shares);
+    fail(&mut roentgen(train()), 1, &["has a manifest.csv, which a run would replace"]);
+    fail(&mut roentgen(train().chain(["--force"])), 1, &["would replace", "manifest.csv"]);
+    fail(&mut roentgen(["convert", text(&data), "--out", text(&store)]), 1, &["is no store and has a manifest.csv"]);
+    assert!(fs::read_to_string(&manifest).unwrap().starts_with("path,label"));
+    assert_eq!(fs::read(&best).unwrap(), before);
+    // Other files in the way are replaced on request alone.
+    let shown = ["predict", text(&run), text(&image), "--explain", text(&store)];
+    fs::write(store.join("000.png"), "a picture").unwrap();
+    fail(&mut roentgen(shown), 1, &["000.png is already there", "--force"]);
+    assert_eq!(fs::read_to_string(store.join("000.png")).unwrap(), "a picture");
+    succeed(&mut roentgen(shown.into_iter().chain(["--force"])));
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn a_run_is_trained_evaluated_predicted_and_inspected() {
     fs::create_dir(&early).unwrap();
     fs::copy(run.join("last.safetensors"), early.join("last.safetensors")).unwrap();
     for command in ["evaluate", "inspect"] {
-        fail(&mut roentgen([command, text(&early)]), 1, &["has not finished an epoch yet", "--resume"]);
+        fail(&mut roentgen([command, text(&early)]), 1, &["before its first epoch ends", "--resume"]);
     }
 
     // Classes are matched by name, and unknown ones refused.

@@ -12,6 +12,7 @@ use roentgen::{
     ops::{
         self, Case,
         activation::Act,
+        elementwise::activate,
         norm::{BatchNorm, Statistics, batch_norm},
         optim::{self, Limits, Progress, Rule, Scalars, Update},
         pool::MAX_POOL,
@@ -107,6 +108,18 @@ fn max_pool_finds_what_is_no_number_as_on_the_cpu() {
             assert_eq!(text(got), text(expected), "{}", case.label);
         }
         assert!(of(&cpu)[0].1.iter().any(|y| y.is_nan()), "{}", case.label);
+    }
+}
+
+/// An overflow must not look like a quiet neuron.
+#[test]
+fn activations_of_what_is_no_number_are_none() {
+    let acts = [Act::Identity, Act::Relu, Act::HardSwish, Act::HardSigmoid, Act::Silu, Act::Sigmoid];
+    let devices = [gpu(), Some(Cpu::new(1 << 20))].into_iter().flatten();
+    for (device, act) in devices.flat_map(|device| acts.map(move |act| (device.clone(), act))) {
+        let tape = Tape::new(&device, false);
+        let y = activate(&tape.floats(&[9], DType::F32, &[f64::NAN; 9]), act).to_vec().unwrap();
+        assert!(y.iter().all(|y| y.is_nan()), "{act:?} on {}: {y:?}", device.name());
     }
 }
 

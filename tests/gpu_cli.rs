@@ -135,6 +135,26 @@ fn too_little_memory_is_one_clear_error() {
 }
 
 #[test]
+fn a_step_is_not_recorded_where_no_other_fits_beside_it() {
+    if !simulated() {
+        return;
+    }
+    let losses = |environment: &[(&str, &str)]| {
+        let steps = BENCH.map(|arg| if arg == "--steps=1" { "--steps=5" } else { arg });
+        let mut command = roentgen(steps.into_iter().chain(["--device", "cuda"]));
+        let said = stdout(command.envs(environment.iter().copied()));
+        let line: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        line["loss"].clone()
+    };
+    let plenty = losses(&[]);
+    // Enough for a step, not for two.
+    for mebibytes in ["34", "36", "40"] {
+        let bytes = format!("{mebibytes}000000");
+        assert_eq!(losses(&[("ROENTGEN_SIM_MEMORY", &bytes)]), plenty, "{mebibytes} MB");
+    }
+}
+
+#[test]
 fn a_precision_that_the_device_lacks_is_one_clear_error() {
     let mut command = bench("cpu", &[]);
     fail(command.args(["--precision", "bf16"]), 1, &["does not compute in bf16", "--precision f32"]);

@@ -6,6 +6,7 @@ use roentgen::{
     models::{self, Ends, Model},
     nn::Mode,
     rng::{Purpose, Rng},
+    tape::Tape,
     train::{
         Config, Mirrors, Objective, Optimiser, Optimizer,
         step::{self, Steps},
@@ -85,6 +86,26 @@ fn unets_score_every_pixel_of_images_of_any_size() {
     }
 }
 
+/// InceptionV3 does not pad, so that its maps end before the image does.
+#[test]
+fn unets_see_images_to_their_edges() {
+    for backbone in models::names() {
+        let name = format!("unet_{backbone}");
+        let model = Model::new(&name, 1, &Cpu::new(4 << 30), DType::F32, 0).unwrap();
+        let side = model.least_size + 2;
+        let look = |seed| {
+            let mut rng = Rng::new(seed, Purpose::Test, 0, 0);
+            let values: Vec<f32> = (0..side * side * 3).map(|_| rng.uniform()).collect();
+            let pass = model.pass(Mode::Eval);
+            model.forward(&pass, &pass.images([1, side, side, 3], &values)).to_vec().unwrap()
+        };
+        let (a, b) = (look(1), look(2));
+        let edge = side - 1;
+        let alike = (0..side).flat_map(|i| [i * side + edge, edge * side + i]).filter(|&at| a[at] == b[at]).count();
+        assert_eq!(alike, 0, "{name}: pixels of the last row and column that say the same of two images");
+    }
+}
+
 #[test]
 fn networks_take_images_of_one_channel() {
     let device = Cpu::new(4 << 30);
@@ -95,6 +116,48 @@ fn networks_take_images_of_one_channel() {
         let scores = model.forward(&pass, &pass.images([1, side, side, 1], &vec![0.5; side * side]));
         assert!(scores.to_vec().unwrap().iter().all(|score| score.is_finite()), "{name}");
     }
+}
+
+#[test]
+fn frozen_statistics_stay_and_what_nothing_trains_is_an_error() {
+    let trained = |net: &str, size, freeze: &[&str]| {
+        let freeze = freeze.iter().map(|glob| glob.to_string()).collect();
+        let config = Config { model: net.into(), freeze, ..Config::default() };
+        let mut model = Model::new(net, CLASSES, &Cpu::new(4 << 30), DType::F32, 1).unwrap();
+        let optimiser = Optimiser::new(&mut model, &config).unwrap();
+        let objective = Objective::CrossEntropy { class_weights: vec![1.0; CLASSES], label_smoothing: 0.0 };
+        let stepped = Steps::new(objective, 1).train(&model, &optimiser, &batch(size), (0, 1e-3));
+        stepped.map(|_| model)
+    };
+    let mean = |model: Model| model.params.get(model.params.find("bn1.running_mean").unwrap()).unwrap();
+    assert!(mean(trained("resnet18", 32, &["fc.bias"]).unwrap()).iter().all(|&x| x != 0.0));
+    assert!(mean(trained("resnet18", 32, &["*running*"]).unwrap()).iter().all(|&x| x == 0.0));
+    // The auxiliary head alone is left, which images of this size do not reach.
+    let refused = trained("inception_v3", 75, &["Conv*", "Mixed*", "fc.*"]).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("nothing to train"), "{refused}");
+}
+
+/// The mean of the mean losses of batches is that of all images, also with weights.
+#[test]
+fn a_loss_over_batches_is_that_of_all_images() {
+    let objective = Objective::CrossEntropy { class_weights: vec![10.0, 0.1, 1.0], label_smoothing: 0.1 };
+    let labels = [0, 1, 2, 1, 1];
+    let tape = Tape::new(&Cpu::new(1 << 20), false);
+    let mut rng = Rng::new(12, Purpose::Test, 0, 0);
+    let outputs: Vec<f64> = (0..labels.len() * CLASSES).map(|_| f64::from(rng.range(-2.0, 2.0))).collect();
+    let sum = |range: std::ops::Range<usize>| {
+        let (labels, n) = (&labels[range.clone()], range.len());
+        let outputs = tape.floats(&[n, CLASSES], DType::F64, &outputs[range.start * CLASSES..range.end * CLASSES]);
+        let targets: Vec<f64> =
+            (0..n * CLASSES).map(|i| f64::from(labels[i / CLASSES] as usize == i % CLASSES)).collect();
+        let targets = tape.floats(&[n, CLASSES], DType::F64, &targets);
+        let weight = objective.weight(labels);
+        (objective.loss(&outputs, &targets).to_vec().unwrap()[0] * weight, weight)
+    };
+    let (all, weight) = sum(0..5);
+    let parts = [sum(0..2), sum(2..3), sum(3..5)];
+    let mean = parts.iter().map(|part| part.0).sum::<f64>() / parts.iter().map(|part| part.1).sum::<f64>();
+    assert!((mean - all / weight).abs() < 1e-12, "{mean}, of all at once {}", all / weight);
 }
 
 #[test]

@@ -121,7 +121,7 @@ const IMAGES: [usize; 4] = [3, 9, 8, 3];
 impl Every {
     fn new(b: &mut Builder) -> Every {
         let init = Init::Constant(0.0);
-        let bias = |b: &mut Builder, name: &str, c| b.floats(name, &[c], Kind::Bias, init);
+        let bias = |b: &mut Builder, name: &str, c| b.floats(name, &[c], Kind::Undecayed, init);
         Every {
             conv: [b.conv("conv.weight", [4, 3, 3, 3], init), bias(b, "conv.bias", 4)],
             depthwise: b.depthwise("depthwise.weight", [4, 3, 5], init),

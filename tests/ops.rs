@@ -8,6 +8,7 @@ use roentgen::{
         conv::{conv2d, transposed::conv_transpose2d},
         dense_loss::{bce_with_logits, dice, focal, huber, l1, mse},
         elementwise::{activate, narrow, widen},
+        norm::{BatchNorm, Statistics, batch_norm},
         pool::{adaptive_avg_pool, max_pool},
         regularise::{dropout, stochastic_depth},
         resample::{bilinear, crop_or_pad, upsample_nearest},
@@ -216,4 +217,25 @@ fn a_cast_to_the_same_type_is_the_tensor_itself() {
     for y in [widen(&x), narrow(&x, DType::F32)] {
         assert_eq!(y.block().unwrap().address(), x.block().unwrap().address());
     }
+}
+
+/// running = (1 − momentum) · running + momentum · batch, of the variance the unbiased one, as PyTorch has it.
+#[test]
+fn running_statistics_move_by_the_momentum() {
+    let tape = Tape::new(&Cpu::new(1 << 20), false);
+    let floats = |values: &[f64]| tape.floats(&[values.len()], DType::F64, values);
+    let bn = BatchNorm {
+        weight: floats(&[1.0, 1.0]),
+        bias: floats(&[0.0, 0.0]),
+        running_mean: floats(&[2.0, -4.0]),
+        running_var: floats(&[1.0, 0.5]),
+        eps: 1e-5,
+        momentum: 0.1,
+        statistics: Statistics::Batch,
+    };
+    // Means 3 and -1, unbiased variances 8/3 and 16/3.
+    let y = [1.0, -3.0, 5.0, 1.0, 3.0, 1.0, 3.0, -3.0];
+    batch_norm(&tape.floats(&[1, 2, 2, 2], DType::F64, &y), &bn, Act::Identity);
+    assert_close("means", &bn.running_mean.to_vec().unwrap(), &[2.1, -3.7]);
+    assert_close("variances", &bn.running_var.to_vec().unwrap(), &[0.9 + 0.1 * 8.0 / 3.0, 0.45 + 0.1 * 16.0 / 3.0]);
 }

@@ -53,7 +53,7 @@ fn split(name: &str) -> std::result::Result<Split, String> {
 /// Prints the metrics of a checkpoint on labelled images, and writes its predictions.
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut checkpoint = Checkpoint::open(&args.run)?;
-    check_free(&args.out, args.force)?;
+    check_free(&args.out, args.force, [Some(&*args.run), args.data.as_deref()].into_iter().flatten())?;
     checkpoint.state.config.skip_bad |= args.skip_bad;
     let state = &checkpoint.state;
     let device = args.machine.device()?;

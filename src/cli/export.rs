@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "PX")]
     size: Option<usize>,
     /// Classes of the head of a backbone
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=65536))]
     classes: u32,
     /// Replace OUT.onnx if it is there
     #[arg(long)]
@@ -40,7 +40,7 @@ pub struct Args {
 
 /// Writes the file.
 pub fn run(args: &Args) -> Result<()> {
-    check_free(&args.out, args.force)?;
+    check_free(&args.out, args.force, [Path::new(&args.what)])?;
     let cpu = Cpu::new(usize::MAX);
     let known = network(&args.what, 1).is_ok();
     let (model, size, notes) = if known { initial(args, &cpu)? } else { trained(args, &cpu)? };
@@ -80,8 +80,8 @@ fn trained(args: &Args, device: &Arc<dyn Device>) -> Result<Exported> {
         ("model", config.model.clone()),
         ("size", size.to_string()),
         ("classes", json!(classes).to_string()),
-        ("mean", json!(config.normalise.mean).to_string()),
-        ("std", json!(config.normalise.std).to_string()),
+        ("mean", json!(config.normalise.mean[..config.channels]).to_string()),
+        ("std", json!(config.normalise.std[..config.channels]).to_string()),
     ];
     if !targets.is_none() {
         notes

@@ -112,8 +112,10 @@ fn resume(args: &Args, path: &Path) -> Result<Session> {
         ));
     }
     // A checkpoint of the run means the run.
-    let folder = RunFolder::resume(if path.is_file() { path.parent().unwrap_or(path) } else { path })?;
+    let mut folder = RunFolder::resume(if path.is_file() { path.parent().unwrap_or(path) } else { path })?;
+    folder.hold()?;
     let mut checkpoint = Checkpoint::open(&folder.last())?;
+    folder.check_recipe(&checkpoint.state.config)?;
     if let Some(data) = &args.recipe.data {
         checkpoint.state.config.data = Some(data.clone());
     }
@@ -171,7 +173,7 @@ fn environment(device: &str) -> Vec<(String, String)> {
         ("device", device.to_string()),
         ("processor", machine::processor().unwrap_or_else(|| "unknown".into())),
         ("system", os),
-        ("command", std::env::args().collect::<Vec<_>>().join(" ")),
+        ("command", std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")),
     ]
     .map(|(name, value)| (name.to_string(), value))
     .into()

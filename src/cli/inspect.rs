@@ -31,7 +31,7 @@ pub struct Args {
 #[command(next_help_heading = "For a backbone")]
 struct Training {
     /// Classes of the head, or masks of a U-Net [default: 1000, or 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     classes: Option<u32>,
     /// Side of the square images, in pixels
     #[arg(long, value_name = "PX", default_value_t = 224)]

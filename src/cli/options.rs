@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    data::{Augment, Intensity, Layout, Normalise, Sampling},
+    data::{Augment, Intensity, Layout, Sampling},
     models,
     task::{Loss, Monitor, Task},
     train::{ClassWeights, Config, Optimizer, Precision, schedule::Course},
@@ -143,8 +143,8 @@ pub struct Recipe {
     #[arg(long, value_name = "RULE", value_parser = intensity)]
     intensity: Option<Intensity>,
     /// Scaling of pixel values: none, or imagenet for weights pretrained there [default: none]
-    #[arg(long, value_name = "NAME", value_parser = normalise)]
-    normalise: Option<Normalise>,
+    #[arg(long, value_name = "NAME", value_parser = ["none", "imagenet"], hide_possible_values = true)]
+    normalise: Option<String>,
     /// Vary training images as by default, whatever the file says
     #[arg(long, overrides_with = "no_augment")]
     #[serde(skip)]
@@ -211,10 +211,6 @@ fn is_false(flag: &bool) -> bool {
 /// An intensity rule from a flag.
 pub fn intensity(text: &str) -> std::result::Result<Intensity, String> {
     text.parse().map_err(|e: Error| e.to_string())
-}
-
-fn normalise(name: &str) -> std::result::Result<Normalise, String> {
-    name.parse().map_err(|e: Error| e.to_string())
 }
 
 impl Recipe {

@@ -4,7 +4,7 @@ use crate::{Error, Result, files::check_writable};
 use std::{
     fmt::Display,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// A line on stderr: what goes on. If nobody can read it, nothing is lost.
@@ -13,13 +13,20 @@ pub fn say(line: impl Display) {
 }
 
 /// Refuses `path` as the place of a file to write, before the work for it begins: where there is one already, unless `force`
-/// allows to replace it, and where none can be written.
+/// allows to replace it and it is none of `inputs`, nor a checkpoint in a folder among them; and where none can be written.
 ///
 /// # Errors
 /// Such a place.
-pub fn check_free(path: &Path, force: bool) -> Result<()> {
-    if path.exists() && !force {
-        return Err(Error::unusable(format!("{} is already there", path.display()), "another name, or --force"));
+pub fn check_free<'a>(path: &Path, force: bool, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    if let Ok(there) = path.canonicalize() {
+        if !force {
+            return Err(Error::unusable(format!("{} is already there", path.display()), "another name, or --force"));
+        }
+        let checkpoint = there.extension().is_some_and(|suffix| suffix == "safetensors");
+        let read = |input: PathBuf| there == input || checkpoint && there.parent() == Some(&input);
+        if inputs.into_iter().filter_map(|input| input.canonicalize().ok()).any(read) {
+            return Err(Error::unusable(format!("{} is read, too", path.display()), "another name"));
+        }
     }
     check_writable(path)
 }

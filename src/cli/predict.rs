@@ -41,7 +41,7 @@ pub struct Args {
     /// Where the table goes [default: stdout]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Replace the table of --out if it is there
+    /// Replace the files of --out, --masks and --explain if they are there
     #[arg(long)]
     force: bool,
     /// Folder for the masks that a segmenting network predicts: for a volume one of its shape and place, for other
@@ -77,20 +77,24 @@ fn finite(text: &str) -> std::result::Result<f32, String> {
 pub fn run(args: Args) -> Result<ExitCode> {
     let mut checkpoint = Checkpoint::open(&args.checkpoint)?;
     check(&args, &checkpoint.state)?;
-    if let Some(out) = &args.out {
-        check_free(out, args.force)?;
-    }
     if let Some(size) = args.size {
         checkpoint.state.config.size = size.into();
     }
     let state = &checkpoint.state;
     let records = records(&args, state)?;
+    if let Some(out) = &args.out {
+        let images = records.iter().filter_map(|record| record.source.file());
+        check_free(out, args.force, images.chain([&*args.checkpoint]).chain(args.files.iter().map(PathBuf::as_path)))?;
+    }
     let roots: Vec<PathBuf> = args.files.iter().filter_map(|path| root(path)).collect();
-    let masks = args.masks.as_deref().map(|folder| Names::new(folder, &roots, &records, masks::suffix)).transpose()?;
-    let explained =
-        args.explain.as_deref().map(|folder| Names::new(folder, &roots, &records, |_| "png")).transpose()?;
+    let names =
+        |folder, parts: &[Option<&str>], suffix| Names::new(folder, args.force, &roots, &records, parts, suffix);
+    let drawn = masks::parts(&state.classes);
+    let masks = args.masks.as_deref().map(|folder| names(folder, &drawn, masks::suffix)).transpose()?;
+    let explained = args.explain.as_deref().map(|folder| names(folder, &[None], |_| "png")).transpose()?;
     let device = args.machine.device()?;
     let model = checkpoint.model(&device)?;
+    model.check_size(state.config.size)?;
     let head = Head::of(state);
     let mirrors = if args.mirrors { Mirrors::drawn_by(&state.config.augment)? } else { Mirrors::NONE };
     let (predictions, names, marked) = (head.no_predictions(), vec![], vec![]);
@@ -260,7 +264,9 @@ fn records(args: &Args, state: &RunState) -> Result<Vec<Record>> {
 fn list(path: &Path, named: bool, blank: &Record, records: &mut Vec<Record>) -> Result<()> {
     let failed = |e| Error::io("read", path, e);
     let source = Source::of_path(path);
-    if fs::metadata(source.file().expect("a path is no embedded image")).map_err(failed)?.is_dir() {
+    let found = fs::metadata(source.file().expect("a path is no embedded image"));
+    // A link to nothing below a folder is told of as what else cannot be read.
+    if found.as_ref().map_or(false, fs::Metadata::is_dir) {
         let mut entries = vec![];
         for entry in fs::read_dir(path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
@@ -273,6 +279,9 @@ fn list(path: &Path, named: bool, blank: &Record, records: &mut Vec<Record>) -> 
         }
         entries.sort();
         return entries.iter().try_for_each(|entry| list(entry, false, blank, records));
+    }
+    if named {
+        found.map_err(failed)?;
     }
     if named || is_image_file(path) {
         records.push(Record { name: path.display().to_string(), source, ..blank.clone() });

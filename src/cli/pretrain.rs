@@ -8,9 +8,10 @@ use std::process::ExitCode;
 #[derive(clap::Args)]
 #[group(skip)]
 #[command(
-    after_help = "Defaults are those of the RadiologyNET study, by network: size, rate, patience and looks at the \
-    validation split as docs/pretrain.md lists them; balanced classes, AdamW with a decay of 1e-3 at a constant rate, 500 \
-    epochs at most. For --task reconstruction: unet_reconstruction, Adam, no augmentation."
+    after_help = "The defaults in brackets are those of finetune. Here they are those of the RadiologyNET study, by network: size, \
+    rate, batch, patience and looks at the validation split as docs/pretrain.md lists them; balanced classes, AdamW with a \
+    decay of 1e-3 at a constant rate, 500 epochs at most, an eighth of the images each for validation and test. For --task \
+    reconstruction: unet_reconstruction, Adam, no augmentation."
 )]
 pub struct Args {
     #[command(flatten)]

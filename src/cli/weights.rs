@@ -142,7 +142,7 @@ fn fill(name: &str, archive: &Archive, transfer: Transfer) -> Result<(Tensors, w
 }
 
 fn convert(args: &Convert) -> Result<()> {
-    check_free(&args.out, args.force)?;
+    check_free(&args.out, args.force, [&*args.file])?;
     let archive = Archive::read(&args.file)?;
     let tensors = match &args.model {
         Some(name) => {

@@ -49,6 +49,8 @@ impl Default for Augment {
 
 /// Largest α: beyond it mixtures are all but even, and drawing them takes long.
 const MOST_ALPHA: f32 = 4.0;
+/// Shares of a smaller one are 0 and 1 in single precision, and drawing them would never end.
+const LEAST_ALPHA: f32 = 0.02;
 
 impl Augment {
     /// No change at all.
@@ -94,6 +96,13 @@ impl Augment {
             return Err(Error::unusable(
                 format!("augment.{key} cannot be {value}"),
                 format!("{what} from 0 to {most}"),
+            ));
+        }
+        let tiny = |alpha: f32| alpha > 0.0 && alpha < LEAST_ALPHA;
+        if tiny(self.mixup) || tiny(self.cutmix) {
+            return Err(Error::unusable(
+                format!("augment.mixup and augment.cutmix cannot be between 0 and {LEAST_ALPHA}"),
+                format!("0 for none, or at least {LEAST_ALPHA}"),
             ));
         }
         let ranges = [

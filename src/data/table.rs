@@ -120,12 +120,22 @@ impl<'a> Header<'a> {
 
     /// Position of the column called `name`, in any case.
     pub fn find(&self, name: &str) -> Option<usize> {
+        self.called(name).next()
+    }
+
+    fn called(&self, name: &str) -> impl Iterator<Item = usize> {
         let same = |h: &str| h.trim_start_matches('\u{feff}').eq_ignore_ascii_case(name);
-        self.names.iter().position(same)
+        self.names.iter().enumerate().filter(move |(_, h)| same(h)).map(|(place, _)| place)
     }
 
     /// The same, which must be there.
     pub fn need(&self, name: &str) -> Result<usize> {
+        if self.called(name).count() > 1 {
+            return Err(Error::unusable(
+                format!("{} has several columns {name:?}", self.table),
+                "other names for them",
+            ));
+        }
         self.find(name).ok_or_else(|| {
             let found = self.names.iter().collect::<Vec<_>>().join(", ");
             let has = if found.is_empty() { "it is empty".into() } else { format!("its first line reads: {found}") };
@@ -194,6 +204,19 @@ struct Places {
 impl Places {
     fn find(header: &Header, task: Task, columns: &Columns, delimiter: u8) -> Result<Places> {
         let all = |names: &[String]| names.iter().map(|name| header.need(name)).collect::<Result<Vec<_>>>();
+        let twice = |names: &[String]| {
+            names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)).map(|(_, name)| name.clone())
+        };
+        if let Some(name) = twice(&columns.target).or_else(|| twice(&columns.inputs)) {
+            return Err(Error::unusable(format!("the column {name} is named twice"), "each column once"));
+        }
+        if matches!(task, Task::MultiClass | Task::Binary) && columns.target.len() > 1 {
+            let problem = format!("{} columns are named, and an image has one class", columns.target.len());
+            return Err(Error::unusable(
+                problem,
+                "one --target, or --task multi-label for a column of 0 and 1 for each label",
+            ));
+        }
         // The default may be missing, a column that was named may not.
         let optional = |name: &str, default: &str| match header.find(name) {
             None if name != default => header.need(name).map(Some),
@@ -289,6 +312,11 @@ fn list(
         listed.push(record);
     }
     conditions.iter().try_for_each(|condition| condition.check(table))?;
+    let is_flag = |record: &Listed| matches!(&record.truth, ListedTruth::Labels(labels) if matches!(&labels[..], [flag] if flag == "0" || flag == "1"));
+    if task == Task::MultiLabel && columns.target.len() == 1 && listed.iter().all(is_flag) {
+        let problem = format!("the column {} of {table} says yes or no, and lists no labels", columns.target[0]);
+        return Err(Error::unusable(problem, "--task binary, or more columns of 0 and 1"));
+    }
     let names = match task {
         Task::MultiClass | Task::Binary | Task::Reconstruction => vec![],
         Task::MultiLabel if columns.target.len() == 1 => vec![],
@@ -374,7 +402,7 @@ fn read_row(
     let split = match filled(places.split) {
         None => None,
         Some(word) => Some(Split::parse(word).ok_or_else(|| {
-            (format!("unknown split {word:?}"), "train, validation or test, or leave it empty to have it drawn")
+            (format!("unknown split {word:?}"), "train, validation or test; or no split in any line, to have it drawn")
         })?),
     };
     let name = match filled(places.frame) {

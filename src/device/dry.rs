@@ -55,7 +55,7 @@ impl Device for Dry {
             Like::Cpu => "cpu",
             Like::Cuda => "cuda",
         };
-        format!("{like}, dry")
+        format!("{like} (nothing is computed)")
     }
 
     fn memory(&self) -> Memory {

@@ -32,7 +32,7 @@ impl Cases {
         let unusable = |problem: String| {
             Error::unusable(
                 format!("{} is no table of predictions for {metric}: {problem}", path.display()),
-                "the predictions.csv of a run, as it was written",
+                "the predictions.csv of a run, as it was written; without its folder a sweep does the run again",
             )
         };
         let mut reader = csv::Reader::from_path(path).map_err(|e| unusable(e.to_string()))?;

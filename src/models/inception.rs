@@ -198,10 +198,9 @@ impl Auxiliary {
     const POOL: Window = Window { kernel: (5, 5), stride: (3, 3), pad: (0, 0) };
 
     fn new(b: &mut Builder, c: usize, outputs: usize) -> Auxiliary {
-        let style = Style { init: |_, _| Init::Normal(0.01), ..STYLE };
         b.scope("AuxLogits", |b| Auxiliary {
             conv0: basic(b, c, ("conv0", 128, POINT)),
-            conv1: b.scope("conv1", |b| ConvBn::new(b, ("conv", "bn"), (128, 768), Window::square(5, 1, 0), style)),
+            conv1: basic(b, 128, ("conv1", 768, Window::square(5, 1, 0))),
             fc: Linear::new(b, "fc", (768, outputs), Init::Normal(0.001), Init::linear(768)),
         })
     }

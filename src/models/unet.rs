@@ -82,7 +82,12 @@ impl Step {
     /// x at the given size, which is about twice its own, with `beside` behind its channels, convolved.
     fn forward(&self, pass: &Pass, x: &Tensor, size: (usize, usize), beside: Option<&Tensor>) -> Tensor {
         let x = match &self.up {
-            Some(up) => crop_or_pad(&up.forward(pass, x), size, (0, 0)),
+            Some(up) => {
+                let x = up.forward(pass, x);
+                // Half of an odd size doubled is a pixel off. Encoders that do not pad leave more, which zeros would not do for.
+                let near = x.shape()[1].abs_diff(size.0) <= 1 && x.shape()[2].abs_diff(size.1) <= 1;
+                if near { crop_or_pad(&x, size, (0, 0)) } else { bilinear(&x, size, false) }
+            }
             None => bilinear(x, size, false),
         };
         let x = match beside {

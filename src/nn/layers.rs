@@ -47,8 +47,8 @@ impl BatchNorm {
     /// Declares one called `name`.
     pub fn new(b: &mut Builder, name: &str, c: usize, style: Style) -> BatchNorm {
         b.scope(name, |b| BatchNorm {
-            weight: b.floats("weight", &[c], Kind::Bias, Init::Constant(1.0)),
-            bias: b.floats("bias", &[c], Kind::Bias, Init::Constant(0.0)),
+            weight: b.floats("weight", &[c], Kind::Undecayed, Init::Constant(1.0)),
+            bias: b.floats("bias", &[c], Kind::Undecayed, Init::Constant(0.0)),
             running_mean: b.floats("running_mean", &[c], Kind::Buffer, Init::Constant(0.0)),
             running_var: b.floats("running_var", &[c], Kind::Buffer, Init::Constant(1.0)),
             batches: b.counter("num_batches_tracked"),
@@ -149,7 +149,7 @@ impl ConvBias {
         bias: Init,
     ) -> ConvBias {
         let conv = Conv::new(b, name, (c, k), window, style);
-        ConvBias { conv, bias: b.scope(name, |b| b.floats("bias", &[k], Kind::Bias, bias)) }
+        ConvBias { conv, bias: b.scope(name, |b| b.floats("bias", &[k], Kind::Undecayed, bias)) }
     }
 
     /// act(conv(x) + bias).
@@ -174,7 +174,7 @@ impl Doubling {
         let init = (style.init)(4 * k, 4 * c);
         b.scope(name, |b| Doubling {
             weight: b.conv("weight", [c, 2, 2, k], init),
-            bias: bias.map(|bias| b.floats("bias", &[k], Kind::Bias, bias)),
+            bias: bias.map(|bias| b.floats("bias", &[k], Kind::Undecayed, bias)),
         })
     }
 
@@ -200,7 +200,7 @@ impl Linear {
     pub fn new(b: &mut Builder, name: &str, (i, o): (usize, usize), weight: Init, bias: Init) -> Linear {
         b.scope(name, |b| Linear {
             weight: b.floats("weight", &[o, i], Kind::Weight, weight),
-            bias: b.floats("bias", &[o], Kind::Bias, bias),
+            bias: b.floats("bias", &[o], Kind::Undecayed, bias),
         })
     }
 
@@ -208,7 +208,7 @@ impl Linear {
     pub fn pointwise(b: &mut Builder, name: &str, (i, o): (usize, usize), weight: Init, bias: Init) -> Linear {
         b.scope(name, |b| Linear {
             weight: b.weight_as("weight", &[o, i], &[o, i, 1, 1], weight),
-            bias: b.floats("bias", &[o], Kind::Bias, bias),
+            bias: b.floats("bias", &[o], Kind::Undecayed, bias),
         })
     }
 
@@ -216,7 +216,7 @@ impl Linear {
     pub fn flattening(b: &mut Builder, name: &str, image: [usize; 3], o: usize, weight: Init, bias: Init) -> Linear {
         b.scope(name, |b| Linear {
             weight: b.flattened("weight", o, image, weight),
-            bias: b.floats("bias", &[o], Kind::Bias, bias),
+            bias: b.floats("bias", &[o], Kind::Undecayed, bias),
         })
     }
 

@@ -130,9 +130,10 @@ impl<'a> Pass<'a> {
         grads.of(self.leaves.borrow()[id.index()].as_ref()?)
     }
 
-    /// The tensors of a batch normalisation layer. A frozen layer's statistics are frozen too.
+    /// The tensors of a batch normalisation layer. A frozen layer's statistics are frozen too, and may be by themselves.
     pub fn batch_norm(&self, layer: &layers::BatchNorm) -> BatchNorm {
-        let trains = self.training() && self.params.entry(layer.weight).trained();
+        let frozen = [layer.weight, layer.running_mean, layer.running_var].map(|id| self.params.entry(id).frozen);
+        let trains = self.training() && frozen == [false; 3];
         if trains {
             self.counted.borrow_mut().push(layer.batches);
         }

@@ -39,7 +39,7 @@ pub enum Kind {
     /// Trained, with weight decay: weights of convolutions and linear layers.
     Weight,
     /// Trained; usually left without weight decay: biases and normalisation parameters.
-    Bias,
+    Undecayed,
     /// Running statistics.
     Buffer,
     /// `num_batches_tracked`: one integer.
@@ -83,7 +83,7 @@ impl Entry {
 
     /// Whether it gets a gradient.
     pub fn trained(&self) -> bool {
-        !self.frozen && matches!(self.kind, Kind::Weight | Kind::Bias)
+        !self.frozen && matches!(self.kind, Kind::Weight | Kind::Undecayed)
     }
 
     /// Its memory.
@@ -272,7 +272,7 @@ impl Params {
 
     /// Number of trainable values, as torch counts parameters.
     pub fn parameter_count(&self) -> usize {
-        let trainable = |entry: &&Entry| matches!(entry.kind, Kind::Weight | Kind::Bias);
+        let trainable = |entry: &&Entry| matches!(entry.kind, Kind::Weight | Kind::Undecayed);
         self.entries.iter().filter(trainable).map(Entry::len).sum()
     }
 

@@ -34,7 +34,7 @@ pub static ADD: Spec = Spec {
     name: "add",
     cases: || {
         let case = |label, shape: &[usize]| Case::new(label, &[shape, shape], |t| add(&t[0], &t[1]));
-        vec![case("seven", &[7]), case("two blocks", &[521]), case("56x56x64", &[8, 56, 56, 64]).real(0)]
+        vec![case("seven", &[7]), case("two blocks", &[521]), case("56x56x64", &[8, 56, 56, 64]).real()]
     },
 };
 
@@ -65,7 +65,7 @@ pub static SCALING: Spec = Spec {
     name: "scale",
     cases: || {
         let case = |label, shape: &[usize]| Case::new(label, &[shape], |t| scale(&t[0], 0.4)).linear_in(&[0]);
-        vec![case("one", &[1]), case("whole packs and more", &[2, 13]), case("56x56x64", &[8, 56, 56, 64]).real(0)]
+        vec![case("one", &[1]), case("whole packs and more", &[2, 13]), case("56x56x64", &[8, 56, 56, 64]).real()]
     },
 };
 
@@ -121,8 +121,8 @@ pub static ACTIVATE: Spec = Spec {
             case("silu", &[2, 3, 3, 5], Act::Silu),
             case("sigmoid", &[2, 3, 3, 5], Act::Sigmoid),
             case("whole packs", &[8], Act::HardSwish),
-            case("hardswish 28x28x72", &[8, 28, 28, 72], Act::HardSwish).real(0),
-            case("silu 28x28x240", &[8, 28, 28, 240], Act::Silu).real(0),
+            case("hardswish 28x28x72", &[8, 28, 28, 72], Act::HardSwish).real(),
+            case("silu 28x28x240", &[8, 28, 28, 240], Act::Silu).real(),
         ]
     },
 };
@@ -200,7 +200,7 @@ pub static SCALE_CHANNELS: Spec = Spec {
             case("8 channels", [2, 3, 4, 8]),
             case("wider than a block", [1, 2, 2, 72]),
             case("many pixels", [1, 18, 15, 1]),
-            case("14x14x240", [8, 14, 14, 240]).real(0),
+            case("14x14x240", [8, 14, 14, 240]).real(),
         ]
     },
 };

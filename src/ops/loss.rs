@@ -127,7 +127,7 @@ pub static SOFTMAX_CROSS_ENTROPY: Spec = Spec {
             case("mixed", 6, 5, 0.1, true),
             case("many classes", 3, 133, 0.1, true),
             case("many rows", 131, 3, 0.1, false),
-            case("batch 32", 32, 10, 0.1, false).real(0),
+            case("batch 32", 32, 10, 0.1, false).real(),
         ]
     },
 };

@@ -83,15 +83,13 @@ pub struct Case {
     pub kinks: &'static [f64],
     /// Whether it has the size of a real network's layer: too large for differences, right for adjoints and timing.
     pub real: bool,
-    /// Floating-point operations of the forward pass that its arithmetic needs; 0 where memory alone is the bound.
-    pub flops: u64,
 }
 
 impl Case {
     /// A small case, not linear, without kinks.
     pub fn new(label: &'static str, shapes: &[&[usize]], run: impl Fn(&[Tensor]) -> Tensor + 'static) -> Case {
         let shapes = shapes.iter().map(|s| s.to_vec()).collect();
-        Case { label, shapes, run: Box::new(run), wide: &[], linear_in: &[], kinks: &[], real: false, flops: 0 }
+        Case { label, shapes, run: Box::new(run), wide: &[], linear_in: &[], kinks: &[], real: false }
     }
 
     /// The same, with the inputs of these positions in the type that sums are kept in.
@@ -109,8 +107,8 @@ impl Case {
         Case { kinks, ..self }
     }
 
-    /// The same, at the size of a real layer, needing this many floating-point operations.
-    pub fn real(self, flops: u64) -> Case {
-        Case { real: true, flops, ..self }
+    /// The same, at the size of a real layer.
+    pub fn real(self) -> Case {
+        Case { real: true, ..self }
     }
 }

@@ -361,7 +361,7 @@ pub static MAX_POOL: Spec = Spec {
             case("stride beyond kernel", [1, 8, 8, 2], Window::square(2, 3, 0)),
             case("16 channels", [1, 5, 4, 16], Window::square(3, 2, 1)),
             case("longer than a block", [1, 2, 38, 7], Window::square(3, 1, 1)),
-            case("112x112x64 3x3 s2", [8, 112, 112, 64], Window::square(3, 2, 1)).real(0),
+            case("112x112x64 3x3 s2", [8, 112, 112, 64], Window::square(3, 2, 1)).real(),
         ]
     },
 };
@@ -378,7 +378,7 @@ pub static AVG_POOL: Spec = Spec {
             case("3x3 s2 p1, padding does not count", [1, 6, 5, 3], Window::square(3, 2, 1), false),
             case("2x2 s2", [2, 4, 7, 3], Window::square(2, 2, 0), false),
             case("16 channels", [1, 5, 4, 16], Window::square(3, 2, 1), true),
-            case("35x35x192 3x3", [8, 35, 35, 192], Window::square(3, 1, 1), true).real(0),
+            case("35x35x192 3x3", [8, 35, 35, 192], Window::square(3, 1, 1), true).real(),
         ]
     },
 };
@@ -393,7 +393,7 @@ pub static ADAPTIVE_AVG_POOL: Spec = Spec {
             case("down", [2, 7, 5, 3], (3, 2)),
             case("up", [1, 3, 2, 8], (7, 7)),
             case("up and down", [1, 10, 3, 5], (4, 7)),
-            case("8x8x512 to 7x7", [8, 8, 8, 512], (7, 7)).real(0),
+            case("8x8x512 to 7x7", [8, 8, 8, 512], (7, 7)).real(),
         ]
     },
 };
@@ -407,7 +407,7 @@ pub static GLOBAL_AVG_POOL: Spec = Spec {
             case("2x3x4x5", [2, 3, 4, 5]),
             case("72 channels", [2, 3, 3, 72]),
             case("many pixels", [1, 18, 15, 1]),
-            case("7x7x512", [8, 7, 7, 512]).real(0),
+            case("7x7x512", [8, 7, 7, 512]).real(),
         ]
     },
 };

@@ -258,7 +258,7 @@ pub static UPSAMPLE_NEAREST: Spec = Spec {
             case("2, odd channels", [2, 3, 2, 5], 2),
             case("2, whole packs", [1, 2, 3, 16], 2),
             case("3", [1, 2, 2, 3], 3),
-            case("28x28x128", [8, 28, 28, 128], 2).real(0),
+            case("28x28x128", [8, 28, 28, 128], 2).real(),
         ]
     },
 };
@@ -278,7 +278,7 @@ pub static BILINEAR: Spec = Spec {
             case("far down", [1, 11, 13, 16], (2, 3), false),
             case("from and to one", [1, 1, 4, 2], (3, 1), false),
             case("from and to one, corners aligned", [1, 1, 4, 2], (3, 1), true),
-            case("28x28x128 doubled", [8, 28, 28, 128], (56, 56), false).real(0),
+            case("28x28x128 doubled", [8, 28, 28, 128], (56, 56), false).real(),
         ]
     },
 };
@@ -294,7 +294,7 @@ pub static CROP_OR_PAD: Spec = Spec {
             case("pad", [2, 3, 4, 3], (5, 8), (-1, -2)),
             case("crop", [2, 5, 7, 8], (2, 3), (1, 3)),
             case("crop and pad", [1, 4, 5, 3], (7, 2), (-2, 3)),
-            case("pad to 256x256", [8, 250, 250, 3], (256, 256), (-3, -3)).real(0),
+            case("pad to 256x256", [8, 250, 250, 3], (256, 256), (-3, -3)).real(),
         ]
     },
 };

@@ -123,7 +123,7 @@ pub static CONCAT: Spec = Spec {
             case("8 and 16 channels", 3, &[8, 16]),
             case("3, 8 and 5 channels", 3, &[3, 8, 5]),
             case("one", 2, &[4]),
-            case("256 and 256 @28", 28, &[256, 256]).real(0),
+            case("256 and 256 @28", 28, &[256, 256]).real(),
         ]
     },
 };
@@ -138,7 +138,7 @@ pub static PAD_CHANNELS: Spec = Spec {
             case("3 to 8", [2, 3, 5, 3], 8),
             case("5 to 7", [1, 2, 3, 5], 7),
             case("8 to 16", [2, 3, 2, 8], 16),
-            case("3 to 8 @224", [8, 224, 224, 3], 8).real(0),
+            case("3 to 8 @224", [8, 224, 224, 3], 8).real(),
         ]
     },
 };
@@ -154,7 +154,7 @@ pub static CHANNELS: Spec = Spec {
             case("8 to 24 of 32", [2, 3, 2, 32], 8..24),
             case("2 to 7 of 9", [2, 3, 2, 9], 2..7),
             case("3 to 11 of 16", [1, 2, 3, 16], 3..11),
-            case("128 to 256 of 512 @28", [8, 28, 28, 512], 128..256).real(0),
+            case("128 to 256 of 512 @28", [8, 28, 28, 512], 128..256).real(),
         ]
     },
 };

@@ -2,7 +2,7 @@
 
 use super::{CellResults, Metric, Outcome, Results, Study, share};
 use crate::{
-    Result,
+    Error, Result,
     metrics::Cases,
     statistics::{Groups, Interval, LEVEL, Mean, holm, paired_difference},
 };
@@ -79,7 +79,14 @@ impl Results {
     fn cases(&self, study: &Study, cell: &CellResults) -> Result<Vec<(u64, Cases)>> {
         let read = |outcome: &Outcome| {
             let predictions = outcome.predictions.as_ref()?;
-            let cases = Cases::read(&study.folder.join(predictions), "test", &outcome.metric.name);
+            let path = study.folder.join(predictions);
+            let cases = Cases::read(&path, "test", &outcome.metric.name).and_then(|cases| match cases.names.len() {
+                n if n == outcome.test_images => Ok(cases),
+                n => Err(Error::unusable(
+                    format!("{} has {n} test images of {}", path.display(), outcome.test_images),
+                    "the file as the run wrote it; without the run's folder a sweep does the run again",
+                )),
+            });
             Some(cases.map(|cases| (outcome.seed, cases)))
         };
         cell.tested().filter_map(read).collect()

@@ -136,7 +136,7 @@ impl Trainer {
             checkpoint.state.config = Config { precision, ..config.clone().resolved()? };
             return Session::resume_on(data, &checkpoint, folder, &self.device, self.workers);
         }
-        let folder = RunFolder::create(folder, true)?;
+        let folder = RunFolder::guarded(folder)?;
         Ok(Session::begin_on(data, config.clone(), folder, &self.device, self.workers)?.0)
     }
 

@@ -48,7 +48,7 @@ impl Session {
         card += &format!("\n## Images\n\n| class |{heads}\n|---|{rule}\n");
         for (c, class) in counts.classes.iter().enumerate() {
             let cells: String = counts.splits.iter().map(|(_, n)| format!(" {} |", n[c])).collect();
-            card += &format!("| {class} |{cells}\n");
+            card += &format!("| {} |{cells}\n", class.replace('|', "\\|").replace('\n', " "));
         }
         self.prepared.warnings.iter().for_each(|warning| card += &format!("\nWarning: {warning}.\n"));
         card += "\n## Result\n";
@@ -65,7 +65,12 @@ impl Session {
         let config = &self.state.config;
         // What torchvision has.
         if config.task != Task::MultiClass || config.channels != 3 || !config.columns.inputs.is_empty() {
-            return "```console\n$ roentgen predict best.safetensors IMAGE...\n```\n".into();
+            let names = config.columns.inputs.iter().map(|name| name.to_uppercase());
+            let inputs = match config.columns.inputs.is_empty() {
+                true => String::new(),
+                false => format!(" --inputs {}", names.collect::<Vec<_>>().join(",")),
+            };
+            return format!("```console\n$ roentgen predict best.safetensors IMAGE...{inputs}\n```\n");
         }
         format!(
             "```console\n$ roentgen finetune --weights best.safetensors --model {0} --size {1} --data FOLDER\n```\n\n\

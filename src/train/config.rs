@@ -346,6 +346,12 @@ impl Config {
                 "--sampling natural",
             );
         }
+        if resolved.task.is_dense() && !resolved.columns.inputs.is_empty() {
+            return refuse(
+                format!("numbers beside the image do not go with the task {}", resolved.task),
+                "no --inputs",
+            );
+        }
         let mixable = matches!(resolved.task, Task::MultiClass | Task::Binary | Task::MultiLabel);
         if self.augment.mixes() && !mixable {
             return refuse(

@@ -8,9 +8,10 @@ use crate::{
     report::EpochRecord,
 };
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// A run's folder.
@@ -18,6 +19,8 @@ use std::{
 pub struct RunFolder {
     path: PathBuf,
     claim: Claim,
+    /// The folder, locked.
+    held: Option<Arc<File>>,
 }
 
 /// How the folder becomes that of a new run.
@@ -25,13 +28,17 @@ pub struct RunFolder {
 enum Claim {
     /// It holds no run.
     Free,
+    /// It holds a run that got to no checkpoint, which is replaced.
+    Unsaved,
     /// Whatever run it holds is replaced.
     Forced,
+    /// The same, and who asks for it keeps other processes away by means of its own.
+    Guarded,
     /// Its name is the first free one for this network.
     Numbered(String),
 }
 
-/// Every file that a run writes.
+/// Every file that a run writes, the recipe first.
 const FILES: [&str; 10] = [
     "config.toml",
     "manifest.csv",
@@ -49,13 +56,26 @@ impl RunFolder {
     /// The folder `path` for a new run. It is made by [`RunFolder::start`]: a run that cannot begin leaves nothing behind.
     ///
     /// # Errors
-    /// A folder that cannot be made, or that already holds a run, unless `force` allows to replace it.
+    /// A folder that cannot be made, or that already holds a run with a checkpoint or another file that a run would replace, unless
+    /// `force` allows it.
     pub fn create(path: &Path, force: bool) -> Result<RunFolder> {
         check_can_be_made(path)?;
-        match FILES.iter().find(|name| path.join(name).exists()) {
-            Some(name) if !force => Err(taken(path, name)),
-            _ => Ok(RunFolder { path: path.into(), claim: if force { Claim::Forced } else { Claim::Free } }),
-        }
+        let claim = match FILES.iter().find(|name| path.join(name).exists()) {
+            _ if force => Claim::Forced,
+            None => Claim::Free,
+            Some(_) if path.join(FILES[0]).exists() && !is_saved(path) => Claim::Unsaved,
+            Some(name) => return Err(taken(path, name)),
+        };
+        Ok(RunFolder { path: path.into(), claim, held: None })
+    }
+
+    /// The folder `path` for a new run in place of any other, where the caller keeps other processes away.
+    ///
+    /// # Errors
+    /// A folder that cannot be made.
+    pub fn guarded(path: &Path) -> Result<RunFolder> {
+        check_can_be_made(path)?;
+        Ok(RunFolder { path: path.into(), claim: Claim::Guarded, held: None })
     }
 
     /// The folder for a new run that has no name of its own: the first of `runs/<model>-1`, `runs/<model>-2`, … that is not
@@ -66,14 +86,21 @@ impl RunFolder {
     pub fn numbered(model: &str) -> Result<RunFolder> {
         let path = next(model);
         check_can_be_made(&path)?;
-        Ok(RunFolder { path, claim: Claim::Numbered(model.into()) })
+        Ok(RunFolder { path, claim: Claim::Numbered(model.into()), held: None })
     }
 
     /// Makes the folder, and puts the recipe and the splits of a new run there.
     ///
     /// # Errors
-    /// A file that cannot be removed or written; a run that has begun there in the meantime.
+    /// A file that cannot be removed or written; data or weights that the run would replace; a run that goes on there, or has
+    /// begun there in the meantime.
     pub fn start(&mut self, config: &Config, assigned: &Dataset) -> Result<()> {
+        let ours: Vec<PathBuf> = FILES.iter().filter_map(|name| self.file(name).canonicalize().ok()).collect();
+        for given in [&config.data, &config.weights].into_iter().flatten() {
+            if given.canonicalize().is_ok_and(|given| ours.contains(&given)) {
+                return Err(Error::unusable(format!("the run would replace {}", given.display()), "another --out"));
+            }
+        }
         let made = match &self.claim {
             Claim::Numbered(model) => loop {
                 match fs::create_dir_all("runs").and_then(|()| fs::create_dir(&self.path)) {
@@ -84,17 +111,23 @@ impl RunFolder {
             _ => fs::create_dir_all(&self.path),
         };
         made.map_err(|e| Error::io("make the folder", &self.path, e))?;
+        if !matches!(self.claim, Claim::Guarded) {
+            self.hold()?;
+        }
         match self.claim {
-            Claim::Forced => {
+            Claim::Unsaved if is_saved(&self.path) => return Err(taken(&self.path, FILES[0])),
+            Claim::Unsaved | Claim::Forced | Claim::Guarded => {
                 for file in FILES.map(|name| self.file(name)).iter().filter(|file| file.exists()) {
                     fs::remove_file(file).map_err(|e| Error::io("remove", file, e))?;
                 }
             }
-            // Of two that start at once, one makes the file.
-            _ => drop(File::create_new(self.file("config.toml")).map_err(|e| match e.kind() {
-                io::ErrorKind::AlreadyExists => taken(&self.path, "config.toml"),
-                _ => Error::io("write", &self.file("config.toml"), e),
-            })?),
+            // Of two that start one after the other, one makes the file.
+            Claim::Free | Claim::Numbered(_) => {
+                drop(File::create_new(self.file("config.toml")).map_err(|e| match e.kind() {
+                    io::ErrorKind::AlreadyExists => taken(&self.path, "config.toml"),
+                    _ => Error::io("write", &self.file("config.toml"), e),
+                })?)
+            }
         }
         files::remove_temporaries(&self.path);
         let text = toml::to_string(config).expect("a recipe is plain data");
@@ -107,15 +140,45 @@ impl RunFolder {
     /// # Errors
     /// A folder without a checkpoint.
     pub fn resume(path: &Path) -> Result<RunFolder> {
-        let folder = RunFolder { path: path.into(), claim: Claim::Free };
+        let folder = RunFolder { path: path.into(), claim: Claim::Free, held: None };
         if !folder.last().is_file() {
             return Err(Error::unusable(
                 format!("{} holds no last.safetensors to go on from", path.display()),
-                "the folder of a run that got as far as its first checkpoint; else start anew, with --force",
+                "the folder of a run that got as far as its first checkpoint; else the command that began it, without --resume",
             ));
         }
         files::remove_temporaries(path);
         Ok(folder)
+    }
+
+    /// Keeps other processes from the folder for as long as this value lives, where the system can lock folders.
+    ///
+    /// # Errors
+    /// A process that has it already.
+    pub fn hold(&mut self) -> Result<()> {
+        let Ok(folder) = File::open(&self.path) else { return Ok(()) };
+        if let Err(TryLockError::WouldBlock) = folder.try_lock() {
+            let problem = format!("another process is training in {}", self.path.display());
+            return Err(Error::unusable(problem, "wait for it, or another --out"));
+        }
+        self.held = Some(Arc::new(folder));
+        Ok(())
+    }
+
+    /// Refuses a recipe in the folder that says something else than `config`, that of the checkpoint, but where the data are.
+    ///
+    /// # Errors
+    /// Such a recipe, or what is none.
+    pub fn check_recipe(&self, config: &Config) -> Result<()> {
+        let Ok(text) = fs::read_to_string(self.file(FILES[0])) else { return Ok(()) };
+        let moved = |there: Config| Config { data: config.data.clone(), ..there };
+        if toml::from_str(&text).is_ok_and(|there| moved(there) == *config) {
+            return Ok(());
+        }
+        Err(Error::unusable(
+            format!("{} was changed, and the run goes on as its checkpoint says", self.file(FILES[0]).display()),
+            "the file as it was, or without it; a new run, with --config, for another recipe",
+        ))
     }
 
     /// The folder itself.
@@ -191,7 +254,16 @@ fn check_can_be_made(path: &Path) -> Result<()> {
     tempfile::tempfile_in(there).map(drop).map_err(|e| Error::io("make the folder", path, e))
 }
 
+/// Whether a run in the folder `path` has a checkpoint.
+fn is_saved(path: &Path) -> bool {
+    ["best.safetensors", "last.safetensors"].iter().any(|name| path.join(name).exists())
+}
+
 fn taken(path: &Path, file: &str) -> Error {
+    if !path.join(FILES[0]).exists() {
+        let problem = format!("{} has a {file}, which a run would replace", path.display());
+        return Error::unusable(problem, "another --out, or --force to replace it");
+    }
     Error::unusable(
         format!("{} already holds a run (its {file} is there)", path.display()),
         "another --out, --resume to go on with it, or --force to replace it",

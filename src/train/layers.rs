@@ -1,13 +1,13 @@
 //! Recipes in layers: each gives some keys, later ones over earlier.
 
 use super::Config;
-use crate::{Error, Result, task::Task};
+use crate::{Error, Result, data::Normalise, task::Task};
 use serde::Deserialize;
 use toml::{Table, Value};
 
 impl Config {
     /// The recipe that `layers` make, over the `defaults` for what they choose. Each must be a part of a recipe, as reading it as a
-    /// whole [`Config`] tells.
+    /// whole [`Config`] tells. A preset of `normalise` is that for the model ([`Normalise::preset`]).
     ///
     /// # Errors
     /// Those of the defaults.
@@ -19,6 +19,10 @@ impl Config {
         layers.into_iter().for_each(|layer| overlay(&mut chosen, layer));
         let mut table = Table::try_from(defaults(&chosen)?).expect("a recipe is plain data");
         overlay(&mut table, chosen);
+        if let (Some(Value::String(preset)), Some(model)) = (table.get("normalise"), table.get("model")) {
+            let normalise = Normalise::preset(preset, model.as_str().unwrap_or_default())?;
+            table.insert("normalise".into(), Value::try_from(normalise).expect("plain data"));
+        }
         Ok(table.try_into().expect("every layer is part of a recipe"))
     }
 
@@ -54,5 +58,32 @@ fn overlay(lower: &mut Table, upper: Table) {
                 lower.insert(key, value);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preset_is_that_for_the_network() {
+        let layer = |text: &str| toml::from_str::<Table>(text).unwrap();
+        let of = |model: &str| {
+            let layers = [layer("normalise = 'imagenet'"), layer(&format!("model = '{model}'"))];
+            Config::layered(layers, Config::finetuning_defaults).unwrap().normalise
+        };
+        assert_eq!(of("resnet50"), Normalise::imagenet());
+        for inception in ["inception_v3", "unet_inception_v3"] {
+            // As torchvision's transform_input makes of images that are normalised for ImageNet.
+            let Normalise { mean, std } = of(inception);
+            let Normalise { mean: m, std: s } = Normalise::imagenet();
+            for (v, c) in [0.0f32, 0.3, 1.0].into_iter().flat_map(|v| (0..3).map(move |c| (v, c))) {
+                let transformed = (v - m[c]) / s[c] * (s[c] / 0.5) + (m[c] - 0.5) / 0.5;
+                assert!((transformed - (v - mean[c]) / std[c]).abs() < 1e-6);
+            }
+        }
+        assert!(toml::from_str::<Config>("normalise = 'imagenet'").is_ok());
+        assert!(toml::from_str::<Config>("normalise = 'image'").is_err());
+        assert!(toml::from_str::<Config>("normalise = { mean = [0.5, 0.5, 0.5], variance = [1, 1, 1] }").is_err());
     }
 }

@@ -122,6 +122,17 @@ impl Objective {
         }
     }
 
+    /// What the mean loss of images of these labels counts in a mean over batches: as many as they are, or the sum of the class
+    /// weights that cross-entropy divides by.
+    pub fn weight(&self, labels: &[u32]) -> f64 {
+        match self {
+            Objective::CrossEntropy { class_weights, .. } => {
+                labels.iter().map(|&class| class_weights[class as usize]).sum()
+            }
+            _ => labels.len() as f64,
+        }
+    }
+
     /// Whether outputs are compared with the images themselves.
     pub fn reconstructs(&self) -> bool {
         matches!(self, Objective::Reconstruction(_))

@@ -90,7 +90,7 @@ impl Optimiser {
             })
             .collect::<Result<_>>()?;
         if slots.is_empty() {
-            return Err(Error::unusable("everything is frozen, so there is nothing to train", "a narrower --freeze"));
+            return Err(nothing_to_train());
         }
         let dtype = params.dtype();
         let half = dtype == DType::F16;
@@ -136,6 +136,11 @@ impl Optimiser {
         let updates: Vec<Update> = updates.collect();
         optim::update(&**params.device(), self.rule, self.limits, params.dtype(), &self.scalars, &updates)
     }
+}
+
+/// Of what is not frozen nothing changes the loss.
+pub(super) fn nothing_to_train() -> Error {
+    Error::unusable("everything is frozen, so there is nothing to train", "a narrower --freeze")
 }
 
 fn freeze(model: &mut Model, globs: &[String]) -> Result<()> {

@@ -5,7 +5,7 @@ use super::{
     head::Head,
     mirrors::Mirrors,
     objective::Objective,
-    optimiser::Optimiser,
+    optimiser::{Optimiser, nothing_to_train},
 };
 use crate::{
     Error, Result,
@@ -197,6 +197,9 @@ impl Steps {
             Some(auxiliary) => add(&loss, &scale(&self.objective.loss(auxiliary, &targets), AUXILIARY_WEIGHT)),
             None => loss,
         };
+        if loss.node().is_none() {
+            return Err(nothing_to_train());
+        }
         let scale = tape.wrap(loss.shape(), loss.dtype(), optimiser.scalars().loss_scale());
         let grads = tape.backward_from(&loss, scale)?;
         optimiser.update(model, &pass, &grads)?;
@@ -302,7 +305,7 @@ pub fn evaluate(
     Ok(finished.then_some(predictions))
 }
 
-/// As [`evaluate`], with the mean of `objective` over the images.
+/// As [`evaluate`], with the mean of `objective` over the images, weighted as within a batch.
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -313,11 +316,13 @@ pub fn validate(
     objective: &Objective,
     interrupt: &AtomicBool,
 ) -> Result<Option<(Predictions, f64)>> {
-    let (mut predictions, mut sum) = (head.no_predictions(), 0.0);
+    let (mut predictions, mut sum, mut weights) = (head.no_predictions(), 0.0, 0.0);
     let finished = each_batch(model, loader, Some(objective), interrupt, &mut |batch, seen| {
         let targets = seen.fed.targets.as_ref().expect("an objective compares outputs with something");
-        sum += objective.loss(&seen.outputs, targets).to_vec()?[0] * batch.len() as f64;
+        let weight = objective.weight(&batch.labels);
+        sum += objective.loss(&seen.outputs, targets).to_vec()?[0] * weight;
+        weights += weight;
         head.add(&mut predictions, &seen.outputs.to_vec()?, seen, batch, loader.records())
     })?;
-    Ok(finished.then(|| (predictions, sum / loader.records().len() as f64)))
+    Ok(finished.then(|| (predictions, sum / weights)))
 }

@@ -195,8 +195,8 @@ impl Listing {
         let best = path.join(BEST);
         if !best.is_file() {
             if path.join("last.safetensors").is_file() {
-                let problem = format!("the run {} has not finished an epoch yet: it holds no {BEST}", path.display());
-                return Err(Error::unusable(problem, "roentgen finetune --resume, or its last.safetensors"));
+                let problem = format!("the run {} holds no {BEST}, as before its first epoch ends", path.display());
+                return Err(Error::unusable(problem, "its last.safetensors, or roentgen finetune --resume to go on"));
             }
             let problem = format!("{} is no run: it holds no {BEST}", path.display());
             return Err(Error::unusable(problem, "a file of weights, or the folder of a run, say runs/resnet18-1"));

@@ -106,8 +106,8 @@ struct Choice<'a> {
 /// shape, as a start for training.
 ///
 /// # Errors
-/// A file that has no weight of this network, or, if `transfer` is strict, not just its weights. Nothing has been
-/// changed then.
+/// A file that has no weight of this network, or one that is no number, or, if `transfer` is strict, not just its weights. Nothing
+/// has been changed then.
 pub fn load_matching(params: &Params, archive: &Archive, transfer: Transfer) -> Result<Matched> {
     let mut matched = Matched::default();
     let (head, stem) = (head(params), stem(params));
@@ -165,6 +165,17 @@ pub fn load_matching(params: &Params, archive: &Archive, transfer: Transfer) -> 
         }
     }
     matched.check(archive, transfer)?;
+    for (_, entry) in params.iter() {
+        if let Some(Choice { from, stored: Stored { values: Values::F32(values), .. }, .. }) =
+            chosen.get(entry.name.as_str())
+            && let Some(value) = values.iter().find(|value| !value.is_finite())
+        {
+            return Err(Error::unusable(
+                format!("the weights are damaged: {from} holds {value}"),
+                "another checkpoint",
+            ));
+        }
+    }
     for (id, entry) in params.iter() {
         if let Some(choice) = chosen.get(entry.name.as_str()) {
             match choice.stored.shape == entry.file_shape {

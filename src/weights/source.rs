@@ -29,7 +29,8 @@ impl Fault {
         let damaged = |cause: &str| {
             Error::unusable(
                 format!("{shown} is no {format} file, or is truncated or damaged ({cause})"),
-                "copy it again; in a run folder, the other of best.safetensors and last.safetensors may be whole",
+                "another file, if this holds no weights; else copy it again, or in a run folder take the other of \
+                 best.safetensors and last.safetensors",
             )
         };
         match self {

@@ -283,6 +283,7 @@ fn senseless_augmentation_is_refused() {
         (Augment { rotation: -1.0, ..default }, "augment.rotation cannot be -1"),
         (Augment { translation: f32::NAN, ..default }, "augment.translation cannot be NaN"),
         (Augment { mixup: 5.0, ..default }, "augment.mixup cannot be 5"),
+        (Augment { cutmix: 1e-12, ..default }, "between 0 and 0.02"),
         (Augment { brightness: [1.2, 0.8], ..default }, "augment.brightness cannot be [1.2, 0.8]"),
         (Augment { contrast: [0.8, f32::NAN], ..default }, "augment.contrast cannot be [0.8, NaN]"),
         (Augment { scale: [0.0, 1.0], ..default }, "augment.scale cannot be [0.0, 1.0]"),

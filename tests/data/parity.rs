@@ -155,5 +155,5 @@ fn an_image_becomes_three_normalised_channels() {
         let normal = [(want - 0.485) / 0.229, (want - 0.456) / 0.224, (want - 0.406) / 0.225];
         assert!(scaled[3 * i..][..3].iter().zip(normal).all(|(a, b)| (a - b).abs() < 1e-5));
     }
-    assert!("mean".parse::<Normalise>().is_err());
+    assert!(Normalise::preset("mean", "resnet18").is_err());
 }

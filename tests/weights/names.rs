@@ -29,7 +29,7 @@ fn counts(name: &str) -> bool {
 fn params<'a>(entries: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> Params {
     let mut builder = Builder::default();
     for (name, shape) in entries {
-        let kind = if name.ends_with("weight") && shape.len() > 1 { Kind::Weight } else { Kind::Bias };
+        let kind = if name.ends_with("weight") && shape.len() > 1 { Kind::Weight } else { Kind::Undecayed };
         match counts(name) {
             true => drop(builder.counter(name)),
             false => drop(builder.floats(name, shape, kind, Init::Constant(0.0))),

@@ -113,7 +113,7 @@ fn whole_volume(
         let (file, suffix) = volume::mask_like(bytes, mask).ok_or_else(|| {
             Error::unusable(format!("{} is too large to be unpacked as a whole", whole.name), "unpack it before")
         })?;
-        write_atomic(&names.of(whole, part(&structures, c), suffix)?, &file)?;
+        write_atomic(&names.of(whole, parts(&structures)[c], suffix)?, &file)?;
     }
     Ok(())
 }
@@ -131,7 +131,7 @@ fn pictures(network: &mut Network, records: Vec<Record>, names: &mut Option<Name
         for c in 0..k {
             let pixels = mask.iter().skip(c).step_by(k).map(|&marked| marked * 255).collect();
             let picture = Picture { width: width as u32, height: height as u32, pixels };
-            write_atomic(&names.of(record, part(&structures, c), "png")?, &picture.png())?;
+            write_atomic(&names.of(record, parts(&structures)[c], "png")?, &picture.png())?;
         }
         Ok(())
     })?;
@@ -144,7 +144,8 @@ fn counts(mask: &[u8], k: usize) -> impl Iterator<Item = usize> {
     (0..k).map(move |c| mask.iter().skip(c).step_by(k).filter(|&&marked| marked != 0).count())
 }
 
-/// What tells the file of structure `c` from those of others.
-fn part(structures: &[String], c: usize) -> Option<&str> {
-    (structures.len() > 1).then(|| structures[c].as_str())
+/// What tells the file of each structure from those of others.
+pub fn parts(structures: &[String]) -> Vec<Option<&str>> {
+    let alone = structures.len() == 1;
+    structures.iter().map(|name| (!alone).then_some(&**name)).collect()
 }

@@ -10,6 +10,8 @@ use std::{
 /// The names in a folder.
 pub struct Names<'a> {
     folder: &'a Path,
+    /// Whether files that are there may be replaced.
+    force: bool,
     /// Folders below which images keep their path.
     roots: &'a [PathBuf],
     /// The images themselves.
@@ -18,23 +20,26 @@ pub struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// Those in `folder`, which is made, for `records`, whose files will end in `suffix`. Below `folder` an image has the
-    /// path that it has below the first of `roots` that holds it.
+    /// Those in `folder`, which is made, for `records`, of each of which the files have these `parts` and end in `suffix`. Below
+    /// `folder` an image has the path that it has below the first of `roots` that holds it.
     ///
     /// # Errors
-    /// A folder that cannot be made; two images that would have one name; a file that would replace one of the images.
+    /// A folder that cannot be made; two images that would have one name; a file that would replace one that is there, unless
+    /// `force` allows it, or one of the images.
     pub fn new(
         folder: &'a Path,
+        force: bool,
         roots: &'a [PathBuf],
         records: &[Record],
-        suffix: impl Fn(&Record) -> &'static str,
+        parts: &[Option<&str>],
+        suffix: fn(&Record) -> &'static str,
     ) -> Result<Names<'a>> {
         let sources = records.iter().filter_map(|record| record.source.file()?.canonicalize().ok()).collect();
-        let names = Names { folder, roots, sources, taken: HashSet::new() };
+        let names = Names { folder, force, roots, sources, taken: HashSet::new() };
         let mut first: HashMap<PathBuf, &str> = HashMap::new();
-        for record in records {
-            let path = names.path(record, None, suffix(record));
-            names.spare_sources(&path)?;
+        for (record, part) in records.iter().flat_map(|record| parts.iter().map(move |part| (record, part))) {
+            let path = names.path(record, *part, suffix(record));
+            names.check_free(&path)?;
             if let Some(other) = first.insert(path.clone(), &record.name) {
                 return Err(twice(&path, other, &record.name));
             }
@@ -46,10 +51,10 @@ impl<'a> Names<'a> {
     /// The file for an image, called like it; with `part` where it has several. Its folder is made.
     ///
     /// # Errors
-    /// Another image that has the name; a file that would replace one of the images; a folder that cannot be made.
+    /// Another image that has the name; a file that would be replaced, as for [`Names::new`]; a folder that cannot be made.
     pub fn of(&mut self, record: &Record, part: Option<&str>, suffix: &str) -> Result<PathBuf> {
         let path = self.path(record, part, suffix);
-        self.spare_sources(&path)?;
+        self.check_free(&path)?;
         if !self.taken.insert(path.clone()) {
             return Err(twice(&path, "another image", &record.name));
         }
@@ -67,12 +72,16 @@ impl<'a> Names<'a> {
         self.folder.join(below.collect::<PathBuf>()).join(format!("{}{part}.{suffix}", record.stem()))
     }
 
-    fn spare_sources(&self, path: &Path) -> Result<()> {
+    fn check_free(&self, path: &Path) -> Result<()> {
         match path.canonicalize() {
             Ok(there) if self.sources.contains(&there) => {
                 let problem = format!("{} is one of the images and would be replaced", path.display());
                 Err(Error::unusable(problem, "another output folder"))
             }
+            Ok(_) if !self.force && !self.taken.contains(path) => Err(Error::unusable(
+                format!("{} is already there", path.display()),
+                "another output folder, or --force",
+            )),
             _ => Ok(()),
         }
     }

@@ -77,9 +77,16 @@ impl Journal {
     /// Opens the journal in the folder `store`, or begins it.
     ///
     /// # Errors
-    /// A store that another process writes to, or that was begun with another recipe.
+    /// A store that another process writes to, or that was begun with another recipe; a folder that is no store and has files of
+    /// the same names.
     pub fn open(store: &Path, recipe: &Recipe) -> Result<(Journal, Stamps)> {
         let path = store.join("journal.jsonl");
+        if path.metadata().map_or(0, |found| found.len()) == 0
+            && let Some(foreign) = ["manifest.csv", "rejected.csv"].iter().find(|name| store.join(name).exists())
+        {
+            let problem = format!("{} is no store and has a {foreign}, which would be replaced", store.display());
+            return Err(Error::unusable(problem, "another --out"));
+        }
         let failed = |e| Error::io("open", &path, e);
         let file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
         file.try_lock().map_err(|e| match e {

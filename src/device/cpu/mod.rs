@@ -22,6 +22,7 @@ use std::{
 /// The host as a device.
 pub struct Cpu {
     pool: Arc<Pool>,
+    /// Held by whoever reads or writes blocks.
     times: Mutex<Times>,
 }
 
@@ -87,12 +88,14 @@ impl Device for Cpu {
     }
 
     fn upload(&self, src: &[u8], dst: &Block) -> Result<()> {
-        // SAFETY: bodies run to completion inside `launch`, so nobody is using the block.
+        let _alone = lock(&self.times);
+        // SAFETY: nothing else of this device runs, on whatever thread.
         unsafe { slice_mut(dst) }.copy_from_slice(src);
         Ok(())
     }
 
     fn download(&self, src: &Block, dst: &mut [u8]) -> Result<()> {
+        let _alone = lock(&self.times);
         // SAFETY: as in `upload`.
         dst.copy_from_slice(unsafe { slice(src) });
         Ok(())
@@ -104,11 +107,12 @@ impl Device for Cpu {
             assert!(!taken, "{}: output {i} is also an input or another output", kernel.name);
         }
         let work = Work::of(kernel, params, ins, outs);
-        // SAFETY: no output aliases anything (asserted above), and the slices end with this call.
+        let mut times = lock(&self.times);
+        // SAFETY: as in `upload`; no output aliases anything (asserted above), and the slices end with this call.
         let (ins, outs) = unsafe { (ins.iter().map(|b| slice(b)), outs.iter().map(|b| slice_mut(b))) };
         let start = Instant::now();
         (kernel.cpu)(&mut Args { dtype, params, ins: ins.collect(), outs: outs.collect() });
-        lock(&self.times).add(kernel.name, work, start.elapsed().as_secs_f64());
+        times.add(kernel.name, work, start.elapsed().as_secs_f64());
         Ok(())
     }
 

@@ -115,7 +115,10 @@ pub fn multiply<T: Lanes>(
     );
     let span = (left.len - 1) * left.step;
     // What lies outside is read from the first of the zeros on.
-    let inside = |&o: &usize| if o == OUTSIDE { span < MAX_SEGMENT } else { o + left.first + span < left.data.len() };
+    let end = |o: usize| o.checked_add(left.first)?.checked_add(span);
+    let inside = |&o: &usize| {
+        if o == OUTSIDE { span < MAX_SEGMENT } else { end(o).is_some_and(|end| end < left.data.len()) }
+    };
     assert!(left.offsets.iter().all(inside), "multiply: a segment reaches outside its data");
     let depth = left.offsets.len() / left.rows * left.len;
     let width = panel_width::<T>();

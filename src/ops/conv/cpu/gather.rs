@@ -58,7 +58,6 @@ impl<T: Copy + Default> Source<'_, T> {
         for (o, window) in origins.iter().zip(windows.chunks_exact_mut(r * row)) {
             let inside = |x: isize| x.clamp(0, self.w as isize);
             let (start, end) = (inside(o.x), inside(o.x + s as isize));
-            let left = ((start - o.x) as usize * self.c).min(row);
             let len = (end - start) as usize * self.c;
             for (dy, window) in window.chunks_exact_mut(row).enumerate() {
                 let y = (o.y + dy as isize) as usize;
@@ -66,6 +65,7 @@ impl<T: Copy + Default> Source<'_, T> {
                     window.fill(T::default());
                     continue;
                 }
+                let left = (start - o.x) as usize * self.c;
                 let at = ((o.n * self.h + y) * self.w + start as usize) * self.c;
                 window[..left].fill(T::default());
                 window[left..left + len].copy_from_slice(&self.data[at..at + len]);
