@@ -148,9 +148,9 @@ fn a_step_is_not_recorded_where_no_other_fits_beside_it() {
     };
     let plenty = losses(&[]);
     // Enough for a step, not for two.
-    for mebibytes in ["34", "36", "40"] {
-        let bytes = format!("{mebibytes}000000");
-        assert_eq!(losses(&[("ROENTGEN_SIM_MEMORY", &bytes)]), plenty, "{mebibytes} MB");
+    for megabytes in ["35", "37", "41"] {
+        let bytes = format!("{megabytes}000000");
+        assert_eq!(losses(&[("ROENTGEN_SIM_MEMORY", &bytes)]), plenty, "{megabytes} MB");
     }
 }
 

@@ -304,12 +304,12 @@ fn refuses_what_hardware_refuses() {
     refused(launch!(sim, "sim_bounds", config((1, 1), (65, 1), 0), &mut out));
     refused(launch!(sim, "sim_bounds", config((1, 1), (0, 1), 0), &mut out));
     refused(launch!(sim, "sim_bounds", config((1, 65536), (64, 1), 0), &mut out));
-    let large = config((1, 1), (64, 1), 100 << 10);
+    let large = config((1, 1), (64, 1), 99 << 10);
     refused(launch!(sim, "sim_bounds", large, &mut out));
     let kernel = sim.kernel("sim_bounds");
     let attribute = CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-    kernel.set_attribute(attribute, 100 << 10).unwrap();
-    assert!(kernel.set_attribute(attribute, 228 << 10).is_err());
+    kernel.set_attribute(attribute, 99 << 10).unwrap();
+    assert!(kernel.set_attribute(attribute, 100 << 10).is_err());
     let mut launch = sim.stream.launch_builder(&kernel);
     launch.arg(&mut out);
     // SAFETY: the arguments are those of the kernel.
