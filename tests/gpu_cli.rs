@@ -140,17 +140,21 @@ fn a_step_is_not_recorded_where_no_other_fits_beside_it() {
         return;
     }
     let losses = |environment: &[(&str, &str)]| {
-        let steps = BENCH.map(|arg| if arg == "--steps=1" { "--steps=5" } else { arg });
-        let mut command = roentgen(steps.into_iter().chain(["--device", "cuda"]));
+        let more = |arg| match arg {
+            "--steps=1" => "--steps=4",
+            "--size=32" => "--size=64",
+            "--batch=2" => "--batch=4",
+            other => other,
+        };
+        let mut command = roentgen(BENCH.map(more).into_iter().chain(["--device", "cuda"]));
         let said = stdout(command.envs(environment.iter().copied()));
         let line: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
         line["loss"].clone()
     };
     let plenty = losses(&[]);
     // Enough for a step, not for two.
-    for megabytes in ["35", "37", "41"] {
-        let bytes = format!("{megabytes}000000");
-        assert_eq!(losses(&[("ROENTGEN_SIM_MEMORY", &bytes)]), plenty, "{megabytes} MB");
+    for bytes in ["36500000", "41000000"] {
+        assert_eq!(losses(&[("ROENTGEN_SIM_MEMORY", bytes)]), plenty, "{bytes} bytes");
     }
 }
 
