@@ -376,7 +376,7 @@ fn a_folder_may_hold_its_own_runs() {
 
 #[test]
 fn every_key_of_a_recipe_is_listed() {
-    let optional = "weights = 'w'\nsteps = 1\nsplit_seed = 1\nprecision = 'f32'\nclip_norm = 1.0\nmin_images = 1\n\
+    let optional = "weights = 'w'\nsteps = 1\nsplit_seed = 1\nprecision = 'f32'\nclip_norm = 1.0\nema = 0.9\nmin_images = 1\n\
         data = 'd'\nlayout = 'luna16'\nloss = 'bce'\nmonitor = 'loss'\n[columns]\nframe = ''\nwhere = ['a=b']\npositive = 'p'";
     let config: Config = toml::from_str(optional).unwrap();
     let page = |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap();
@@ -436,6 +436,7 @@ fn bad_settings_get_one_clear_error() {
     with(&["--freeze", "layer9.*"], 1, &["layer9.*", "inspect"]);
     with(&["--freeze", "*"], 1, &["everything is frozen"]);
     with(&["--clip-norm", "0"], 1, &["clip_norm cannot be 0"]);
+    with(&["--ema", "1"], 1, &["ema cannot be 1"]);
     with(&["--steps", "99999999999"], 1, &["steps cannot be 99999999999", "--epochs"]);
     with(&["--strict"], 1, &["--strict is about weights"]);
     with(&["--group", "patient"], 1, &["cannot say the group of an image", "CSV"]);

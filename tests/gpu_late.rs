@@ -136,7 +136,7 @@ fn interrupted_and_resumed_equals_uninterrupted() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     make_images(&data, &["a", "b"], 9);
-    let config = Config { batch: 4, epochs: 1, ..recipe(&data) };
+    let config = Config { batch: 4, epochs: 1, ema: Some(0.7), ..recipe(&data) };
     let whole = dir.path().join("whole");
     assert_eq!(go_on(begin_on(&gpu, &config, &whole, 1), ALL), Outcome::Complete);
     let state = |out: &Path| Checkpoint::open(&out.join("last.safetensors")).unwrap().state;

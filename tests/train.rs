@@ -18,7 +18,7 @@ use roentgen::{
         schedule::{Course, Schedule},
         step::Steps,
     },
-    weights,
+    weights::{self, Values},
 };
 use serde_json::Value;
 use std::{fs, path::Path, sync::atomic::AtomicBool};
@@ -62,7 +62,7 @@ fn interrupted_and_resumed_equals_uninterrupted() {
     let data = dir.path().join("data");
     make_images(&data, &["a", "b"], 20);
     let augment = Augment { noise: 0.1, cutout: 0.4, mixup: 0.4, cutmix: 1.0, ..Augment::default() };
-    let config = Config { augment, ..recipe(&data) };
+    let config = Config { augment, ema: Some(0.7), ..recipe(&data) };
     let whole = dir.path().join("whole");
     assert_eq!(go_on(begin(&config, &whole, 1), ALL), Outcome::Complete);
     let steps = Checkpoint::open(&whole.join("last.safetensors")).unwrap().state.step as usize;
@@ -76,6 +76,37 @@ fn interrupted_and_resumed_equals_uninterrupted() {
     // Resuming what is complete changes nothing.
     assert_eq!(go_on(resume(&whole, 3), ALL), Outcome::Complete);
     same(&whole, &dir.path().join("parts0"), "resumed when complete");
+}
+
+/// After three steps from w₁ to w₃ the average is (d²·w₁ + d·w₂ + w₃) / (d² + d + 1), of weights and of running statistics.
+#[test]
+fn averages_are_kept_in_place_of_the_weights() {
+    const DECAY: f64 = 0.6;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    make_images(&data, &["a", "b"], 20);
+    let run = |steps: u64, ema| {
+        let out = dir.path().join(format!("{steps} {ema:?}"));
+        let config = Config { steps: Some(steps), ema, epochs: 1, schedule: Course::Constant, ..recipe(&data) };
+        assert_eq!(go_on(begin(&config, &out, 1), ALL), Outcome::Complete);
+        ["best", "last"].map(|name| Checkpoint::open(&out.join(format!("{name}.safetensors"))).unwrap())
+    };
+    let runs = [run(1, None), run(2, None), run(3, None), run(3, Some(DECAY))];
+    let [[_, w1], [_, w2], [_, w3], [best, last]] = runs;
+    for name in ["features.0.0.weight", "features.0.1.running_var", "features.0.1.running_mean", "classifier.3.bias"] {
+        let values = |checkpoint: &Checkpoint| match &checkpoint.tensors()[name].values {
+            Values::F32(values) => values.clone(),
+            Values::I64(_) => panic!("{name} is whole"),
+        };
+        let [w1, w2, w3, best, last] = [&w1, &w2, &w3, &best, &last].map(values);
+        assert_eq!(last, w3, "{name}: training goes on from the weights");
+        let weighted = |i: usize| DECAY * DECAY * f64::from(w1[i]) + DECAY * f64::from(w2[i]) + f64::from(w3[i]);
+        for (i, &average) in best.iter().enumerate() {
+            let expected = weighted(i) / (DECAY * DECAY + DECAY + 1.0);
+            assert!((f64::from(average) - expected).abs() < 1e-6 * (1.0 + expected.abs()), "{name}, {i}");
+        }
+        assert!(best != w3, "{name} does not move: the test shows nothing");
+    }
 }
 
 #[test]

@@ -90,6 +90,9 @@ pub struct Recipe {
     /// Scale the gradients of a step down to this norm if they are longer [default: no limit]
     #[arg(long, value_name = "NORM")]
     clip_norm: Option<f64>,
+    /// Validate and keep exponential moving averages of the weights, with this decay a step, say 0.999 [default: the weights]
+    #[arg(long, value_name = "DECAY")]
+    ema: Option<f64>,
     /// Loss: bce or focal for yes-or-no answers; mse, l1 or huber for numbers; dice-bce, dice, dice-missed, bce or focal for
     /// masks [default: the first of them]
     #[arg(long, value_name = "NAME")]

@@ -22,6 +22,8 @@ use std::{
 
 /// Name of the loss scale, the steps since it changed and the steps skipped.
 const SCALE: &str = "optimizer.scale";
+/// What the names of averages begin with.
+const AVERAGE: &str = "optimizer.average.";
 
 /// Writes the weights of `model`, `state` and, to go on from, the state of `optimiser` to `path`.
 ///
@@ -48,6 +50,11 @@ fn optimiser_tensors(model: &Model, optimiser: &Optimiser) -> Result<Tensors> {
             let stored = Stored { shape: entry.file_shape.clone(), values };
             tensors.insert(format!("{OPTIMISER}{name}.{}", entry.name), stored);
         }
+    }
+    for (id, block) in optimiser.averages().iter().flat_map(|averages| averages.slots()) {
+        let entry = params.entry(*id);
+        let stored = Stored { shape: entry.file_shape.clone(), values: Values::F32(params.read(*id, block)?) };
+        tensors.insert(format!("{AVERAGE}{}", entry.name), stored);
     }
     let Progress { scale, clean, skipped, .. } = optimiser.scalars().progress(&**params.device())?;
     let values = Values::F32([scale, clean, skipped].map(|x| x as f32).to_vec());
@@ -131,6 +138,11 @@ impl Checkpoint {
                 let values = self.state_of(&format!("{OPTIMISER}{state}.{}", entry.name), &entry.file_shape)?;
                 model.params.write(slot.id, values, block)?;
             }
+        }
+        for (id, block) in optimiser.averages().iter().flat_map(|averages| averages.slots()) {
+            let entry = model.params.entry(*id);
+            let values = self.state_of(&format!("{AVERAGE}{}", entry.name), &entry.file_shape)?;
+            model.params.write(*id, values, block)?;
         }
         let values: Vec<f64> = self.state_of(SCALE, &[3])?.iter().copied().map(f64::from).collect();
         let (scale, clean, skipped) = (values[0], values[1], values[2]);

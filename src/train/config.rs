@@ -75,6 +75,8 @@ pub struct Config {
     pub decay_all: bool,
     /// Largest norm of all gradients of a step together; longer ones are scaled down to it. `None` for no limit.
     pub clip_norm: Option<f64>,
+    /// Decay of the averages over steps that are validated and kept in place of the values; `None` for the values themselves.
+    pub ema: Option<f64>,
     /// The loss; `None` for the task's default, which the run then keeps.
     pub loss: Option<Loss>,
     /// Share of the target that label smoothing spreads over all classes.
@@ -145,6 +147,7 @@ impl Default for Config {
             weight_decay: 0.01,
             decay_all: false,
             clip_norm: None,
+            ema: None,
             loss: None,
             label_smoothing: 0.0,
             class_weights: ClassWeights::None,
@@ -271,6 +274,12 @@ impl Config {
                 "validate_every",
                 self.validate_every.to_string(),
                 "a share of an epoch above 0, up to 1",
+            ),
+            (
+                self.ema.is_none_or(|decay| positive(decay) && decay < 1.0),
+                "ema",
+                self.ema.unwrap_or_default().to_string(),
+                "a number between 0 and 1, say 0.999",
             ),
             (
                 self.clip_norm.is_none_or(positive),

@@ -3,6 +3,7 @@
 //! [`Session`] is a run in memory. It is begun from a [`Config`] or taken up from a checkpoint, [`Session::train`] takes it
 //! epoch by epoch to the end or to an interruption, and [`Session::finish`] evaluates what it kept.
 
+mod averages;
 mod card;
 pub mod checkpoint;
 mod config;

@@ -1,6 +1,6 @@
-//! Which parameters are trained, how fast, with what decay; and the optimiser's memory of each.
+//! Which parameters are trained, how fast, with what decay; and what the optimiser remembers of each.
 
-use super::{config::Config, glob};
+use super::{averages::Averages, config::Config, glob};
 use crate::{
     Error, Result,
     device::{Block, DType},
@@ -47,6 +47,7 @@ pub struct Optimiser {
     limits: Limits,
     scalars: Scalars,
     slots: Vec<Slot>,
+    averages: Option<Averages>,
 }
 
 /// One trained parameter.
@@ -97,7 +98,8 @@ impl Optimiser {
         let limits = Limits { clip: config.clip_norm, growth: half.then_some(SCALE_GROWTH) };
         let progress = Progress::new(0, if half { FIRST_SCALE } else { 1.0 });
         let scalars = Scalars::new(&**params.device(), dtype.wide(), progress)?;
-        Ok(Optimiser { rule, limits, scalars, slots })
+        let averages = config.ema.map(|decay| Averages::new(model, decay)).transpose()?;
+        Ok(Optimiser { rule, limits, scalars, slots, averages })
     }
 
     /// The scalars of the next step.
@@ -115,8 +117,25 @@ impl Optimiser {
         &self.slots
     }
 
+    /// The averages of the values, if the recipe asks for them.
+    pub fn averages(&self) -> Option<&Averages> {
+        self.averages.as_ref()
+    }
+
+    /// Runs `body` with the averages in the place of the values of `model`, if there are any.
+    ///
+    /// # Errors
+    /// Those of `body`; a failure of the device.
+    pub fn averaged<R>(&self, model: &Model, body: impl FnOnce() -> Result<R>) -> Result<R> {
+        let Some(averages) = &self.averages else { return body() };
+        match self.scalars.progress(&**model.params.device())?.step {
+            0.0 => body(),
+            steps => averages.instead(model, steps, body),
+        }
+    }
+
     /// Moves every parameter that got a gradient, at the rate in [`Optimiser::scalars`]; none if a gradient is not finite.
-    /// The gradients are those of the loss times the loss scale.
+    /// The gradients are those of the loss times the loss scale. Then the averages take in what came of it.
     ///
     /// # Errors
     /// A failure of the device.
@@ -134,7 +153,8 @@ impl Optimiser {
             })
         });
         let updates: Vec<Update> = updates.collect();
-        optim::update(&**params.device(), self.rule, self.limits, params.dtype(), &self.scalars, &updates)
+        optim::update(&**params.device(), self.rule, self.limits, params.dtype(), &self.scalars, &updates)?;
+        self.averages.iter().try_for_each(|averages| averages.update(model, &self.scalars))
     }
 }
 

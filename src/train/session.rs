@@ -263,7 +263,9 @@ impl Session {
         let start = Instant::now();
         let Some(loader) = &self.validation else { return Ok(Some(None)) };
         let (head, objective) = (Head::of(&self.state), self.steps.objective());
-        let scored = step::validate(&self.model, loader, &head, objective, interrupt)?;
+        let scored = self
+            .optimiser
+            .averaged(&self.model, || step::validate(&self.model, loader, &head, objective, interrupt))?;
         Ok(scored.map(|(mut predictions, loss)| {
             let thresholds = match &mut predictions {
                 Predictions::Labels(scores) => {
@@ -345,7 +347,7 @@ impl Session {
     /// Keeps the weights as the best; of the epoch under way nothing is kept with them.
     fn save_best(&self) -> Result<()> {
         let state = RunState { partial: Partial::default(), ..self.state.clone() };
-        checkpoint::save(&self.folder.best(), &self.model, None, &state)
+        self.optimiser.averaged(&self.model, || checkpoint::save(&self.folder.best(), &self.model, None, &state))
     }
 
     fn save_last(&mut self) -> Result<()> {

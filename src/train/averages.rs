@@ -1,0 +1,68 @@
+//! Exponential moving averages of what training moves (Polyak and Juditsky 1992), to be looked at and kept in its place.
+
+use crate::{
+    Result,
+    device::Block,
+    models::Model,
+    nn::{Id, Kind},
+    ops::optim::{self, Scalars},
+};
+use std::sync::Arc;
+
+/// The averages of a network's trained parameters and running statistics: a ← decay·a + (1 − decay)·w after each step.
+pub struct Averages {
+    decay: f64,
+    slots: Vec<(Id, Arc<Block>)>,
+}
+
+impl Averages {
+    /// Averages over no step yet.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn new(model: &Model, decay: f64) -> Result<Averages> {
+        let device = model.params.device();
+        let moved = model.params.iter().filter(|(_, entry)| entry.trained() || entry.kind == Kind::Buffer);
+        let zeros = moved.map(|(id, entry)| {
+            let block = device.alloc(entry.block().bytes(), "averages")?;
+            device.upload(&vec![0; block.bytes()], &block)?;
+            Ok((id, block))
+        });
+        Ok(Averages { decay, slots: zeros.collect::<Result<_>>()? })
+    }
+
+    /// The averages, in the network's order.
+    pub fn slots(&self) -> &[(Id, Arc<Block>)] {
+        &self.slots
+    }
+
+    /// Takes in the values that the step of `scalars` has left, unless it was skipped.
+    ///
+    /// # Errors
+    /// A failure of the device.
+    pub fn update(&self, model: &Model, scalars: &Scalars) -> Result<()> {
+        let params = &model.params;
+        let pairs: Vec<(&Block, &Block)> =
+            self.slots.iter().map(|(id, average)| (&**average, &**params.entry(*id).block())).collect();
+        optim::average(&**params.device(), self.decay, scalars, &pairs)
+    }
+
+    /// Runs `body` with the averages over `steps` steps in the place of the values, each divided by 1 − decayˢᵗᵉᵖˢ since it began
+    /// at zero, as Adam's moments are (Kingma and Ba 2015).
+    ///
+    /// # Errors
+    /// Those of `body`; a failure of the device.
+    pub fn instead<R>(&self, model: &Model, steps: f64, body: impl FnOnce() -> Result<R>) -> Result<R> {
+        let params = &model.params;
+        let share = 1.0 - self.decay.powf(steps);
+        let mut values = vec![];
+        for (id, average) in &self.slots {
+            values.push(params.get(*id)?);
+            let average = params.read(*id, average)?;
+            params.set(*id, &average.iter().map(|&a| (f64::from(a) / share) as f32).collect::<Vec<_>>())?;
+        }
+        let done = body();
+        self.slots.iter().zip(&values).try_for_each(|((id, _), values)| params.set(*id, values))?;
+        done
+    }
+}
