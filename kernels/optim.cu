@@ -163,15 +163,17 @@ template <class T, class Rule> __device__ void optim_step(const Table& table) {
     }
 }
 
-// averages ← decay·averages + (1 − decay)·values. Inputs: progress, values; outputs: averages.
+// averages ← averages + share·(values − averages), `share` as in src/ops/optim.rs. Inputs: progress, values; outputs: averages.
 template <class A> __device__ void ema_update(const Table& table) {
-    if (table.address<const Progress>(0)->apply != 1) return;
-    A keep = A(table.head.constants[0]), fresh = A(1 - table.head.constants[0]);
+    const Progress& p = *table.address<const Progress>(0);
+    if (p.apply != 1) return;
+    const double decay = table.head.constants[0];
+    const A share = A((1 - decay) / (1 - pow(decay, p.step)));
     int i = table.tensor_of(blockIdx.x);
     Span span = span_of(table.group(i));
     const A* w = table.address<const A>(1 + i);
     A* average = table.address<A>(1 + table.head.tensors + i);
-    for (long long j = span.begin + threadIdx.x; j < span.end; j += THREADS) average[j] = keep * average[j] + fresh * w[j];
+    for (long long j = span.begin + threadIdx.x; j < span.end; j += THREADS) average[j] += share * (w[j] - average[j]);
 }
 
 #define OVER_TENSORS(name, dtype, ...)                                                                                 \

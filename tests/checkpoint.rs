@@ -181,6 +181,7 @@ fn long_run(dir: &Path) -> (PathBuf, Child) {
     (run, child)
 }
 
+#[cfg(unix)]
 #[test]
 fn one_process_trains_in_a_folder_and_a_run_without_a_checkpoint_is_begun_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -189,13 +190,22 @@ fn one_process_trains_in_a_folder_and_a_run_without_a_checkpoint_is_begun_again(
     let again = || quick(text(&data), text(&run)).into_iter().chain(["--epochs", "1"]);
     fail(&mut roentgen(again().chain(["--force"])), 1, &["another process is training in"]);
     fail(&mut roentgen(["finetune", "--resume", text(&run)]), 1, &["another process is training in"]);
+    assert!(child.try_wait().unwrap().is_none(), "it was not held up");
     child.kill().unwrap();
     child.wait().unwrap();
-    fail(&mut roentgen(again()), 1, &["already holds a run"]);
-    for name in ["last.safetensors", "best.safetensors"] {
-        fs::remove_file(run.join(name)).ok();
+    let results = ["last.safetensors", "best.safetensors", "last.json", "best.json"].map(|name| run.join(name));
+    for file in &results {
+        fail(&mut roentgen(again()), 1, &["already holds a run"]);
+        fs::remove_file(file).ok();
     }
     fail(&mut roentgen(["finetune", "--resume", text(&run)]), 1, &["the command that began it"]);
+    // A recipe that no run wrote is not replaced, nor the one that is given.
+    let recipe = run.join("config.toml");
+    let written = fs::read_to_string(&recipe).unwrap();
+    fs::write(&recipe, "epochs = 1\n").unwrap();
+    fail(&mut roentgen(again()), 1, &["already holds a run"]);
+    fail(&mut roentgen(again().chain(["--force", "--config", text(&recipe)])), 1, &["would replace", "config.toml"]);
+    fs::write(&recipe, written).unwrap();
     succeed(&mut roentgen(again()));
 }
 
@@ -208,7 +218,11 @@ fn nothing_that_is_read_is_replaced() {
     let image = data.join("a/000.png");
     let copy = ["weights", "convert", text(&run), text(&best), "--force"];
     fail(&mut roentgen(copy), 1, &["best.safetensors is read, too"]);
-    fail(&mut roentgen(["evaluate", text(&run), "--out", text(&best), "--force"]), 1, &["is read, too"]);
+    for file in [&best, &run.join("manifest.csv")] {
+        fail(&mut roentgen(["evaluate", text(&run), "--out", text(file), "--force"]), 1, &["is read, too"]);
+    }
+    let again = quick(text(&data), text(&run)).into_iter().chain(["--force", "--weights", text(&run)]);
+    fail(&mut roentgen(again), 1, &["would replace", "best.safetensors"]);
     let over = ["predict", text(&run), text(&image), "--out", text(&image), "--force"];
     fail(&mut roentgen(over), 1, &["000.png is read, too"]);
     // A table of the user's among the files of a run.

@@ -8,15 +8,17 @@ use common::{
     succeed,
 };
 use roentgen::{
-    data::{Augment, Fractions},
+    data::{Augment, Fractions, Split},
     device::{DType, cpu::Cpu},
     metrics::Measures,
     models::Model,
+    report::EpochRecord,
     task::Monitor,
     train::{
-        Checkpoint, ClassWeights, Config, LrFactor, Objective, Optimiser, Optimizer, Outcome, RunFolder, Session,
+        Checkpoint, ClassWeights, Config, Head, LrFactor, Objective, Optimiser, Optimizer, Outcome, Prepared,
+        RunFolder, Session,
         schedule::{Course, Schedule},
-        step::Steps,
+        step::{self, Steps},
     },
     weights::{self, Values},
 };
@@ -107,6 +109,21 @@ fn averages_are_kept_in_place_of_the_weights() {
         }
         assert!(best != w3, "{name} does not move: the test shows nothing");
     }
+    // They are what was validated, too.
+    let out = best.path().parent().unwrap();
+    let prepared = Prepared::again(&best.state, Some(&out.join("manifest.csv"))).unwrap();
+    let validation = prepared.loader(Split::Validation, &best.state, 0).unwrap();
+    let objective = Objective::new(&best.state.config, &prepared.dataset).unwrap();
+    let loss = |checkpoint: &Checkpoint| {
+        let model = checkpoint.model(&Cpu::new(1 << 30)).unwrap();
+        let (head, flag) = (Head::of(&checkpoint.state), AtomicBool::new(false));
+        step::validate(&model, &validation, &head, &objective, &flag).unwrap().unwrap().1
+    };
+    let history = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let record: EpochRecord = serde_json::from_str(history.lines().last().unwrap()).unwrap();
+    let validated = record.validation_loss.unwrap();
+    let (of_averages, of_weights) = ((loss(&best) - validated).abs(), (loss(&last) - validated).abs());
+    assert!(of_averages < 1e-6 && of_weights > 10.0 * of_averages, "{of_averages:e}, of the weights {of_weights:e}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     Error, Result,
     device::Device,
+    files::folder_of,
     train::{Checkpoint, Config, Outcome, RunFolder, Session},
     weights::Matched,
 };
@@ -85,6 +86,7 @@ fn begin(args: &Args, defaults: impl FnOnce(&Table) -> Result<Config>) -> Result
         Some(path) => RunFolder::create(path, args.force)?,
         None => RunFolder::numbered(&config.model)?,
     };
+    args.config.iter().try_for_each(|given| folder.spare(given))?;
     if config.data.is_none() {
         say("no --data given: training on the small sample inside the program");
     }
@@ -112,8 +114,7 @@ fn resume(args: &Args, path: &Path) -> Result<Session> {
         ));
     }
     // A checkpoint of the run means the run.
-    let mut folder = RunFolder::resume(if path.is_file() { path.parent().unwrap_or(path) } else { path })?;
-    folder.hold()?;
+    let folder = RunFolder::resume(if path.is_file() { folder_of(path) } else { path })?;
     let mut checkpoint = Checkpoint::open(&folder.last())?;
     folder.check_recipe(&checkpoint.state.config)?;
     if let Some(data) = &args.recipe.data {

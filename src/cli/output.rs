@@ -13,7 +13,7 @@ pub fn say(line: impl Display) {
 }
 
 /// Refuses `path` as the place of a file to write, before the work for it begins: where there is one already, unless `force`
-/// allows to replace it and it is none of `inputs`, nor a checkpoint in a folder among them; and where none can be written.
+/// allows to replace it and it is none of `inputs`, nor what a run needs in a folder among them; and where none can be written.
 ///
 /// # Errors
 /// Such a place.
@@ -22,8 +22,8 @@ pub fn check_free<'a>(path: &Path, force: bool, inputs: impl IntoIterator<Item =
         if !force {
             return Err(Error::unusable(format!("{} is already there", path.display()), "another name, or --force"));
         }
-        let checkpoint = there.extension().is_some_and(|suffix| suffix == "safetensors");
-        let read = |input: PathBuf| there == input || checkpoint && there.parent() == Some(&input);
+        let needed = ["best.safetensors", "last.safetensors", "manifest.csv"].iter().any(|name| there.ends_with(name));
+        let read = |input: PathBuf| there == input || needed && there.parent() == Some(&input);
         if inputs.into_iter().filter_map(|input| input.canonicalize().ok()).any(read) {
             return Err(Error::unusable(format!("{} is read, too", path.display()), "another name"));
         }

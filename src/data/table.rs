@@ -120,7 +120,7 @@ impl<'a> Header<'a> {
 
     /// Position of the column called `name`, in any case.
     pub fn find(&self, name: &str) -> Option<usize> {
-        self.called(name).next()
+        self.names.iter().position(|h| h == name).or_else(|| self.called(name).next())
     }
 
     fn called(&self, name: &str) -> impl Iterator<Item = usize> {
@@ -130,7 +130,8 @@ impl<'a> Header<'a> {
 
     /// The same, which must be there.
     pub fn need(&self, name: &str) -> Result<usize> {
-        if self.called(name).count() > 1 {
+        let exactly = self.names.iter().filter(|h| *h == name).count();
+        if exactly > 1 || exactly == 0 && self.called(name).count() > 1 {
             return Err(Error::unusable(
                 format!("{} has several columns {name:?}", self.table),
                 "other names for them",
@@ -312,8 +313,8 @@ fn list(
         listed.push(record);
     }
     conditions.iter().try_for_each(|condition| condition.check(table))?;
-    let is_flag = |record: &Listed| matches!(&record.truth, ListedTruth::Labels(labels) if matches!(&labels[..], [flag] if flag == "0" || flag == "1"));
-    if task == Task::MultiLabel && columns.target.len() == 1 && listed.iter().all(is_flag) {
+    let is_flag = |record: &Listed| matches!(&record.truth, ListedTruth::Labels(one) if *one == ["0"] || *one == ["1"]);
+    if task == Task::MultiLabel && columns.target.len() == 1 && !listed.is_empty() && listed.iter().all(is_flag) {
         let problem = format!("the column {} of {table} says yes or no, and lists no labels", columns.target[0]);
         return Err(Error::unusable(problem, "--task binary, or more columns of 0 and 1"));
     }

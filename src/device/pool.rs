@@ -131,8 +131,9 @@ impl Pool {
 
     /// Memory from the source; blocks kept for reuse are given up before the request is refused.
     fn fresh(&self, state: &mut State, class: usize) -> Result<Option<usize>> {
-        for released in [false, !self.keeps] {
-            if released {
+        let tries = if self.keeps { &[false][..] } else { &[false, true] };
+        for &release in tries {
+            if release {
                 self.release(state);
             }
             if state.held + class <= self.limit

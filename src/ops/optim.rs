@@ -329,15 +329,20 @@ fn adamw_body<T: Real>(args: &mut Args) {
     adam_body::<T, true>(args);
 }
 
-/// averages ← decay·averages + (1 − decay)·values.
+/// The share of step t in the average of t values of which each counts `decay` times as much as the next.
+fn share(decay: f64, step: f64) -> f64 {
+    (1.0 - decay) / (1.0 - decay.powf(step))
+}
+
+/// averages ← averages + share·(values − averages).
 fn ema_body<T: Real>(args: &mut Args) {
-    let Some(([decay, ..], _)) = begin(args) else { return };
-    let (keep, new) = (T::of(decay), T::of(1.0 - decay));
+    let Some(([decay, ..], p)) = begin(args) else { return };
+    let share = T::of(share(decay, p.step));
     packed::<T>(
         args,
         0,
         #[inline(always)]
-        |_, average, _, _, value| average.iter_mut().zip(value).for_each(|(a, &w)| *a = keep * *a + new * w),
+        |_, average, _, _, value| average.iter_mut().zip(value).for_each(|(a, &w)| *a = *a + share * (w - *a)),
     );
 }
 
@@ -449,7 +454,9 @@ pub fn update(
     Ok(())
 }
 
-/// Moves `averages` towards `values`: a ← decay·a + (1 − decay)·w, unless the step that made the values was skipped.
+/// Makes each first of `pairs`, an average over the steps before, one over the values too that the second has: of t values each counts
+/// `decay` times as much as the next (the exponential moving average with Adam's correction, Kingma and Ba 2015), so that the first
+/// step gives its own. Not if the step that made the values was skipped.
 ///
 /// # Errors
 /// A failure of the device.

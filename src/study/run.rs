@@ -129,7 +129,8 @@ impl Trainer {
 
     /// The run in `folder` if it has begun, else a new one.
     fn open(&self, data: Verified, config: &Config, folder: &Path) -> Result<Session> {
-        let begun = RunFolder::resume(folder).and_then(|folder| Ok((Checkpoint::open(&folder.last())?, folder)));
+        let begun =
+            RunFolder::resume_guarded(folder).and_then(|folder| Ok((Checkpoint::open(&folder.last())?, folder)));
         if let Ok((mut checkpoint, folder)) = begun {
             // The study may have been moved since; all else is the same, as the folder's name says.
             let precision = checkpoint.state.config.precision;

@@ -9,7 +9,7 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// The averages of a network's trained parameters and running statistics: a ← decay·a + (1 − decay)·w after each step.
+/// The averages over steps of a network's trained parameters and running statistics ([`optim::average`]).
 pub struct Averages {
     decay: f64,
     slots: Vec<(Id, Arc<Block>)>,
@@ -47,19 +47,16 @@ impl Averages {
         optim::average(&**params.device(), self.decay, scalars, &pairs)
     }
 
-    /// Runs `body` with the averages over `steps` steps in the place of the values, each divided by 1 − decayˢᵗᵉᵖˢ since it began
-    /// at zero, as Adam's moments are (Kingma and Ba 2015).
+    /// Runs `body` with the averages, of which there must be some, in the place of the values.
     ///
     /// # Errors
     /// Those of `body`; a failure of the device.
-    pub fn instead<R>(&self, model: &Model, steps: f64, body: impl FnOnce() -> Result<R>) -> Result<R> {
+    pub fn instead<R>(&self, model: &Model, body: impl FnOnce() -> Result<R>) -> Result<R> {
         let params = &model.params;
-        let share = 1.0 - self.decay.powf(steps);
         let mut values = vec![];
         for (id, average) in &self.slots {
             values.push(params.get(*id)?);
-            let average = params.read(*id, average)?;
-            params.set(*id, &average.iter().map(|&a| (f64::from(a) / share) as f32).collect::<Vec<_>>())?;
+            params.set(*id, &params.read(*id, average)?)?;
         }
         let done = body();
         self.slots.iter().zip(&values).try_for_each(|((id, _), values)| params.set(*id, values))?;

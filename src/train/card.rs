@@ -13,10 +13,13 @@ impl Session {
     pub(super) fn card(&self, bytes: &[u8], summaries: &[(Split, Measures)]) -> String {
         let (config, dataset) = (&self.state.config, &self.prepared.dataset);
         let start = config.weights.as_ref().map_or("random weights".into(), |path| path.display().to_string());
-        let best =
-            self.state.best.as_ref().map_or(String::new(), |best| {
-                format!("; kept is what step {} of epoch {} left", best.step, best.epoch)
-            });
+        let best = self.state.best.as_ref().map_or(String::new(), |best| {
+            let at = format!("step {} of epoch {}", best.step, best.epoch);
+            match config.ema {
+                Some(_) => format!("; kept is the average over the steps up to {at}"),
+                None => format!("; kept is what {at} left"),
+            }
+        });
         let scaling = match config.normalise == Normalise::none() {
             true => "intensities from 0 to 1".into(),
             false => {

@@ -248,6 +248,12 @@ impl Config {
         let Normalise { mean, std } = self.normalise;
         let rules = [
             ([1, 3].contains(&self.channels), "channels", self.channels.to_string(), "1 or 3"),
+            (
+                i32::try_from(self.batch.saturating_mul(self.size * self.size)).is_ok(),
+                "batch",
+                format!("{} images of {} px", self.batch, self.size),
+                "fewer, or smaller ones: 2^31 pixels at most",
+            ),
             (self.epochs >= 1, "epochs", self.epochs.to_string(), "at least 1"),
             (self.steps != Some(0), "steps", "0".into(), "at least 1"),
             (

@@ -1,6 +1,6 @@
 //! The folder of a run: what is in it, and how it is made.
 
-use super::config::Config;
+use super::{checkpoint, config::Config};
 use crate::{
     Error, Result,
     data::{Dataset, manifest},
@@ -38,7 +38,7 @@ enum Claim {
     Numbered(String),
 }
 
-/// Every file that a run writes, the recipe first.
+/// Every file that a run writes, the recipe first, and what comes with the first checkpoint or later behind `metrics.jsonl`.
 const FILES: [&str; 10] = [
     "config.toml",
     "manifest.csv",
@@ -52,6 +52,9 @@ const FILES: [&str; 10] = [
     "model-card.md",
 ];
 
+/// Those that a run has once it has got to a checkpoint.
+const RESULTS: &[&str] = FILES.split_at(3).1;
+
 impl RunFolder {
     /// The folder `path` for a new run. It is made by [`RunFolder::start`]: a run that cannot begin leaves nothing behind.
     ///
@@ -63,7 +66,7 @@ impl RunFolder {
         let claim = match FILES.iter().find(|name| path.join(name).exists()) {
             _ if force => Claim::Forced,
             None => Claim::Free,
-            Some(_) if path.join(FILES[0]).exists() && !is_saved(path) => Claim::Unsaved,
+            Some(_) if is_unsaved(path) => Claim::Unsaved,
             Some(name) => return Err(taken(path, name)),
         };
         Ok(RunFolder { path: path.into(), claim, held: None })
@@ -95,12 +98,8 @@ impl RunFolder {
     /// A file that cannot be removed or written; data or weights that the run would replace; a run that goes on there, or has
     /// begun there in the meantime.
     pub fn start(&mut self, config: &Config, assigned: &Dataset) -> Result<()> {
-        let ours: Vec<PathBuf> = FILES.iter().filter_map(|name| self.file(name).canonicalize().ok()).collect();
-        for given in [&config.data, &config.weights].into_iter().flatten() {
-            if given.canonicalize().is_ok_and(|given| ours.contains(&given)) {
-                return Err(Error::unusable(format!("the run would replace {}", given.display()), "another --out"));
-            }
-        }
+        let given = config.data.iter().cloned().chain(config.weights.as_deref().map(checkpoint::file_of));
+        given.into_iter().try_for_each(|given| self.spare(&given))?;
         let made = match &self.claim {
             Claim::Numbered(model) => loop {
                 match fs::create_dir_all("runs").and_then(|()| fs::create_dir(&self.path)) {
@@ -115,7 +114,9 @@ impl RunFolder {
             self.hold()?;
         }
         match self.claim {
-            Claim::Unsaved if is_saved(&self.path) => return Err(taken(&self.path, FILES[0])),
+            Claim::Unsaved if self.held.is_none() || !is_unsaved(&self.path) => {
+                return Err(taken(&self.path, FILES[0]));
+            }
             Claim::Unsaved | Claim::Forced | Claim::Guarded => {
                 for file in FILES.map(|name| self.file(name)).iter().filter(|file| file.exists()) {
                     fs::remove_file(file).map_err(|e| Error::io("remove", file, e))?;
@@ -135,43 +136,73 @@ impl RunFolder {
         manifest::write(assigned, &self.manifest())
     }
 
-    /// The folder of an interrupted run.
+    /// The folder of an interrupted run, which no other process goes on with as long as this value lives.
     ///
     /// # Errors
-    /// A folder without a checkpoint.
+    /// A folder without a checkpoint, or one that another process has.
     pub fn resume(path: &Path) -> Result<RunFolder> {
-        let folder = RunFolder { path: path.into(), claim: Claim::Free, held: None };
-        if !folder.last().is_file() {
-            return Err(Error::unusable(
-                format!("{} holds no last.safetensors to go on from", path.display()),
-                "the folder of a run that got as far as its first checkpoint; else the command that began it, without --resume",
-            ));
-        }
+        let mut folder = RunFolder { path: path.into(), claim: Claim::Free, held: None };
+        folder.check_saved()?;
+        folder.hold()?;
         files::remove_temporaries(path);
         Ok(folder)
     }
 
-    /// Keeps other processes from the folder for as long as this value lives, where the system can lock folders.
+    /// The same where the caller keeps other processes away.
     ///
     /// # Errors
-    /// A process that has it already.
-    pub fn hold(&mut self) -> Result<()> {
-        let Ok(folder) = File::open(&self.path) else { return Ok(()) };
-        if let Err(TryLockError::WouldBlock) = folder.try_lock() {
-            let problem = format!("another process is training in {}", self.path.display());
-            return Err(Error::unusable(problem, "wait for it, or another --out"));
+    /// A folder without a checkpoint.
+    pub fn resume_guarded(path: &Path) -> Result<RunFolder> {
+        let folder = RunFolder { path: path.into(), claim: Claim::Guarded, held: None };
+        folder.check_saved()?;
+        files::remove_temporaries(path);
+        Ok(folder)
+    }
+
+    fn check_saved(&self) -> Result<()> {
+        if self.last().is_file() {
+            return Ok(());
         }
-        self.held = Some(Arc::new(folder));
+        Err(Error::unusable(
+            format!("{} holds no last.safetensors to go on from", self.path.display()),
+            "the folder of a run that got as far as its first checkpoint; else the command that began it, again",
+        ))
+    }
+
+    /// Keeps other processes from the folder for as long as this value lives, where the system can lock folders.
+    fn hold(&mut self) -> Result<()> {
+        let Ok(folder) = File::open(&self.path) else { return Ok(()) };
+        match folder.try_lock() {
+            Ok(()) => self.held = Some(Arc::new(folder)),
+            Err(TryLockError::WouldBlock) => {
+                let problem = format!("another process is training in {}", self.path.display());
+                return Err(Error::unusable(problem, "wait for it, or another --out"));
+            }
+            Err(TryLockError::Error(_)) => {}
+        }
         Ok(())
     }
 
-    /// Refuses a recipe in the folder that says something else than `config`, that of the checkpoint, but where the data are.
+    /// Refuses to replace a file that a run is `given`.
+    ///
+    /// # Errors
+    /// One of the files that a run writes here.
+    pub fn spare(&self, given: &Path) -> Result<()> {
+        let Ok(found) = given.canonicalize() else { return Ok(()) };
+        if FILES.iter().any(|name| self.file(name).canonicalize().is_ok_and(|ours| ours == found)) {
+            return Err(Error::unusable(format!("the run would replace {}", given.display()), "another --out"));
+        }
+        Ok(())
+    }
+
+    /// Refuses a recipe in the folder that says something else than `config`, that of the checkpoint, but where the data and the first
+    /// weights are: a study may have been moved.
     ///
     /// # Errors
     /// Such a recipe, or what is none.
     pub fn check_recipe(&self, config: &Config) -> Result<()> {
         let Ok(text) = fs::read_to_string(self.file(FILES[0])) else { return Ok(()) };
-        let moved = |there: Config| Config { data: config.data.clone(), ..there };
+        let moved = |there| Config { data: config.data.clone(), weights: config.weights.clone(), ..there };
         if toml::from_str(&text).is_ok_and(|there| moved(there) == *config) {
             return Ok(());
         }
@@ -254,9 +285,11 @@ fn check_can_be_made(path: &Path) -> Result<()> {
     tempfile::tempfile_in(there).map(drop).map_err(|e| Error::io("make the folder", path, e))
 }
 
-/// Whether a run in the folder `path` has a checkpoint.
-fn is_saved(path: &Path) -> bool {
-    ["best.safetensors", "last.safetensors"].iter().any(|name| path.join(name).exists())
+/// Whether the folder `path` holds a run that ended before its first checkpoint, and nothing that came of a run.
+fn is_unsaved(path: &Path) -> bool {
+    // A run writes down its precision.
+    let begun = |text: String| toml::from_str(&text).is_ok_and(|config: Config| config.precision.is_some());
+    fs::read_to_string(path.join(FILES[0])).is_ok_and(begun) && !RESULTS.iter().any(|name| path.join(name).exists())
 }
 
 fn taken(path: &Path, file: &str) -> Error {

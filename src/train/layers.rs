@@ -84,6 +84,8 @@ mod tests {
         }
         assert!(toml::from_str::<Config>("normalise = 'imagenet'").is_ok());
         assert!(toml::from_str::<Config>("normalise = 'image'").is_err());
-        assert!(toml::from_str::<Config>("normalise = { mean = [0.5, 0.5, 0.5], variance = [1, 1, 1] }").is_err());
+        let values = "mean = [0.5, 0.5, 0.5], std = [1, 1, 1]";
+        assert!(toml::from_str::<Config>(&format!("normalise = {{ {values} }}")).is_ok());
+        assert!(toml::from_str::<Config>(&format!("normalise = {{ {values}, gamma = 1 }}")).is_err());
     }
 }

@@ -128,9 +128,10 @@ impl Optimiser {
     /// Those of `body`; a failure of the device.
     pub fn averaged<R>(&self, model: &Model, body: impl FnOnce() -> Result<R>) -> Result<R> {
         let Some(averages) = &self.averages else { return body() };
+        // Before the first step that is not skipped there is nothing to average.
         match self.scalars.progress(&**model.params.device())?.step {
             0.0 => body(),
-            steps => averages.instead(model, steps, body),
+            _ => averages.instead(model, body),
         }
     }
 
