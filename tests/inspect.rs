@@ -129,6 +129,7 @@ fn a_backbone_is_inspected_in_a_table() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("all tensors at the fullest moment"));
     succeed(&mut roentgen(["inspect", "unet_reconstruction", "--size", "64"]));
     // Larger than any machine, and yet told.
-    succeed(&mut roentgen(["inspect", "resnet18", "--size", "4096", "--batch", "65536"]));
+    succeed(&mut roentgen(["inspect", "resnet18", "--size", "4096", "--batch", "100"]));
+    fail(&mut roentgen(["inspect", "resnet18", "--size", "4096", "--batch", "65536"]), 1, &["65536 images of 4096 px"]);
     fail(&mut roentgen(["inspect", "resnet18", "--device", "cpu", "--precision", "bf16"]), 1, &["bf16"]);
 }
