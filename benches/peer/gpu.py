@@ -1,7 +1,7 @@
 """Training speed on a GPU: our program beside PyTorch eager, in a CUDA graph, and compiled.
 
     python benches/peer/gpu.py --ours target/release/roentgen                          all ten nets, bf16, batch 128
-    python benches/peer/gpu.py --ours target/release/roentgen --models resnet50 --batches 64,256 --variants eager,graph,compile,compile+graph
+    python benches/peer/gpu.py --ours target/release/roentgen --models resnet50 --batches 128,256 --variants eager,graph,compile,compile+graph
     python benches/peer/gpu.py --ceilings --profile resnet50,efficientnet_b3       what the GPU can do at most, and where PyTorch's time goes
     python benches/peer/gpu.py --device cpu --models resnet18 --size 64 --batches 2 --steps 2 --blocks 2      a trial of the script itself
 
@@ -9,12 +9,12 @@ A step is forward, cross-entropy over 1000 classes (inception_v3: plus 0.4 times
 weight decay; channels_last, autocast with cuDNN's search on, the fused optimiser; random images that lie on the device. Contenders take
 turns in blocks of --steps steps, so that clocks and heat meet all alike, and the median block counts; ours is a process of its own that
 runs before the first and the last block. Nets whose contenders would not fit side by side run one after the other. Without PyTorch only
-ours is measured. Nothing starts after --budget seconds. With --turn, what has to be compiled is compiled at once and the rest waits
-for a lock on a file, so that several of these scripts can compile at a time and measure in turn.
+ours is measured. Nothing starts after --budget seconds. With --turn, what has to be compiled is compiled at once, under a shared lock on
+a file, and the rest waits until it has the lock alone: so several of these scripts can compile at a time and measure in turn.
 
-Output: a JSON line on the machine, then one a net; a table on stderr. `roentgen bench --json` ends with a line of JSON that has
-`ms_per_step` (a list) and `loss` (first, last); everything else in it (`kernels`, the launches of a step, `kernel_ms`, the milliseconds
-of each kernel in it, `device_peak_mb`, to be held against peak_mb) is passed on.
+Output: a JSON line on the machine, then one a net and batch size; a table on stderr. `roentgen bench --json` ends with a line of JSON that
+has `ms_per_step` (a list) and `loss` (first, last); everything else in it (`kernels`, the launches of a step, `profile`, its kernels with
+their milliseconds, `recorded`, whether the device replays a step, `device_peak_mb`, to be held against peak_mb) is passed on.
 """
 
 import argparse
@@ -37,8 +37,10 @@ SIZES = {"resnet18": 224, "resnet34": 224, "resnet50": 224, "vgg16": 224, "effic
 CLASSES = 1000
 # Fixed batches that are cycled through, so that no step finds its input in a cache.
 BATCHES = 4
-# Pixels of a batch beyond which contenders run one after the other; swish, three tensors an activation, counts threefold.
-MOST_PIXELS = 4e7
+# Pixels of a batch beyond which contenders run one after the other; swish, three tensors an activation, counts threefold, and single
+# precision twofold. Ours needs the room to keep a recorded step.
+MOST_PIXELS = 3e7
+VARIANTS = ["eager", "graph", "compile", "compile+graph"]
 # Seconds that must be left to start a net, and another block.
 LEAST_FOR_NET, LEAST_FOR_BLOCK = 25, 15
 
@@ -71,8 +73,10 @@ class Peer:
         self.forward, self.variant = self.net, variant.split("+")
         self.steps, self.graph = 0, None
         if "compile" in self.variant:
-            self.forward = torch.compile(self.net, mode=options.compile_mode)
+            self.forward = torch.compile(self.net, mode=options.compile_mode, dynamic=False)
             self.step()
+            if self.cuda:
+                torch.cuda.empty_cache()
 
     def start(self, warmup):
         """The steps before the first that is timed; the most memory that they took, in MB, is in `peak`."""
@@ -206,7 +210,7 @@ def summary(ms, batch, **more):
 def measure(options, model, size, batch, left):
     """All contenders on one net: {contender: summary}."""
     variants = options.variants.split(",") if torch else []
-    apart = batch * size**2 * (3 if model.startswith("efficientnet") else 1) > MOST_PIXELS
+    apart = batch * size**2 * (3 if model.startswith("efficientnet") else 1) * (2 if "32" in options.dtype else 1) > MOST_PIXELS
     result, ours = {}, []
 
     def turn_of_ours():
@@ -226,8 +230,12 @@ def measure(options, model, size, batch, left):
         for i in range(options.blocks):
             if not apart and i in (0, options.blocks - 1):
                 turn_of_ours()
-            for variant, peer in peers.items():
-                blocks[variant].append(peer.block(options.steps))
+            for variant, peer in list(peers.items()):
+                try:
+                    blocks[variant].append(peer.block(options.steps))
+                except Exception as e:
+                    result[variant] = {"error": repr(e)[:300]}
+                    del peers[variant], blocks[variant]
             if left() < LEAST_FOR_BLOCK:
                 break
         for variant, runs in blocks.items():
@@ -235,15 +243,19 @@ def measure(options, model, size, batch, left):
             losses, peak = [round(peers[variant].first_loss, 4), round(loss[-1], 4)], peers[variant].peak
             result[variant] = summary(ms, batch, host_ms=round(statistics.median(host), 3), loss=losses, peak_mb=peak)
         if "eager" in peers and model in options.profile.split(","):
-            result["profile"] = profile(peers["eager"])
+            try:
+                result["profile"] = profile(peers["eager"])
+            except Exception as e:
+                result["profile"] = {"error": repr(e)[:300]}
         peers.clear()
         peer = None
         if options.device == "cuda":
             torch.cuda.empty_cache()
     if not ours:
         turn_of_ours()
-    if times := [ms for run in ours for ms in run.get("ms_per_step", [])]:
-        more = {key: value for key, value in ours[-1].items() if key not in ("ms_per_step", "images_per_second")}
+    if timed := [run for run in ours if run.get("ms_per_step")]:
+        times = [ms for run in timed for ms in run["ms_per_step"]]
+        more = {key: value for key, value in timed[-1].items() if key not in ("ms_per_step", "images_per_second")}
         result["ours"] = summary(times, batch, **more)
     elif ours:
         result["ours"] = ours[-1]
@@ -251,10 +263,10 @@ def measure(options, model, size, batch, left):
 
 
 def take_turn(options):
-    """Waits until nobody else measures, and finds the best algorithms only then; the lock stays until the program ends."""
+    """Waits until nobody else compiles or measures, and finds the best algorithms only then; the lock stays until the program ends."""
     if not options.turn or torch.backends.cudnn.benchmark:
         return
-    options.lock = open(options.turn, "w")
+    fcntl.flock(options.lock, fcntl.LOCK_UN)
     fcntl.flock(options.lock, fcntl.LOCK_EX)
     set_precision(options)
 
@@ -262,7 +274,7 @@ def take_turn(options):
 def set_precision(options):
     torch.backends.cudnn.benchmark = True
     # Strict single precision is what ours computes in f32. For half types this changes nothing but what is looked up again.
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.dtype != "f32"
+    torch.backends.cudnn.allow_tf32 = options.dtype != "f32"
 
 
 def gpu_state(query):
@@ -284,7 +296,8 @@ def table(rows, variants):
     say(*["---"] * (3 + len(names) + len(variants)))
     for row in rows:
         ratios = [round(rate(row, "ours") / rate(row, name), 2) if rate(row, "ours") and rate(row, name) else "" for name in variants]
-        say(row["model"], row["size"], row["batch"], *(rate(row, name) or "" for name in names), *ratios)
+        cells = (rate(row, name) or row.get(name, {}).get("error", "")[:40] for name in names)
+        say(row["model"], row["size"], row["batch"], *cells, *ratios)
 
 
 def main():
@@ -306,6 +319,10 @@ def main():
     parser.add_argument("--out", type=argparse.FileType("w"), default=sys.stdout, help="file for the JSON lines")
     parser.add_argument("--budget", type=float, default=500, metavar="SECONDS")
     options = parser.parse_args()
+    known = {"models": SIZES, "variants": VARIANTS, "profile": ["", *SIZES]}
+    for name, values in known.items():
+        if unknown := set(getattr(options, name).split(",")) - set(values):
+            parser.error(f"--{name}: there is no {', '.join(unknown)}; there are {', '.join(filter(None, values))}")
     if options.device == "cpu":
         options.variants = ",".join(variant for variant in options.variants.split(",") if variant != "graph")
     start = time.monotonic()
@@ -313,15 +330,25 @@ def main():
     write = lambda line: print(json.dumps(line), file=options.out, flush=True)
     chip = gpu_state("name,driver_version,memory.total")
     write({"date": time.strftime("%Y-%m-%d", time.gmtime()), "torch": torch and torch.__version__, "gpu": chip, "command": sys.argv})
+    if options.ours:
+        # A program that is another must not cost the run.
+        tried = run_ours(options, "resnet18", 64, 2, 120)
+        if "ms_per_step" not in tried:
+            sys.exit(f"{options.ours} does not measure: {tried.get('error', tried)}")
+    if torch:
+        # Compiled code depends on it: it must not change later.
+        torch.backends.cuda.matmul.allow_tf32 = options.dtype != "f32"
     if torch and options.turn:
         torch.backends.cudnn.allow_tf32 = False
+        options.lock = open(options.turn, "w")
+        fcntl.flock(options.lock, fcntl.LOCK_SH)
     elif torch:
         set_precision(options)
     if options.ceilings:
         write(ceilings())
     rows = []
-    for model in options.models.split(","):
-        for batch in map(int, options.batches.split(",")):
+    for batch in map(int, options.batches.split(",")):
+        for model in options.models.split(","):
             row = {"model": model, "size": options.size or SIZES[model], "batch": batch, "dtype": options.dtype}
             if left() < LEAST_FOR_NET:
                 row["skipped"] = "no time left"

@@ -86,9 +86,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let optimiser = Optimiser::new(&mut model, &config)?;
     let objective = Objective::plain(&config.model, classes);
     let batch = random_batch(images, args.size, config.task);
-    // Seconds (from the end of one to that of the next) and losses of steps from `first` on, and the most memory on the device
-    // so far, that of a recorded step included.
-    let run = |first: u32, count: u32| -> Result<(Vec<f64>, Vec<f64>, usize)> {
+    // Steps from `first` on.
+    let run = |first: u32, count: u32| -> Result<Ran> {
         let mut steps = Steps::new(objective.clone(), config.seed);
         let (mut times, mut losses) = (vec![], vec![]);
         let mut last = Instant::now();
@@ -106,9 +105,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
                 true
             })?;
         }
-        Ok((times, losses, device.memory().peak))
+        Ok(Ran { times, losses, device_peak: device.memory().peak, recorded: steps.recorded() })
     };
-    let (mut times, losses, device_peak) = run(0, args.warmup + args.steps)?;
+    let Ran { mut times, losses, device_peak, recorded } = run(0, args.warmup + args.steps)?;
     times.drain(..args.warmup as usize);
     let rate = (times.len() * images) as f64 / times.iter().sum::<f64>();
     let (peak, device_peak) = (machine::peak_memory_mib(), device_peak >> 20);
@@ -123,7 +122,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     device.kernel_times();
     run(next, 1)?;
     device.kernel_times();
-    let (profiled, ..) = run(next + 1, PROFILED)?;
+    let profiled = run(next + 1, PROFILED)?.times;
     let kernels = device.kernel_times();
     if args.profile {
         print_profile(&kernels, profiled.iter().sum())?;
@@ -150,12 +149,24 @@ pub fn run(args: Args) -> Result<ExitCode> {
             "images_per_second": rate,
             "peak_mem_mb": peak,
             "device_peak_mb": device_peak,
+            "recorded": recorded,
             "kernels": launches / u64::from(PROFILED),
             "profile": groups,
         });
         print(format!("{line}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What some steps came to.
+struct Ran {
+    /// Seconds from the end of each to that of the next.
+    times: Vec<f64>,
+    losses: Vec<f64>,
+    /// The most memory on the device so far, that of a recorded step included.
+    device_peak: usize,
+    /// Whether the last were replayed.
+    recorded: bool,
 }
 
 /// What all profiled steps have, for one.

@@ -92,6 +92,11 @@ impl Steps {
         Steps { seed: None, ..self }
     }
 
+    /// Whether the device replays one of them.
+    pub fn recorded(&self) -> bool {
+        self.recorded.is_some()
+    }
+
     /// What they minimise.
     pub fn objective(&self) -> &Objective {
         &self.objective
