@@ -266,7 +266,7 @@ fn list(path: &Path, named: bool, blank: &Record, records: &mut Vec<Record>) -> 
     let source = Source::of_path(path);
     let found = fs::metadata(source.file().expect("a path is no embedded image"));
     // A link to nothing below a folder is told of as what else cannot be read.
-    if found.as_ref().map_or(false, fs::Metadata::is_dir) {
+    if found.as_ref().is_ok_and(fs::Metadata::is_dir) {
         let mut entries = vec![];
         for entry in fs::read_dir(path).map_err(failed)? {
             let entry = entry.map_err(failed)?;

@@ -249,7 +249,7 @@ impl Config {
         let rules = [
             ([1, 3].contains(&self.channels), "channels", self.channels.to_string(), "1 or 3"),
             (
-                i32::try_from(self.batch.saturating_mul(self.size * self.size)).is_ok(),
+                i32::try_from(self.batch.saturating_mul(self.size.saturating_pow(2))).is_ok(),
                 "batch",
                 format!("{} images of {} px", self.batch, self.size),
                 "fewer, or smaller ones: 2^31 pixels at most",

@@ -109,11 +109,11 @@ fn whole_volume(
     })?;
     network.marked.extend(marked);
     let Some(names) = names else { return Ok(()) };
-    for (c, mask) in masks.iter().enumerate() {
+    for (part, mask) in parts(&structures).into_iter().zip(&masks) {
         let (file, suffix) = volume::mask_like(bytes, mask).ok_or_else(|| {
             Error::unusable(format!("{} is too large to be unpacked as a whole", whole.name), "unpack it before")
         })?;
-        write_atomic(&names.of(whole, parts(&structures)[c], suffix)?, &file)?;
+        write_atomic(&names.of(whole, part, suffix)?, &file)?;
     }
     Ok(())
 }
@@ -128,10 +128,10 @@ fn pictures(network: &mut Network, records: Vec<Record>, names: &mut Option<Name
         let mask = unfit_mask(&Head::mask(outputs), (width, height), k, size);
         marked.extend(counts(&mask, k));
         let Some(names) = names else { return Ok(()) };
-        for c in 0..k {
+        for (c, part) in parts(&structures).into_iter().enumerate() {
             let pixels = mask.iter().skip(c).step_by(k).map(|&marked| marked * 255).collect();
             let picture = Picture { width: width as u32, height: height as u32, pixels };
-            write_atomic(&names.of(record, parts(&structures)[c], "png")?, &picture.png())?;
+            write_atomic(&names.of(record, part, "png")?, &picture.png())?;
         }
         Ok(())
     })?;
