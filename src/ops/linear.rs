@@ -166,7 +166,7 @@ pub static LINEAR: Spec = Spec {
             case("2x515 to 3, sums in parts", 2, 515, 3),
             case("3x8 to 776, sums in parts", 3, 8, 776),
             case("1x768 to 72, sums in parts", 1, 768, 72),
-            case("2x8209 to 3, sums in many parts", 2, 8209, 3),
+            case("2x12401 to 3, sums in many parts", 2, 12401, 3),
             case("33x131 to 67", 33, 131, 67),
             case("130x3 to 2000, large tiles", 130, 3, 2000),
             case("130x2000 to 3, large tiles of the gradient", 130, 2000, 3),
