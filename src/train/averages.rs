@@ -1,5 +1,6 @@
 //! Exponential moving averages of what training moves (Polyak and Juditsky 1992), to be looked at and kept in its place.
 
+use super::optimiser::zeros_like;
 use crate::{
     Result,
     device::Block,
@@ -21,14 +22,9 @@ impl Averages {
     /// # Errors
     /// A failure of the device.
     pub fn new(model: &Model, decay: f64) -> Result<Averages> {
-        let device = model.params.device();
         let moved = model.params.iter().filter(|(_, entry)| entry.trained() || entry.kind == Kind::Buffer);
-        let zeros = moved.map(|(id, entry)| {
-            let block = device.alloc(entry.block().bytes(), "averages")?;
-            device.upload(&vec![0; block.bytes()], &block)?;
-            Ok((id, block))
-        });
-        Ok(Averages { decay, slots: zeros.collect::<Result<_>>()? })
+        let slots = moved.map(|(id, entry)| Ok((id, zeros_like(model, entry)?))).collect::<Result<_>>()?;
+        Ok(Averages { decay, slots })
     }
 
     /// The averages, in the network's order.

@@ -22,8 +22,6 @@ use std::{
 
 /// Name of the loss scale, the steps since it changed and the steps skipped.
 const SCALE: &str = "optimizer.scale";
-/// What the names of averages begin with.
-const AVERAGE: &str = "optimizer.average.";
 
 /// Writes the weights of `model`, `state` and, to go on from, the state of `optimiser` to `path`.
 ///
@@ -43,18 +41,10 @@ pub fn save(path: &Path, model: &Model, optimiser: Option<&Optimiser>, state: &R
 fn optimiser_tensors(model: &Model, optimiser: &Optimiser) -> Result<Tensors> {
     let params = &model.params;
     let mut tensors = Tensors::new();
-    for slot in optimiser.slots() {
-        let entry = params.entry(slot.id);
-        for (name, block) in optimiser.rule().state().iter().zip(&slot.state) {
-            let values = Values::F32(params.read(slot.id, block)?);
-            let stored = Stored { shape: entry.file_shape.clone(), values };
-            tensors.insert(format!("{OPTIMISER}{name}.{}", entry.name), stored);
-        }
-    }
-    for (id, block) in optimiser.averages().iter().flat_map(|averages| averages.slots()) {
-        let entry = params.entry(*id);
-        let stored = Stored { shape: entry.file_shape.clone(), values: Values::F32(params.read(*id, block)?) };
-        tensors.insert(format!("{AVERAGE}{}", entry.name), stored);
+    for (name, id, block) in optimiser.remembered() {
+        let entry = params.entry(id);
+        let stored = Stored { shape: entry.file_shape.clone(), values: Values::F32(params.read(id, block)?) };
+        tensors.insert(format!("{OPTIMISER}{name}.{}", entry.name), stored);
     }
     let Progress { scale, clean, skipped, .. } = optimiser.scalars().progress(&**params.device())?;
     let values = Values::F32([scale, clean, skipped].map(|x| x as f32).to_vec());
@@ -132,17 +122,10 @@ impl Checkpoint {
     /// # Errors
     /// A state that is missing or has another shape; a failure of the device.
     pub fn restore_optimiser(&self, model: &Model, optimiser: &Optimiser) -> Result<()> {
-        for slot in optimiser.slots() {
-            let entry = model.params.entry(slot.id);
-            for (state, block) in optimiser.rule().state().iter().zip(&slot.state) {
-                let values = self.state_of(&format!("{OPTIMISER}{state}.{}", entry.name), &entry.file_shape)?;
-                model.params.write(slot.id, values, block)?;
-            }
-        }
-        for (id, block) in optimiser.averages().iter().flat_map(|averages| averages.slots()) {
-            let entry = model.params.entry(*id);
-            let values = self.state_of(&format!("{AVERAGE}{}", entry.name), &entry.file_shape)?;
-            model.params.write(*id, values, block)?;
+        for (name, id, block) in optimiser.remembered() {
+            let entry = model.params.entry(id);
+            let values = self.state_of(&format!("{OPTIMISER}{name}.{}", entry.name), &entry.file_shape)?;
+            model.params.write(id, values, block)?;
         }
         let values: Vec<f64> = self.state_of(SCALE, &[3])?.iter().copied().map(f64::from).collect();
         let (scale, clean, skipped) = (values[0], values[1], values[2]);

@@ -5,7 +5,7 @@ use crate::{
     Error, Result,
     device::{Block, DType},
     models::Model,
-    nn::{Id, Kind, Pass},
+    nn::{Entry, Id, Kind, Pass},
     ops::optim::{self, Limits, Progress, Rule, Scalars, Update},
     tape::Grads,
 };
@@ -46,16 +46,17 @@ pub struct Optimiser {
     rule: Rule,
     limits: Limits,
     scalars: Scalars,
+    /// In the network's order.
     slots: Vec<Slot>,
     averages: Option<Averages>,
 }
 
 /// One trained parameter.
-pub struct Slot {
+struct Slot {
     /// The parameter.
-    pub id: Id,
+    id: Id,
     /// Its state, in the order of [`Rule::state`].
-    pub state: Vec<Arc<Block>>,
+    state: Vec<Arc<Block>>,
     lr_factor: f64,
     decay: f64,
 }
@@ -75,16 +76,11 @@ impl Optimiser {
         let trained = params.iter().filter(|(_, entry)| entry.trained());
         let slots: Vec<Slot> = trained
             .map(|(id, entry)| {
-                let zero = |_: &&str| {
-                    let block = params.device().alloc(entry.block().bytes(), "optimiser state")?;
-                    params.device().upload(&vec![0; block.bytes()], &block)?;
-                    Ok(block)
-                };
                 let lr_factor = config.lr_factors.iter().find(|f| glob::matches(&f.glob, &entry.name));
                 let decays = config.decay_all || entry.kind == Kind::Weight;
                 Ok(Slot {
                     id,
-                    state: rule.state().iter().map(zero).collect::<Result<_>>()?,
+                    state: rule.state().iter().map(|_| zeros_like(model, entry)).collect::<Result<_>>()?,
                     lr_factor: lr_factor.map_or(1.0, |f| f.factor),
                     decay: if decays { config.weight_decay } else { 0.0 },
                 })
@@ -107,19 +103,14 @@ impl Optimiser {
         &self.scalars
     }
 
-    /// The rule.
-    pub fn rule(&self) -> Rule {
-        self.rule
-    }
-
-    /// The trained parameters, in the network's order.
-    pub fn slots(&self) -> &[Slot] {
-        &self.slots
-    }
-
-    /// The averages of the values, if the recipe asks for them.
-    pub fn averages(&self) -> Option<&Averages> {
-        self.averages.as_ref()
+    /// What it remembers of each parameter, beside [`Optimiser::scalars`], by name: the state of the rule, and `average`.
+    pub fn remembered(&self) -> impl Iterator<Item = (&'static str, Id, &Block)> {
+        let states = self
+            .slots
+            .iter()
+            .flat_map(|slot| self.rule.state().iter().zip(&slot.state).map(|(name, block)| (*name, slot.id, &**block)));
+        let averages = self.averages.iter().flat_map(Averages::slots);
+        states.chain(averages.map(|(id, block)| ("average", *id, &**block)))
     }
 
     /// Runs `body` with the averages in the place of the values of `model`, if there are any.
@@ -159,6 +150,14 @@ impl Optimiser {
     }
 }
 
+/// As many zeros as `entry` of `model` has values.
+pub(super) fn zeros_like(model: &Model, entry: &Entry) -> Result<Arc<Block>> {
+    let device = model.params.device();
+    let block = device.alloc(entry.block().bytes(), "optimiser state")?;
+    device.upload(&vec![0; block.bytes()], &block)?;
+    Ok(block)
+}
+
 /// Of what is not frozen nothing changes the loss.
 pub(super) fn nothing_to_train() -> Error {
     Error::unusable("everything is frozen, so there is nothing to train", "a narrower --freeze")
@@ -167,7 +166,7 @@ pub(super) fn nothing_to_train() -> Error {
 fn freeze(model: &mut Model, globs: &[String]) -> Result<()> {
     for pattern in globs {
         check_glob(model, pattern)?;
-        let hit = |(id, entry): (Id, &crate::nn::Entry)| glob::matches(pattern, &entry.name).then_some(id);
+        let hit = |(id, entry): (Id, &Entry)| glob::matches(pattern, &entry.name).then_some(id);
         let ids: Vec<Id> = model.params.iter().filter_map(hit).collect();
         ids.into_iter().for_each(|id| model.params.entry_mut(id).frozen = true);
     }
